@@ -1,0 +1,30 @@
+# A fresh machine needs Python 3.11, pip, make and git; each target sets up .venv itself when it is missing.
+PYTHON ?= python3
+CORES ?= 2
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed  ## run the demo study and print its table
+	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
+	@cat results/demo/summary.txt
+	@echo "The page: results/demo/report.html  The numbers: results/demo/summary.csv"
+
+test: .venv/installed  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## check style and workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check .
+	$(BIN)/snakemake --lint
+
+clean:  ## remove results, staged data and Snakemake's memory of them
+	find results -mindepth 1 -not -name .gitkeep -delete
+	rm -rf resources .snakemake
+
+.venv/installed: pyproject.toml envs/cpu.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("colpipe needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e '.[test,gguf]'
+	@touch $@

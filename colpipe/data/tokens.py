@@ -1,0 +1,110 @@
+"""Prepared data as training sees it: packed blocks of a corpus, masked rows of instructions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from colpipe.errors import ColpipeError
+
+IGNORE = -100  # labels that carry no loss, the convention of torch and transformers
+
+
+class Blocks(Dataset):
+    """Consecutive blocks of a tokenised corpus, read from a memory map; every token carries loss.
+
+    Args:
+        folder: a prepared corpus.
+        split: `train` or `validation`.
+        length: tokens in a block.
+        tokens: use the first this many tokens only; None uses all.
+
+    Raises:
+        ColpipeError: there are fewer tokens than `tokens` asks for, or than one block.
+    """
+
+    def __init__(self, folder: Path, split: str, length: int, tokens: int | None = None):
+        self.ids = np.load(folder / f"{split}.npy", mmap_mode="r")
+        if tokens is not None and tokens > len(self.ids):
+            raise ColpipeError(f"{folder}: the {split} split has {len(self.ids):,} tokens, {tokens:,} were asked for")
+        self.length = length
+        self.count = min(tokens or len(self.ids), len(self.ids)) // length
+        if not self.count:
+            raise ColpipeError(
+                f"{folder}: the {split} split's {len(self.ids):,} tokens are less than a block ({length})"
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        block = self.ids[index * self.length : (index + 1) * self.length]
+        ids = torch.from_numpy(block.astype(np.int64))
+        return {"input_ids": ids, "labels": ids.clone()}
+
+
+class Rows(Dataset):
+    """Prompts with answers as token ids; the loss is on the answer and its end-of-text only.
+
+    Args:
+        rows: mappings with `prompt` and `completion`.
+        tokenizer: of the model that is trained.
+        length: rows are cut to this many tokens; rows whose prompt alone fills it are left out.
+
+    Raises:
+        ColpipeError: no row is left.
+    """
+
+    def __init__(self, rows: list[dict], tokenizer, length: int):
+        self.rows = []
+        for row in rows:
+            head = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+            tail = tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            if len(head) < length:
+                ids = torch.tensor((head + tail)[:length])
+                labels = ids.clone()
+                labels[: len(head)] = IGNORE
+                self.rows.append({"input_ids": ids, "labels": labels})
+        if not self.rows:
+            raise ColpipeError(f"no row's prompt is shorter than max_length {length} tokens; raise it")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.rows[index]
+
+
+def read_rows(folder: Path, split: str) -> list[dict]:
+    """Rows of prepared instructions.
+
+    Raises:
+        ColpipeError: the split is empty.
+    """
+    with open(folder / f"{split}.jsonl", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    if not rows:
+        raise ColpipeError(f"{folder}: the {split} split has no rows")
+    return rows
+
+
+def collate(pad: int):
+    """Function that pads rows on the right into a batch: ids (B, T), labels (B, T), attention mask (B, T)."""
+
+    def pad_batch(rows: list[dict]) -> dict[str, torch.Tensor]:
+        length = max(len(row["input_ids"]) for row in rows)
+        batch = {
+            "input_ids": torch.full((len(rows), length), pad),
+            "labels": torch.full((len(rows), length), IGNORE),
+            "attention_mask": torch.zeros((len(rows), length), dtype=torch.long),
+        }
+        for number, row in enumerate(rows):
+            size = len(row["input_ids"])
+            batch["input_ids"][number, :size] = row["input_ids"]
+            batch["labels"][number, :size] = row["labels"]
+            batch["attention_mask"][number, :size] = 1
+        return batch
+
+    return pad_batch

@@ -1,0 +1,63 @@
+"""Batched generation: prompts of similar length together, padded on the left, seeded."""
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def batches_by_length(prompts: list[str], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
+    """Indices of the prompts in batches of similar length, so that little is spent on padding; longest first."""
+    lengths = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@torch.inference_mode()
+def answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[str]:
+    """Answers to one batch of prompts, without the prompts and special tokens.
+
+    `generate` derives position ids from the attention mask, so left padding is right for learnt positions (GPT-2) too.
+
+    Args:
+        temperature: 0 is greedy, else sampling from the whole distribution.
+        seed: of the sampling.
+    """
+    encoded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    encoded = encoded.to(model.device)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    torch.manual_seed(seed)
+    ids = model.generate(
+        input_ids=encoded["input_ids"],
+        attention_mask=encoded["attention_mask"],
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **(sampling or {"do_sample": False}),
+    )
+    new = ids[:, encoded["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    max_new_tokens: int,
+    batch_size: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
+    """Answers to all prompts, in their order."""
+    model.eval()
+    answers = [""] * len(prompts)
+    for number, batch in enumerate(batches_by_length(prompts, tokenizer, batch_size)):
+        texts = answer(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed + number)
+        for index, text in zip(batch, texts, strict=True):
+            answers[index] = text
+    return answers

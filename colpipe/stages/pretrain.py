@@ -1,0 +1,42 @@
+"""Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
+
+from torch.utils.data import Subset
+
+from colpipe.architectures import FAMILIES
+from colpipe.data.tokens import Blocks
+from colpipe.job import Job, run_stage
+from colpipe.study import Architecture, Pretrain, Shape, Strict
+from colpipe.training.models import load_tokenizer, random_model, save_model
+from colpipe.training.trainer import VALIDATION_ITEMS, train
+
+
+class Settings(Strict):
+    architecture: Architecture
+    shape: Shape
+    training: Pretrain
+
+
+def main(job: Job) -> None:
+    settings: Settings = job.settings
+    tokenizer = load_tokenizer(job.parents["tokenizer"])
+    sizes = settings.architecture.sizes(settings.shape)
+    config = FAMILIES[settings.architecture.family].configure(sizes, tokenizer.eos_token_id)
+    model = random_model(config, job.seed)
+    length = settings.training.max_length
+    data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)
+    validation = Blocks(job.parents["corpus"], "validation", length)
+    validation = Subset(validation, range(min(VALIDATION_ITEMS, len(validation))))
+    job.say(f"{settings.shape}, {model.num_parameters():,} parameters, {len(data) * length:,} tokens")
+    model = train(job, model, settings.training, data, validation=validation)
+    save_model(model, tokenizer, job.staging)
+    job.publish(parameters=model.num_parameters())
+
+
+if __name__ == "__main__":
+    run_stage(
+        "pretrain",
+        __doc__,
+        main,
+        inputs={"corpus": "prepared corpus", "tokenizer": "tokenizer of the chain"},
+        settings=Settings,
+    )

@@ -1,0 +1,90 @@
+"""The study's summary.csv, report.html and the table that is printed at the end."""
+
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from colpipe.job import Job, run_stage
+from colpipe.plan import Plan
+from colpipe.reporting.figures import loss_against_tokens, loss_curve
+from colpipe.reporting.summary import compact, summarise
+from colpipe.study import Study, tokens_label
+
+
+def main(job: Job) -> None:
+    study: Study = job.settings
+    results = job.output
+    summary = summarise(study, results)
+    summary.to_csv(job.staging / "summary.csv", index=False)
+    table = readable(compact(study, summary))
+    (job.staging / "summary.txt").write_text(table.to_string(index=False) + "\n")
+    (job.staging / "report.html").write_text(page(study, results, table))
+    job.publish_files()
+    print(table.to_string(index=False), flush=True)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as people read them; blanks where there is none."""
+    shown = table.copy()
+    shown["params"] = [f"{value:,}" if pd.notna(value) else "" for value in table["params"]]
+    shown["tokens"] = [tokens_label(int(value)) if pd.notna(value) else "" for value in table["tokens"]]
+    for column in table.columns[table.columns.get_loc("alpha") :]:
+        if column != "tokens":
+            digits = 3 if column.endswith("loss") else 2
+            shown[column] = [f"{value:.{digits}f}" if pd.notna(value) else "" for value in table[column]]
+    return shown.fillna("")
+
+
+def page(study: Study, results: Path, table: pd.DataFrame) -> str:
+    """The report as one self-contained HTML page."""
+    folder = Path(__file__).parents[1] / "reporting"
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=jinja2.select_autoescape(["j2"])
+    ).get_template("page.html.j2")
+    panels = curves(study, results)
+    entries = [(name, "chain", member.shape) for name, member in study.chain.items()]
+    entries += [(name, "DesNet", desnet.shape) for name, desnet in study.desnets.items()]
+    sizes = pd.DataFrame(
+        [
+            {"model": name, "role": role, "layers/heads/hidden": str(shape), "params": f"{study.parameters(shape):,}"}
+            for name, role, shape in sorted(entries, key=lambda entry: -study.parameters(entry[2]))
+        ]
+    )
+
+    def html(frame: pd.DataFrame):
+        return jinja2.utils.markupsafe.Markup(frame.to_html(index=False, border=0))
+
+    return template.render(
+        study=study,
+        budgets=[tokens_label(tokens) for tokens in study.budgets],
+        sizes=html(sizes),
+        table=html(table),
+        figure=jinja2.utils.markupsafe.Markup(loss_against_tokens(panels)) if panels else "",
+        corpus=study.stages.recover.corpus if study.stages.recover else "",
+    )
+
+
+def curves(study: Study, results: Path) -> dict:
+    """DesNet → initialiser → validation loss along its longest recovery."""
+    longest, plan = max(study.budgets), Plan(study)
+    panels = {}
+    for desnet, entry in study.desnets.items() if longest else ():
+        lines = {}
+        for init in study.initialisers:
+            for ancestor in study.ancestors:
+                path, parent = plan.desnet(ancestor, desnet, init, longest)
+                label = f"{init}, {parent}" if parent and len(study.ancestors) > 1 else init
+                lines[label] = loss_curve(results / path)
+        panels[f"{desnet}: {entry.shape}"] = lines
+    return panels
+
+
+if __name__ == "__main__":
+    run_stage(
+        "report",
+        __doc__,
+        main,
+        inputs={},
+        settings=Study,
+    )

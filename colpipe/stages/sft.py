@@ -1,0 +1,28 @@
+"""Supervised fine-tuning of an ancestor or a pre-trained chain member on instructions (Appendix C.1)."""
+
+from colpipe.data.tokens import read_rows
+from colpipe.job import Job, run_stage
+from colpipe.study import Sft
+from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.training.supervised import fine_tune
+from colpipe.training.trainer import VALIDATION_ITEMS
+
+
+def main(job: Job) -> None:
+    tokenizer = load_tokenizer(job.parents["model"])
+    model = load_model(job.parents["model"])
+    rows = read_rows(job.parents["instructions"], "train")
+    validation = read_rows(job.parents["instructions"], "validation")[:VALIDATION_ITEMS]
+    model = fine_tune(job, model, tokenizer, rows, job.settings, validation)
+    save_model(model, tokenizer, job.staging)
+    job.publish(parameters=model.num_parameters())
+
+
+if __name__ == "__main__":
+    run_stage(
+        "sft",
+        __doc__,
+        main,
+        inputs={"model": "model to fine-tune", "instructions": "prepared instructions"},
+        settings=Sft,
+    )

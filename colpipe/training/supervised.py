@@ -1,0 +1,56 @@
+"""Supervised fine-tuning with trl: for ancestors and members (SFT), the bridge (SeqKD, Eq. 2) and tasks."""
+
+import warnings
+
+import datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from colpipe.data.tokens import Rows
+from colpipe.job import Job
+from colpipe.study import Training
+from colpipe.training.trainer import disable_dropout, run_resumable, training_arguments
+
+
+def fine_tune(
+    job: Job,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    settings: Training,
+    validation: list[dict] | None = None,
+    label: str = "",
+) -> PreTrainedModel:
+    """Train on the completions of rows with trl's SFTTrainer; resume if this job was cut off before.
+
+    Prompts and completions are tokenised apart, so that training sees exactly the prompt tokens that generation starts
+    from; the loss is on the completion and its end-of-text.
+
+    Args:
+        label: names the run where one job has several (one a task).
+    """
+    state = f"trainer-{label.strip(' :')}" if label else "trainer"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # trl turns checkpointing on under the name that is going away
+        arguments = SFTConfig(
+            **training_arguments(job, settings, state),
+            gradient_checkpointing=False,
+            packing=False,
+            max_length=None,  # Rows has cut them already
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )
+    disable_dropout(model)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=_columns(Rows(rows, tokenizer, settings.max_length)),
+        eval_dataset=_columns(Rows(validation, tokenizer, settings.max_length)) if validation else None,
+    )
+    return run_resumable(job, trainer, settings, label)
+
+
+def _columns(rows: Rows) -> datasets.Dataset:
+    return datasets.Dataset.from_list(
+        [{"input_ids": row["input_ids"].tolist(), "labels": row["labels"].tolist()} for row in rows]
+    )

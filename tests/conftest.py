@@ -1,0 +1,178 @@
+"""A tiny world that the tests own: texts, an ancestor of another family, and a study of it all."""
+
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+CHECKOUT = Path(__file__).parents[1]
+WORDS = "a and built by city for great in is king known music north of old river school small stone the was"
+WORDS = WORDS.split()
+
+STUDY = {
+    "study": "tiny",
+    "architecture": {"family": "gpt2", "vocabulary": 512, "positions": 128},
+    "tokenizer": {"train": "stories"},
+    "models": {
+        "llama": {"source": {"path": "inputs/llama"}},
+        "bridge": {"shape": {"layers": 4, "heads": 4, "hidden": 32}},
+    },
+    "datasets": {
+        "articles": {
+            "source": {"path": "inputs/articles.json"},
+            "reader": "wikipedia-leads",
+            "validation": 0.1,
+            "test": 0.1,
+        },
+        "questions": {"source": {"path": "inputs/boolq"}, "reader": "boolq"},
+    },
+    "corpora": {"stories": {"dataset": "articles"}},
+    "instructions": {
+        "describe": {"dataset": "articles", "kinds": ["describe"], "max_tokens": 110, "train_rows": 24, "test_rows": 8},
+        "boolq": {"dataset": "questions", "max_tokens": 110, "train_rows": 24, "test_rows": 8},
+    },
+    "ancestors": {"llama": {"model": "llama", "bridge": "bridge"}},
+    "chain": {
+        "large": {"start": "inherit", "shape": {"layers": 4, "heads": 3, "hidden": 24}},
+        "medium": {"start": "inherit", "shape": {"layers": 3, "heads": 2, "hidden": 16}},
+        "small": {"start": "inherit", "shape": {"layers": 2, "heads": 1, "hidden": 8}},
+    },
+    "desnets": {
+        "upper": {"shape": {"layers": 4, "heads": 2, "hidden": 16}},
+        "lower": {"shape": {"layers": 2, "heads": 2, "hidden": 16}},
+    },
+    "initialisers": {"nested": {"kind": "linit", "method": "nested"}, "rand": {"kind": "rand"}},
+    "budgets": [0, 512],
+    "tasks": {
+        "boolq": {"instructions": "boolq", "max_new_tokens": 3, "fine_tune": {"steps": 2, "max_length": 110}}
+    },
+    "perplexity": ["stories"],
+    "stages": {
+        "pretrain": {"corpus": "stories", "tokens": 1024, "epochs": 1, "max_length": 64},
+        "sft": {"instructions": "describe", "steps": 4, "max_length": 250},
+        "answers": {"instructions": "describe", "prompts": 12, "max_new_tokens": 4, "batch_size": 2},
+        "bridge": {"steps": 4, "max_length": 128},
+        "distill": {"data": ["describe", "stories"], "steps": 4, "batch_size": 4, "max_length": 100, "warmup_steps": 1},
+        "recover": {"corpus": "stories", "epochs": 1, "batch_size": 2, "max_length": 32, "evaluations": 1},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def study() -> dict:
+    """A study that is valid where `inputs` is the working directory's; a copy to change at will."""
+    return copy.deepcopy(STUDY)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory) -> Path:
+    """Folder with articles.json, boolq/ and llama/, all made here."""
+    folder = tmp_path_factory.mktemp("inputs")
+    chance = random.Random(0)
+
+    def sentence(length: int) -> str:
+        return " ".join(chance.choice(WORDS) for _ in range(length)).capitalize() + "."
+
+    articles = {}
+    for number in range(300):
+        title = f"{chance.choice(WORDS)} {number}".title()
+        articles[title] = {
+            "title": title,
+            "extract": f"{title} is {sentence(8).lower()} {sentence(14)}",
+            "description": sentence(3)[:-1],
+        }
+    (folder / "articles.json").write_text(json.dumps(articles))
+    (folder / "boolq").mkdir()
+    for name, count in (("dev.jsonl", 20), ("combined.jsonl", 80)):
+        rows = [
+            {"question": f"is {sentence(3).lower()[:-1]}", "passage": sentence(12), "answer": chance.random() < 0.6}
+            for _ in range(count)
+        ]
+        (folder / "boolq" / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make_llama(folder / "llama", [article["extract"] for article in articles.values()])
+    return folder
+
+
+def make_tokenizer(texts: list[str], vocabulary: int):
+    """A byte-level BPE tokenizer with one special token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="</s>")
+
+
+def make_llama(folder: Path, texts: list[str]) -> None:
+    """A random Llama with grouped queries and a vocabulary of its own."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer(texts, 300)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, vocabulary: int = 50, positions: int = 16):
+    """A GPT-2 whose every tensor is random, biases and gains too, saved as a stock folder."""
+    import torch
+
+    from colpipe.architectures import GPT2
+    from colpipe.study import Architecture, Shape
+    from colpipe.training.models import random_model
+
+    sizes = Architecture(vocabulary=vocabulary, positions=positions).sizes(
+        Shape(layers=layers, heads=heads, hidden=hidden)
+    )
+    model = random_model(GPT2.configure(sizes, 0), seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):
+    """Run the workflow of a checkout in a working directory, on two cores."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--cores", "2"]
+    result = subprocess.run([*command, *arguments], cwd=workdir, capture_output=True, text=True, **more)
+    if check and result.returncode:
+        raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def stage(name: str, *arguments: object, cwd: Path | None = None, check: bool = True, **more):
+    """Run one stage by hand."""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **more.pop("env", {})}
+    command = [sys.executable, "-m", f"colpipe.stages.{name}", *map(str, arguments)]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, **more)
+    if check and result.returncode:
+        raise AssertionError(f"{name} failed:\n{result.stdout}\n{result.stderr}")
+    return result

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from colpipe.evaluation.generation import answer, answer_all, batches_by_length
+from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.training.models import load_model
+from tests.conftest import make_gpt2, make_tokenizer
+
+PROMPTS = ["a", "a much longer prompt than that", "b c", "some words here", "z " * 12]
+
+
+@pytest.fixture
+def tokenizer():
+    return make_tokenizer(["some words that are here"], 300)
+
+
+@pytest.fixture
+def model(tmp_path):
+    make_gpt2(tmp_path / "model", 2, 2, 8, seed=6, vocabulary=300, positions=64)
+    return load_model(tmp_path / "model").eval()
+
+
+def greedy_alone(model, tokenizer, prompt: str, count: int) -> str:
+    """One prompt, no padding, no cache: the definition of greedy decoding."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    start = ids.shape[1]
+    with torch.no_grad():
+        for _ in range(count):
+            token = model(ids).logits[0, -1].argmax()
+            ids = torch.cat([ids, token[None, None]], 1)
+            if token == tokenizer.eos_token_id:
+                break
+    return tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
+
+
+def test_batched_answers_equal_single_ones(model, tokenizer):
+    expected = [greedy_alone(model, tokenizer, prompt, 6) for prompt in PROMPTS]
+    assert answer_all(model, tokenizer, PROMPTS, 6, batch_size=3) == expected
+    assert answer_all(model, tokenizer, PROMPTS, 6, batch_size=5) == expected
+    assert len(set(expected)) > 1
+
+
+def test_sampling_is_seeded(model, tokenizer):
+    first = answer(model, tokenizer, PROMPTS, 8, 1.0, seed=1)
+    assert first == answer(model, tokenizer, PROMPTS, 8, 1.0, seed=1)
+    assert first != answer(model, tokenizer, PROMPTS, 8, 1.0, seed=2)
+
+
+def test_batches_hold_every_prompt_once_longest_first(tokenizer):
+    batches = batches_by_length(PROMPTS, tokenizer, 2)
+    assert sorted(index for batch in batches for index in batch) == list(range(5))
+    assert {1, 4} == set(batches[0])
+
+
+def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
+    import numpy as np
+
+    tokens = np.random.default_rng(0).integers(0, 300, 64 * 70, dtype=np.uint16)
+    np.save(tmp_path / "test.npy", tokens)
+    total, count = 0.0, 0
+    for start in range(0, len(tokens), 64):
+        ids = torch.from_numpy(tokens[start : start + 64].astype(np.int64))[None]
+        with torch.no_grad():
+            log_probs = model(ids).logits[0].double().log_softmax(-1)
+        total -= sum(log_probs[position, ids[0, position + 1]].item() for position in range(63))
+        count += 63
+    found = held_out_loss(model, tmp_path, bytes_per_token=4.0)
+    assert found["loss"] == pytest.approx(total / count, rel=1e-5)
+    assert found["bits_per_byte"] == pytest.approx(total / count / 4 / 0.6931472, rel=1e-5)

@@ -1,0 +1,111 @@
+import errno
+import json
+import os
+
+import pytest
+
+from colpipe import checkpoint
+from colpipe.errors import ColpipeError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model-1.safetensors").write_bytes(b"one" * 100)
+    (model / "model-2.safetensors").write_bytes(b"two" * 100)
+    (model / "config.json").write_text("{}")
+    return model
+
+
+def test_the_fingerprint_is_about_content(folder):
+    before = checkpoint.fingerprint(folder)
+    for path in folder.iterdir():
+        os.utime(path, ns=(1, 1))
+    assert checkpoint.fingerprint(folder) == before
+    with open(folder / "model-2.safetensors", "r+b") as file:
+        file.seek(150)
+        file.write(b"X")
+    changed = checkpoint.fingerprint(folder)
+    assert changed != before
+    (folder / "model-2.safetensors").unlink()
+    assert checkpoint.fingerprint(folder) not in (before, changed)
+
+
+def test_what_is_beside_the_content_does_not_count(folder):
+    before = checkpoint.fingerprint(folder)
+    for name in ("manifest.json", "run.json", "metrics.jsonl"):
+        (folder / name).write_text("{}")
+    assert checkpoint.fingerprint(folder) == before
+
+
+def test_a_file_is_read_once(folder, monkeypatch):
+    checkpoint.fingerprint(folder)
+    monkeypatch.setattr(checkpoint, "sha256", lambda path: pytest.fail(f"{path} was read again"))
+    checkpoint.fingerprint(folder)
+
+
+def test_missing_folders_and_empty_ones_have_no_fingerprint(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert checkpoint.fingerprint(tmp_path / "empty") == checkpoint.fingerprint(tmp_path / "none") == "missing"
+
+
+def test_publish_replaces_the_whole_folder(tmp_path, folder):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    (staging / "model.safetensors").write_bytes(b"new")
+    checkpoint.publish(staging, folder, {"stage": "sft"}, {"host": "here"})
+    assert {path.name for path in checkpoint.content_files(folder)} == {"model.safetensors"}
+    manifest = checkpoint.read_manifest(folder)
+    assert manifest["stage"] == "sft"
+    assert manifest["files"]["model.safetensors"]["bytes"] == 3
+    assert "host" not in manifest
+    assert json.loads((folder / "run.json").read_text()) == {"host": "here"}
+
+
+def test_a_lost_shard_is_named(tmp_path, folder):
+    staging = tmp_path / "staging"
+    os.rename(folder, staging)
+    checkpoint.publish(staging, folder, {}, {})
+    (folder / "model-1.safetensors").unlink()
+    with pytest.raises(ColpipeError, match=r"model-1.safetensors: is gone, but .*manifest.json names it"):
+        checkpoint.read_manifest(folder)
+
+
+def test_no_manifest_and_a_broken_one(folder):
+    with pytest.raises(ColpipeError, match="has not finished"):
+        checkpoint.read_manifest(folder)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(ColpipeError, match="is not JSON"):
+        checkpoint.read_manifest(folder)
+
+
+def test_a_write_that_cannot_end_is_not_begun(tmp_path):
+    with pytest.raises(ColpipeError, match=r"no space left for a model: it needs 1,000,000,000,000.0 MB"):
+        checkpoint.require_space(tmp_path / "not" / "there", 10**18, "a model")
+    assert checkpoint.is_disk_full(OSError(errno.ENOSPC, "x"))
+    assert checkpoint.is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not checkpoint.is_disk_full(OSError(errno.EACCES, "x"))
+
+
+def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
+    package = tmp_path / "colpipe"
+    (package / "data").mkdir(parents=True)
+    monkeypatch.setattr(checkpoint, "__file__", str(package / "checkpoint.py"))
+    used = package / "data" / "used.py"
+    (package / "data" / "other.py").write_text("x = 1\n")
+    stage = package / "stage.py"
+
+    def version(stage_text: str, used_text: str) -> str:
+        stage.write_text(stage_text)
+        used.write_text(used_text)
+        checkpoint.code_version.cache_clear()
+        return checkpoint.code_version("colpipe.stage")
+
+    first = version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    assert first == version('"""Says more."""\nfrom colpipe.data.used import f  # why\n', "def f():\n    return 1\n")
+    assert first == version("from colpipe.data.used import f\n", 'def f():\n    """Doc."""\n    return  1\n')
+    (package / "data" / "other.py").write_text("x = 2\n")
+    assert first == version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    assert first != version("from colpipe.data.used import f\n", "def f():\n    return 2\n")
+    assert first != version("from colpipe.data.used import f\nf()\n", "def f():\n    return 1\n")

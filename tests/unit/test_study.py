@@ -1,0 +1,158 @@
+import pytest
+
+from colpipe.errors import ColpipeError
+from colpipe.study import Architecture, Shape, load_study, parse_tokens, tokens_label
+
+
+@pytest.fixture(autouse=True)
+def _here(inputs, monkeypatch):
+    monkeypatch.chdir(inputs.parent)
+    if inputs.name != "inputs":
+        link = inputs.parent / "inputs"
+        if not link.exists():
+            link.symlink_to(inputs)
+
+
+def refused(study: dict) -> str:
+    with pytest.raises(ColpipeError) as error:
+        load_study(study, "my.yaml")
+    return str(error.value)
+
+
+def test_the_tiny_study_is_valid(study):
+    assert load_study(study).members() == ["large", "medium", "small"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(colour="red"), "my.yaml: colour: unknown key"),
+        (lambda s: s["chain"]["medium"].update(lr=1), "my.yaml: chain.medium.lr: unknown key"),
+        (
+            lambda s: s["chain"]["medium"]["shape"].update(layers="four"),
+            "my.yaml: chain.medium.shape.layers: 'four': input should be a valid integer",
+        ),
+        (
+            lambda s: s["chain"]["medium"]["shape"].update(hidden=17),
+            "my.yaml: chain.medium.shape: hidden 17 is not a multiple of heads 2",
+        ),
+        (
+            lambda s: s["chain"]["small"]["shape"].update(layers=9, heads=8, hidden=64),
+            "my.yaml: chain.small: 474,560 parameters follow medium's",
+        ),
+        (
+            lambda s: s["desnets"]["upper"]["shape"].update(layers=12, heads=4, hidden=32),
+            "my.yaml: desnets.upper.shape: 12L/4H/32 has 164,800 parameters, above the chain's largest member large",
+        ),
+        (
+            lambda s: s["desnets"]["lower"]["shape"].update(layers=5, heads=1, hidden=8),
+            "my.yaml: desnets.lower.shape.layers: 5 is more than the 3 of its larger neighbour medium; at most 3",
+        ),
+        (
+            lambda s: s["desnets"]["lower"]["shape"].update(heads=1),
+            "my.yaml: desnets.lower.shape: head_dim (hidden / heads) is 16, but 8 in small",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(model="lama"),
+            "my.yaml: ancestors.llama.model: 'lama' is not in models (llama, bridge)",
+        ),
+        (
+            lambda s: s["models"]["llama"]["source"].update(path="inputs/nowhere"),
+            "my.yaml: models.llama.source: path 'inputs/nowhere' does not exist",
+        ),
+        (
+            lambda s: s["models"]["llama"].update(source={"pypi": "a==1", "files": ["x"]}),
+            "my.yaml: models.llama.source: a pypi source needs sha256",
+        ),
+        (
+            lambda s: s["models"]["llama"]["source"].update(hub="a/b"),
+            "names ['hub', 'path'] of hub, path, pypi; give exactly one",
+        ),
+        (lambda s: s["stages"].pop("answers"), "my.yaml: stages.answers: missing, but ancestors.llama.bridge needs it"),
+        (
+            lambda s: s["chain"]["large"].update(distill={"step": 3}),
+            "my.yaml: chain.large.distill.step: unknown key",
+        ),
+        (lambda s: s["chain"]["large"].update(start="pretrained"), "model goes with start 'pretrained' only"),
+        (lambda s: s.update(budgets=["78 million"]), "my.yaml: budgets.0: '78 million': input should be a valid integer"),
+        (
+            lambda s: s["stages"]["distill"].update(max_length=1000),
+            "my.yaml: stages.distill.max_length: 1000 is more than architecture.positions 128",
+        ),
+        (
+            lambda s: s["tasks"]["boolq"].update(max_new_tokens=30),
+            "my.yaml: tasks.boolq.max_new_tokens: 30 after prompts of up to 110 tokens",
+        ),
+        (lambda s: s["initialisers"]["nested"].update(alpha=1.5), "initialisers.nested.alpha"),
+    ],
+)  # fmt: skip
+def test_bad_studies_are_refused_with_key_value_and_what_is_allowed(study, change, message):
+    change(study)
+    assert message in refused(study)
+
+
+def test_every_problem_has_its_own_line(study):
+    study["ancestors"]["llama"]["model"] = "lama"
+    study["tasks"]["boolq"]["instructions"] = "bolq"
+    assert len(refused(study).splitlines()) == 2
+
+
+def test_neighbours(study):
+    study["desnets"]["below"] = {"shape": {"layers": 1, "heads": 1, "hidden": 8}}
+    study["desnets"]["equal"] = {"shape": {"layers": 3, "heads": 2, "hidden": 16}}
+    loaded = load_study(study)
+    assert loaded.neighbours("upper") == ("medium", "large")
+    assert loaded.neighbours("lower") == ("small", "medium")
+    assert loaded.neighbours("below") == (None, "small")
+    assert loaded.neighbours("equal") == ("small", "medium")
+    assert loaded.alpha("equal", "nested") == 0  # all of the larger, which it equals
+    assert loaded.alpha("below", "nested") is None
+    assert loaded.alpha("upper", "rand") is None
+
+
+def test_a_desnets_alpha_overrides(study):
+    study["desnets"]["upper"]["alpha"] = 0.25
+    assert load_study(study).alpha("upper", "nested") == 0.25
+
+
+def test_auto_alpha_with_the_papers_sizes(study):
+    """0.94 to 0.57 with exact parameter counts (the paper's nominal sizes give 0.905 for DesNet-138M)."""
+    gpt2 = {"large": (36, 20, 1280), "medium": (24, 16, 1024), "small": (12, 12, 768)}
+    desnets = {"138M": (14, 12, 768), "220M": (18, 14, 896), "277M": (24, 14, 896), "380M": (26, 16, 1024),
+               "537M": (30, 18, 1152)}  # fmt: skip
+
+    def shape(sizes):
+        return {"shape": dict(zip(("layers", "heads", "hidden"), sizes, strict=True))}
+
+    study["architecture"] = {}
+    study["chain"] = {name: {"start": "inherit", **shape(sizes)} for name, sizes in gpt2.items()}
+    study["desnets"] = {name: shape(sizes) for name, sizes in desnets.items()}
+    loaded = load_study(study)
+    alphas = [round(loaded.alpha(name, "nested"), 2) for name in desnets]
+    assert alphas == [0.94, 0.59, 0.34, 0.94, 0.56]
+
+
+@pytest.mark.parametrize(
+    ("shape", "millions"),
+    [
+        ((12, 12, 768), 124.44),
+        ((24, 16, 1024), 354.82),
+        ((36, 20, 1280), 774.03),
+        ((48, 25, 1600), 1557.61),
+        ((14, 12, 768), 138.62),
+        ((18, 14, 896), 219.57),
+        ((24, 14, 896), 277.44),
+        ((26, 16, 1024), 380.02),
+        ((30, 18, 1152), 537.28),
+        ((8, 8, 512), 51.48),
+    ],
+)
+def test_parameter_counts_of_the_paper(shape, millions):
+    layers, heads, hidden = shape
+    count = Architecture().parameters(Shape(layers=layers, heads=heads, hidden=hidden))
+    assert round(count / 1e6, 2) == millions
+
+
+def test_token_counts():
+    assert [parse_tokens(text) for text in ("78M", "1.5B", "300k", 7)] == [78_000_000, 1_500_000_000, 300_000, 7]
+    assert [tokens_label(count) for count in (78_000_000, 10**10, 1_500, 0)] == ["78M", "10B", "1500", "0"]

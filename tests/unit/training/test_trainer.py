@@ -1,0 +1,131 @@
+"""What training must keep: global sizes, a complete state or none, a stop at broken numbers, trl's loss as ours."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from colpipe.data.tokens import IGNORE, Rows, collate
+from colpipe.errors import ColpipeError
+from colpipe.job import Job
+from colpipe.study import Runtime, Training
+from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.training.supervised import fine_tune
+from colpipe.training.trainer import COMPLETE, train, training_arguments
+from tests.conftest import make_gpt2, make_tokenizer
+
+ROWS = [{"input_ids": torch.arange(4 + n % 5) + n % 7, "labels": torch.arange(4 + n % 5) + n % 7} for n in range(24)]
+
+
+@pytest.fixture
+def new_job(tmp_path):
+    jobs = []
+
+    def make(name: str, settings: Training, **runtime) -> Job:
+        job = Job("pretrain", tmp_path / name, tmp_path / "work" / name, settings, Runtime(**runtime), {}, 0)
+        jobs.append(job)
+        return job
+
+    yield make
+    for job in jobs:
+        job.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_gpt2(tmp_path / "model", 2, 2, 8, seed=3)
+    return tmp_path / "model"
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_the_micro_batch_changes_nothing(folder, new_job):
+    settings = Training(steps=5, batch_size=8, max_length=16, learning_rate=1e-2)
+    results, losses = {}, {}
+    for micro in (None, 4, 3, 1):
+        job = new_job(f"micro-{micro}", settings, micro_batch=micro, device="cpu")
+        results[micro] = weights(train(job, load_model(folder), settings, ROWS, collate(0)))
+        records = [json.loads(line) for line in (job.state / "metrics.jsonl").read_text().splitlines()]
+        losses[micro] = [record["loss"] for record in records]
+    for micro in (4, 3, 1):
+        assert losses[micro] == pytest.approx(losses[None], rel=1e-4)
+        # Adam divides by the size of the gradient, so a rounding error near zero can grow to a part of a step (1e-2)
+        torch.testing.assert_close(results[micro], results[None], rtol=0, atol=1e-3)
+
+
+def test_accumulation_is_derived(new_job):
+    settings = Training(batch_size=12)
+    arguments = training_arguments(new_job("a", settings, micro_batch=5), settings)
+    assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 12
+    assert arguments["per_device_train_batch_size"] == 4
+
+
+def test_a_broken_loss_stops_with_the_step(folder, new_job):
+    model = load_model(folder)
+    with torch.no_grad():
+        model.transformer.wte.weight[3] = math.inf
+    settings = Training(steps=5, batch_size=8, max_length=16)
+    with pytest.raises(ColpipeError, match=r"train loss is nan at step 1; lower learning_rate"):
+        train(new_job("nan", settings), model, settings, ROWS, collate(0))
+
+
+def test_a_state_that_was_not_finished_is_not_used(folder, new_job):
+    settings = Training(steps=6, batch_size=8, max_length=16, learning_rate=1e-2)
+    whole = weights(train(new_job("whole", settings), load_model(folder), settings, ROWS, collate(0)))
+    job = new_job("cut", settings, save_minutes=0)
+    train(job, load_model(folder), settings, ROWS, collate(0))
+    states = sorted((job.state / "trainer").glob("checkpoint-*"))
+    assert [state.name for state in states] == ["checkpoint-4", "checkpoint-5"]
+    (states[1] / COMPLETE).unlink()  # as if killed while this one was written
+    (states[1] / "model.safetensors").write_bytes(b"half")
+    again = weights(train(job, load_model(folder), settings, ROWS, collate(0)))
+    assert torch.equal(whole, again)
+
+
+def test_distillation_pulls_the_student_to_the_teacher(folder, tmp_path, new_job):
+    teacher = make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=4)
+    settings = Training(steps=60, batch_size=8, max_length=16, learning_rate=1e-2, evaluations=1)
+    job = new_job("distill", settings)
+    train(job, load_model(folder), settings, ROWS, collate(0), validation=ROWS[:8], teacher=teacher)
+    records = [json.loads(line) for line in (job.state / "metrics.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if record["split"] == "validation"]
+    assert [record["step"] for record in records if record["split"] == "validation"] == [0, 60]
+    assert losses[1] < losses[0] / 3
+
+
+def test_fine_tuning_with_trl_takes_the_loss_of_the_answers_only(tmp_path, new_job):
+    """The first loss that trl reports is the plain mean over answer tokens of the whole batch."""
+    tokenizer = make_tokenizer(["a small test of words"], 300)
+    make_gpt2(tmp_path / "model", 2, 2, 8, seed=5, vocabulary=300, positions=64)
+    model = load_model(tmp_path / "model")
+    rows = [{"prompt": "word " * n, "completion": "answer " * (5 - n)} for n in range(1, 5)]
+    batch = collate(0)(list(Rows(rows, tokenizer, 64)))
+    with torch.no_grad():
+        log_probs = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].log_softmax(-1)
+    labels = batch["labels"][:, 1:]
+    kept = labels != IGNORE
+    expected = -log_probs.gather(-1, labels.clamp(min=0)[..., None])[..., 0][kept].mean()
+    settings = Training(steps=1, batch_size=4, max_length=64)
+    job = new_job("sft", settings, micro_batch=2)
+    fine_tune(job, model, tokenizer, rows, settings)
+    record = json.loads((job.state / "metrics.jsonl").read_text().splitlines()[0])
+    assert record["loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_saved_model_is_a_stock_folder(folder, tmp_path):
+    tokenizer = make_tokenizer(["words"], 300)
+    save_model(load_model(folder), tokenizer, tmp_path / "saved")
+    model = load_model(tmp_path / "saved")
+    assert torch.equal(weights(model), weights(load_model(folder)))
+    assert load_tokenizer(tmp_path / "saved").get_vocab() == tokenizer.get_vocab()
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_a_truncated_model_is_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ColpipeError, match=r"cannot be loaded .*broken: model.safetensors"):
+        load_model(folder)

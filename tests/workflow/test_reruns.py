@@ -1,0 +1,192 @@
+"""The main promise: content decides reruns. Each test changes one thing and compares the planned jobs with the exact set."""
+
+import contextlib
+import os
+import shutil
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.conftest import STUDY
+from tests.workflow.conftest import planned, run
+
+pytestmark = pytest.mark.slow
+
+
+def scored(*models: str) -> set[str]:
+    """Models with what follows each of them: its scores, and the report."""
+    return {*models, *(f"scores/{model}" for model in models), "report"}
+
+
+def desnet(name: str, init: str = "nested", parent: str = "llama") -> list[str]:
+    return [f"desnets/{parent}/{name}/{init}/{budget}" for budget in ("0", "512")]
+
+
+@contextlib.contextmanager
+def changed(path):
+    """Put a file back as it was, its time included."""
+    status, content = path.stat(), path.read_bytes()
+    try:
+        yield path
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def other_study(finished):
+    """Write a changed copy of the study and return its name."""
+
+    def write(change) -> str:
+        study = yaml.safe_load(yaml.safe_dump(STUDY))
+        change(study)
+        (finished.home / "other.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+        return "other.yaml"
+
+    return write
+
+
+def test_everything_is_made_once(finished):
+    assert (finished.results / "report.html").exists()
+    summary = (finished.results / "summary.csv").read_text()
+    assert summary.startswith("ancestor,desnet,params,init,alpha,tokens,task,metric,value,seed\n")
+    assert ",majority," in summary and ",chance," in summary
+    assert planned(finished.home) == set()
+
+
+def test_every_model_folder_is_a_stock_model_with_its_tokenizer(finished):
+    folders = [path.parent for path in finished.results.rglob("config.json") if "work" not in path.parts]
+    assert len(folders) == 14  # sft, pretrained, bridge, 3 members, 2 × 2 × 2 DesNets
+    for folder in folders:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer("the old city", return_tensors="pt")["input_ids"]
+        assert model(ids).logits.isfinite().all()
+        assert model.config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_touching_every_file_reruns_nothing(finished):
+    for path in finished.results.rglob("*"):
+        if path.is_file() and "work" not in path.parts:
+            path.touch()
+    time.sleep(0.01)
+    for path in (finished.home / "colpipe").rglob("*.py"):
+        path.touch()
+    assert planned(finished.home) == set()
+
+
+MEDIUM = "chain/llama/medium"
+AFTER_MEDIUM = scored("chain/llama/small", *desnet("upper"), *desnet("lower")) | {f"scores/{MEDIUM}"}
+
+
+def test_one_byte_of_a_checkpoint_reruns_exactly_its_consumers(finished):
+    with changed(finished.results / MEDIUM / "model.safetensors") as path:
+        content = bytearray(path.read_bytes())
+        content[-7] ^= 1
+        path.write_bytes(content)
+        assert planned(finished.home) == AFTER_MEDIUM
+
+
+def test_another_model_of_the_same_shape_in_its_place_does_too(finished, tmp_path):
+    folder = finished.results / MEDIUM
+    with changed(folder / "model.safetensors") as path:
+        tensors = {name: torch.randn_like(tensor) for name, tensor in load_file(path).items()}
+        save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        shutil.copy(tmp_path / "model.safetensors", path)
+        assert planned(finished.home) == AFTER_MEDIUM
+
+
+def test_distillation_steps_of_one_member(finished, other_study):
+    study = other_study(lambda s: s["chain"]["small"].update(distill={"steps": 5}))
+    assert planned(finished.home, study=study) == scored("chain/llama/small", *desnet("lower"))
+
+
+def test_the_alpha_of_one_desnet(finished, other_study):
+    study = other_study(lambda s: s["desnets"]["upper"].update(alpha=0.123))
+    assert planned(finished.home, study=study) == scored(*desnet("upper"))
+
+
+def test_settings_of_a_task(finished, other_study):
+    study = other_study(lambda s: s["tasks"]["boolq"].update(max_new_tokens=2))
+    models = ["bridges/llama", *(f"chain/llama/{name}" for name in STUDY["chain"])]
+    for name in STUDY["desnets"]:
+        models += [*desnet(name), *desnet(name, "rand", "scratch")]
+    assert planned(finished.home, study=study) == {"report", *(f"scores/{model}" for model in models)}
+
+
+def test_one_more_budget_makes_only_what_is_new(finished, other_study):
+    study = other_study(lambda s: s["budgets"].append(1024))
+    new = [f"desnets/{parent}/{name}/{init}/1024" for name in STUDY["desnets"]
+           for parent, init in (("llama", "nested"), ("scratch", "rand"))]  # fmt: skip
+    assert planned(finished.home, study=study) == scored(*new)
+
+
+def test_runtime_settings_rerun_nothing(finished, other_study):
+    study = other_study(lambda s: s.update(runtime={"micro_batch": 1, "save_minutes": 0, "progress_seconds": 1}))
+    assert planned(finished.home, "--set-threads", "distill=1", study=study) - {"report"} == set()
+
+
+def test_a_changed_local_input_reruns_what_it_feeds(finished):
+    with changed(finished.home / "inputs" / "boolq" / "combined.jsonl") as path:
+        path.write_text(path.read_text().replace("true", "false", 1))
+        jobs = planned(finished.home)
+    assert any(job.startswith("resources/data/questions-") for job in jobs)
+    assert "data/boolq" in jobs and "scores/bridges/llama" in jobs
+    assert not any(job.startswith(("chain/", "desnets/", "data/stories")) for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("stages/recover.py", {"desnets"}),
+        ("stages/evaluate.py", set()),
+        ("learngene/selection.py", {"chain", "desnets"}),
+    ],
+)
+def test_editing_a_module_reruns_the_stages_that_use_it(finished, module, stages):
+    with changed(finished.home / "colpipe" / module) as path:
+        path.write_text(path.read_text() + "\n# a comment changes nothing\n")
+        assert planned(finished.home) == set()
+        path.write_text(path.read_text() + "\nCHANGED = True\n")
+        jobs = planned(finished.home)
+    assert {job.split("/")[0] for job in jobs} == {*stages, "scores", "report"}
+    if module == "stages/recover.py":
+        assert not any(job.startswith("desnets/") and job.endswith("/0") for job in jobs)
+
+
+def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
+    path = finished.results / MEDIUM / "model.safetensors"
+    status, kept = path.stat(), shutil.copy2(path, tmp_path)
+    path.unlink()
+    try:
+        result = run(finished.home, check=False)
+        assert result.returncode != 0
+        assert f"{MEDIUM}: " in result.stdout + result.stderr
+        assert "Traceback" not in result.stderr
+    finally:
+        shutil.copy2(kept, path)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_targets_and_graphs(finished):
+    for target in ("chain", "desnets", "recovered", "scores", "report", "all"):
+        assert "Nothing to be done" in run(finished.home, "-n", target).stdout + run(finished.home, "-n", target).stderr
+    graph = run(finished.home, "--rulegraph").stdout
+    assert graph.count("label = ") >= 13
+    assert "Congratulations" in run(finished.home, "--lint").stdout + run(finished.home, "--lint").stderr
+
+
+def test_nothing_that_differs_between_equal_runs_is_in_a_manifest(finished, tmp_path):
+    """A rerun of one stage in another place gives the same manifest, byte for byte."""
+    manifest = finished.results / "chain/llama/small/manifest.json"
+    before = manifest.read_text()
+    weights = (finished.results / "chain/llama/small/model.safetensors").read_bytes()
+    run(finished.home, "--force", "results/tiny/chain/llama/small/manifest.json")
+    assert manifest.read_text() == before
+    assert (finished.results / "chain/llama/small/model.safetensors").read_bytes() == weights
+    run(finished.home)  # what Snakemake thinks is behind it
+    assert planned(finished.home) == set()

@@ -1,0 +1,178 @@
+"""kill -9 in the middle, the same command again: the same weights, to the last bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import CHECKOUT, stage
+from tests.workflow.conftest import run
+
+pytestmark = pytest.mark.slow
+
+RUNTIME = ["--runtime", '{"save_minutes": 0, "progress_seconds": 0, "device": "cpu"}']
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, inputs, finished):
+    """Inputs of every stage: results of the tiny study."""
+    return finished.results
+
+
+def training(**more) -> dict:
+    return {"steps": 60, "batch_size": 4, "max_length": 100, "learning_rate": 1e-3, **more}
+
+
+def shape(layers, heads, hidden) -> dict:
+    return {
+        "architecture": {"family": "gpt2", "vocabulary": 512, "positions": 128},
+        "shape": {"layers": layers, "heads": heads, "hidden": hidden},
+    }
+
+
+STAGES = {
+    "pretrain": (
+        ["--corpus", "data/stories", "--tokenizer", "tokenizer"],
+        {**shape(2, 2, 16), "training": training(corpus="stories")},
+    ),
+    "sft": (["--model", "../../inputs/llama", "--instructions", "data/describe"], training(instructions="describe")),
+    "bridge_answers": (
+        ["--model", "sft/llama", "--instructions", "data/describe"],
+        {"instructions": "describe", "max_new_tokens": 60, "batch_size": 1},
+    ),
+    "distill": (
+        [
+            "--teacher",
+            "chain/llama/large",
+            "--tokenizer",
+            "tokenizer",
+            "--data",
+            "describe=data/describe",
+            "stories=data/stories",
+        ],
+        {**shape(3, 2, 16), "training": training(data=["describe", "stories"], evaluations=3)},
+    ),
+    "recover": (
+        ["--model", "desnets/llama/upper/nested/0", "--corpus", "data/stories"],
+        training(corpus="stories", evaluations=3, epochs=9),
+    ),
+}
+
+
+def command(name: str, output) -> list[str]:
+    parents, settings = STAGES[name]
+    where = ["--output", str(output), "--work", f"{output}.work", "--seed", "3"]
+    return [*parents, "--settings", json.dumps(settings), *RUNTIME, *where]
+
+
+def content(folder) -> dict[str, bytes]:
+    names = ("model.safetensors", "train.jsonl", "manifest.json")
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+def progress(output) -> int:
+    """Steps or batches that the job's state holds as complete."""
+    work = output.with_name(output.name + ".work")
+    complete = [int(path.parent.name.rpartition("-")[2]) for path in work.glob("state-*/trainer/checkpoint-*/complete")]
+    return max([*complete, len(list(work.glob("state-*/batch-*.json")))])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
+    stage(name, *command(name, tmp_path / "whole"), cwd=world)
+    output = tmp_path / "cut"
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    for number, after in enumerate((5, 12)):  # two kills, in two different runs
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"colpipe.stages.{name}", *command(name, output)],
+            cwd=world,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while progress(output) < after:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (output / "manifest.json").exists(), f"kill {number} came too late"
+    resumed = stage(name, *command(name, output), cwd=world)
+    if name != "bridge_answers":
+        assert "resumes at step" in resumed.stderr
+    assert content(output) == content(tmp_path / "whole")
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in metrics if record["split"] in ("train", "answers")]
+    assert len(steps) == len(set(steps))
+    log = (tmp_path / "cut.work" / "log.txt").read_text()
+    assert "done in" in log and len(log.splitlines()) > 10  # one log over all three runs
+    assert not list((tmp_path / "cut.work").glob("state-*"))
+
+
+def test_sigterm_saves_and_exits_143(world, tmp_path):
+    output = tmp_path / "cut"
+    quiet = [word.replace('"save_minutes": 0', '"save_minutes": 99') for word in command("recover", output)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "colpipe.stages.recover", *quiet],
+        cwd=world,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "step 3/60" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    text = process.stderr.read()
+    assert process.wait() == 143
+    assert "told to stop: saving at the next step" in text and "state saved" in text
+    assert progress(output) >= 3
+    stage("recover", *command("recover", output), cwd=world)
+    stage("recover", *command("recover", tmp_path / "whole"), cwd=world)
+    assert content(output) == content(tmp_path / "whole")
+
+
+def test_a_state_of_other_settings_is_set_aside(world, tmp_path):
+    output = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "colpipe.stages.recover", *command("recover", output)],
+        cwd=world,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    while progress(output) < 5:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    other = [word.replace('"learning_rate": 0.001', '"learning_rate": 0.002') for word in command("recover", output)]
+    result = stage("recover", *other, cwd=world)
+    assert "set aside" in result.stderr and "resumes at" not in result.stderr
+
+
+def test_two_jobs_on_one_work_folder(world, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "colpipe.stages.recover", *command("recover", tmp_path / "one")],
+        cwd=world,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    while progress(tmp_path / "one") < 1:
+        time.sleep(0.002)
+    second = stage("recover", *command("recover", tmp_path / "one"), cwd=world, check=False)
+    process.kill()
+    process.wait()
+    assert second.returncode == 1
+    assert "another process is working there" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_the_workflow_resumes_what_was_killed_under_it(finished):
+    """Snakemake wipes declared outputs before a retry; the in-step state is not among them."""
+    target = "results/tiny/desnets/llama/upper/nested/512/manifest.json"
+    before = (finished.home / target).with_name("model.safetensors").read_bytes()
+    (finished.home / target).unlink()
+    run(finished.home)
+    assert (finished.home / target).with_name("model.safetensors").read_bytes() == before

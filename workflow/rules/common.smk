@@ -1,0 +1,42 @@
+# What every rule uses: the validated study and its plan. What a job reads, and with which settings, is in colpipe/plan.py.
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+sys.path.insert(0, workflow.basedir)
+
+from colpipe.errors import ColpipeError
+from colpipe.plan import Plan, one_of, run_stages_here
+from colpipe.study import load_study
+
+run_stages_here(workflow.basedir)
+try:
+    STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
+except ColpipeError as error:
+    raise WorkflowError(f"the study is not valid\n{error}") from None
+config.clear()
+config.update(STUDY.model_dump(mode="json"))
+validate(config, "../schemas/study.schema.json", set_default=False)
+
+PLAN = Plan(STUDY)
+# For `--sdm conda`; without it, jobs run with the packages of the Python that runs Snakemake.
+ENVIRONMENT = {"cuda": "../../envs/gpu.yaml", "npu": "../../envs/npu.yaml"}.get(
+    STUDY.runtime.device, "../../envs/cpu.yaml"
+)
+
+
+pathvars:
+    results=PLAN.results,
+    logs=f"{PLAN.results}/logs",
+
+
+wildcard_constraints:
+    ancestor=r"[^/]+",
+    member=r"[^/]+",
+    desnet=r"[^/]+",
+    init=r"[^/]+",
+    start=r"[^/]+",
+    staged=r"[^/]+",
+    budget=r"[1-9][0-9]*[kMB]?",
+    model=r"(bridges|chain|desnets)/.+",
