@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not part of it
 HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
 MISSING = "missing"
-PLUMBING = {f"colpipe.{name}" for name in ("checkpoint", "errors", "job", "plan", "study")}
+PLUMBING = {f"colpipe.{name}" for name in ("checkpoint", "errors", "job", "plan", "settings", "study")}
 
 
 def write_json(path: Path, value: object) -> None:
@@ -158,8 +158,9 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, of Python or of the safetensors library, says that the disk is full."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    """Whether an error, of Python, of safetensors or of torch, says that the disk is full."""
+    said = ("No space left", "PytorchStreamWriter failed writing")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in said)
 
 
 @cache

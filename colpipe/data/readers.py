@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
-from colpipe.study import Dataset
+from colpipe.settings import Dataset
 
 Record = dict
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from colpipe.checkpoint import sha256
 from colpipe.errors import ColpipeError
-from colpipe.study import Source
+from colpipe.settings import Source
 
 
 def fetch(source: Source, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from colpipe.checkpoint import read_manifest
 from colpipe.job import Job, run_stage
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.weights import copy_companions, write_model
-from colpipe.study import Architecture, Fraction, Shape, Strict
+from colpipe.settings import Architecture, Fraction, Shape, Strict
 
 
 class Settings(Strict):

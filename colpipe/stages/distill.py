@@ -11,7 +11,7 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import read_config, write_model
-from colpipe.study import Architecture, Distill, Shape, Strict
+from colpipe.settings import Architecture, Distill, Shape, Strict
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.trainer import VALIDATION_ITEMS, mixed, train
 

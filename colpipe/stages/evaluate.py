@@ -11,7 +11,7 @@ from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.evaluation.scores import score
 from colpipe.job import Job, run_stage
-from colpipe.study import Strict, Task
+from colpipe.settings import Strict, Task
 from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.supervised import fine_tune
@@ -34,6 +34,8 @@ def main(job: Job) -> None:
         scores[name] = held_out_loss(load_model(folder).to(device), corpus, counts["bytes"] / counts["tokens"])
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
     for name, instructions in job.parents_of("task").items():
+        if job.stop_requested:
+            job.stop()
         task = job.settings.tasks[name]
         done = job.state / f"scores-{name}.json"
         if not done.exists():

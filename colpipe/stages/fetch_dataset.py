@@ -2,7 +2,7 @@
 
 from colpipe.data.sources import fetch
 from colpipe.job import Job, run_stage
-from colpipe.study import Source
+from colpipe.settings import Source
 
 
 def main(job: Job) -> None:

@@ -6,7 +6,7 @@ A GGUF file is converted into a stock Hugging Face folder; safetensors are linke
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.study import Source
+from colpipe.settings import Source
 
 
 def main(job: Job) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from colpipe.data.readers import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.study import Dataset
+from colpipe.settings import Dataset
 from colpipe.training.models import load_tokenizer
 
 BATCH = 1000  # documents tokenised together

@@ -7,7 +7,7 @@ from colpipe.data.prompts import prompt
 from colpipe.data.readers import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.study import Dataset, Instructions, Strict
+from colpipe.settings import Dataset, Instructions, Strict
 from colpipe.training.models import load_tokenizer
 
 

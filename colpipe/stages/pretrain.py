@@ -4,8 +4,9 @@ from torch.utils.data import Subset
 
 from colpipe.architectures import FAMILIES
 from colpipe.data.tokens import Blocks
+from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.study import Architecture, Pretrain, Shape, Strict
+from colpipe.settings import Architecture, Pretrain, Shape, Strict
 from colpipe.training.models import load_tokenizer, random_model, save_model
 from colpipe.training.trainer import VALIDATION_ITEMS, train
 
@@ -19,6 +20,10 @@ class Settings(Strict):
 def main(job: Job) -> None:
     settings: Settings = job.settings
     tokenizer = load_tokenizer(job.parents["tokenizer"])
+    if len(tokenizer) > settings.architecture.vocabulary:
+        raise ColpipeError(
+            f"architecture.vocabulary: {settings.architecture.vocabulary:,} is less than the tokenizer's {len(tokenizer):,}"
+        )
     sizes = settings.architecture.sizes(settings.shape)
     config = FAMILIES[settings.architecture.family].configure(sizes, tokenizer.eos_token_id)
     model = random_model(config, job.seed)

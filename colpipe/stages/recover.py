@@ -4,7 +4,7 @@ from torch.utils.data import Subset
 
 from colpipe.data.tokens import Blocks
 from colpipe.job import Job, run_stage
-from colpipe.study import Pretrain
+from colpipe.settings import Pretrain
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.trainer import VALIDATION_ITEMS, train
 

@@ -9,7 +9,8 @@ from colpipe.job import Job, run_stage
 from colpipe.plan import Plan
 from colpipe.reporting.figures import loss_against_tokens, loss_curve
 from colpipe.reporting.summary import compact, summarise
-from colpipe.study import Study, tokens_label
+from colpipe.settings import tokens_label
+from colpipe.study import Study
 
 
 def main(job: Job) -> None:

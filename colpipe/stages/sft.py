@@ -2,7 +2,7 @@
 
 from colpipe.data.tokens import read_rows
 from colpipe.job import Job, run_stage
-from colpipe.study import Sft
+from colpipe.settings import Sft
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import VALIDATION_ITEMS

@@ -7,7 +7,7 @@ from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
 from colpipe.data.readers import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.study import Dataset, Positive, Strict
+from colpipe.settings import Dataset, Positive, Strict
 
 END_OF_TEXT = "<|endoftext|>"
 TEMPLATE_WEIGHT = 0.01  # the prompt templates open every row, so they count as this share of the documents

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from colpipe.checkpoint import require_space
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.study import Training
+from colpipe.settings import Training
 from colpipe.training.device import pick_device
 from colpipe.training.objectives import reverse_kl
 

@@ -1,7 +1,8 @@
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.study import Architecture, Shape, load_study, parse_tokens, tokens_label
+from colpipe.settings import Architecture, Shape, parse_tokens, tokens_label
+from colpipe.study import load_study
 
 
 @pytest.fixture(autouse=True)

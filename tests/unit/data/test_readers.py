@@ -5,7 +5,7 @@ import pytest
 from colpipe.data import readers
 from colpipe.data.prompts import prompt
 from colpipe.errors import ColpipeError
-from colpipe.study import Dataset
+from colpipe.settings import Dataset
 
 
 def write(folder, name, rows):

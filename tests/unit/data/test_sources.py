@@ -7,7 +7,7 @@ import pytest
 
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
-from colpipe.study import Source
+from colpipe.settings import Source
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from colpipe.errors import ColpipeError
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.weights import write_model
-from colpipe.study import Architecture, Shape
+from colpipe.settings import Architecture, Shape
 from tests.conftest import make_gpt2
 
 ARCHITECTURE = Architecture(vocabulary=50, positions=16)

@@ -1,0 +1,82 @@
+import pytest
+
+from colpipe.errors import ColpipeError
+from colpipe.plan import Plan, one_of, wildcards
+from colpipe.study import load_study
+
+
+@pytest.fixture
+def plan_of(inputs, tmp_path, monkeypatch):
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.chdir(tmp_path)
+    return lambda study: Plan(load_study(study))
+
+
+def parents(plan, rule, **values) -> dict:
+    return {name: folder.removeprefix("results/tiny/") for name, folder in plan.parents(rule, wildcards(**values))}
+
+
+def test_the_chain_goes_from_teacher_to_student(plan_of, study):
+    plan = plan_of(study)
+    teachers = [
+        parents(plan, "distill", ancestor="llama", member=member)["teacher"] for member in ("large", "medium", "small")
+    ]
+    assert teachers == ["bridges/llama", "chain/llama/large", "chain/llama/medium"]
+
+
+def test_a_homogeneous_ancestor_teaches_itself_and_needs_no_answers(plan_of, study):
+    study["models"]["gpt2"] = {"shape": {"layers": 5, "heads": 4, "hidden": 32}}
+    study["ancestors"]["gpt2"] = {"model": "gpt2"}
+    plan = plan_of(study)
+    assert parents(plan, "distill", ancestor="gpt2", member="large")["teacher"] == "sft/gpt2"
+    assert plan.start("gpt2") == "results/tiny/pretrained/gpt2"
+    assert "bridges/gpt2" not in plan.models()
+
+
+def test_pretrained_and_scratch_members_are_fine_tuned_first(plan_of, study):
+    study["chain"]["large"].update(start="pretrained", model="bridge")
+    study["chain"]["medium"].update(start="scratch")
+    plan = plan_of(study)
+    assert parents(plan, "distill", ancestor="llama", member="large")["student"] == "sft/bridge"
+    assert parents(plan, "distill", ancestor="llama", member="medium")["student"] == "sft/medium"
+    assert parents(plan, "sft", start="medium")["model"] == "pretrained/medium"
+    assert "student" not in parents(plan, "distill", ancestor="llama", member="small")
+
+
+def test_random_desnets_are_shared_by_all_ancestors(plan_of, study):
+    one = plan_of(study)
+    study["ancestors"]["again"] = dict(study["ancestors"]["llama"])
+    two = plan_of(study)
+    random = [path for path in one.models() if path.startswith("desnets/scratch/")]
+    assert len(random) == 4
+    assert [path for path in two.models() if path.startswith("desnets/scratch/")] == random
+    assert parents(one, "assemble", ancestor="scratch", desnet="upper", init="rand") == {"tokenizer": "tokenizer"}
+
+
+def test_neighbours_below_the_chain(plan_of, study):
+    study["desnets"]["below"] = {"shape": {"layers": 1, "heads": 1, "hidden": 8}}
+    plan = plan_of(study)
+    found = parents(plan, "assemble", ancestor="llama", desnet="below", init="nested")
+    assert found == {"tokenizer": "tokenizer", "larger": "chain/llama/small"}
+
+
+def test_studies_share_what_has_the_same_source(plan_of, study):
+    first = plan_of(study).fetched["llama"]
+    study["study"] = "other"
+    assert plan_of(study).fetched["llama"] == first
+    study["models"]["llama"]["source"]["files"] = ["*.json", "*.safetensors"]
+    assert plan_of(study).fetched["llama"] != first
+
+
+def test_a_file_that_is_gone_is_told_when_planning(plan_of, study, tmp_path):
+    folder = tmp_path / "results/tiny/chain/llama/large"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"files": {"model.safetensors": {}}}')
+    contents = plan_of(study).contents("distill")
+    with pytest.raises(ColpipeError, match=r"model\.safetensors: is gone"):
+        contents(wildcards(ancestor="llama", member="medium"))
+
+
+def test_one_of():
+    assert one_of(["a.b", "c"]) == r"a\.b|c"
+    assert one_of([]) == "(?!)"
