@@ -111,6 +111,13 @@ def read_manifest(folder: Path | str) -> dict:
     return manifest
 
 
+def was_replaced(folder: Path) -> bool:
+    """Whether a result's files are no longer those that its manifest names: a checkpoint swapped by hand."""
+    if not (folder / MANIFEST).exists():
+        return False
+    return read_manifest(folder)["files"] != content_hashes(folder)
+
+
 def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> None:
     """Move a staged result into its folder and write the manifest last.
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from colpipe import checkpoint
 from colpipe.errors import ColpipeError
-from colpipe.study import Runtime
+from colpipe.settings import Runtime
 
 STOPPED = 143  # exit status of a job that saved its state when it was told to stop; not 0, or it would count as done
 PACKAGES = ("colpipe", "torch", "transformers", "trl", "tokenizers", "datasets")  # those that can change a result
@@ -47,7 +47,7 @@ class Job:
         stage: str,
         output: Path,
         work: Path,
-        settings: BaseModel | Mapping,
+        settings: BaseModel,
         runtime: Runtime,
         parents: Mapping[str, Path],
         seed: int,
@@ -57,7 +57,6 @@ class Job:
         self.settings, self.runtime, self.parents = settings, runtime, dict(parents)
         self.started = time.time()
         self.stop_requested = False
-        self.details: dict[str, Any] = {}
         work.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
         self._logs = [open(work / "log.txt", "a", buffering=1)]  # survives retries
@@ -66,13 +65,16 @@ class Job:
             self._logs.append(open(log, "a", buffering=1))
         self.manifest = {
             "stage": stage,
-            "settings": settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings),
+            "settings": settings.model_dump(mode="json"),
             "parents": {name: checkpoint.fingerprint(folder) for name, folder in self.parents.items()},
             "seed": seed,
             "versions": {name: _version(name) for name in PACKAGES},
         }
         if gone := [name for name, print_ in self.manifest["parents"].items() if print_ == checkpoint.MISSING]:
             raise ColpipeError(f"{self.parents[gone[0]]}: holds no files; run the stage that makes it first")
+        for folder in self.parents.values():
+            if checkpoint.was_replaced(folder):
+                self.say(f"{folder} is not what its manifest says: taken as it is, replaced by hand")
         code = checkpoint.code_version(f"colpipe.stages.{stage}")
         self.state = work / f"state-{checkpoint.key_of([self.manifest, code])}"
         self.staging = work / "staging"
@@ -112,16 +114,16 @@ class Job:
         """Append one record to the run's metrics; a step that is repeated after a resume replaces its first record."""
         self.state.mkdir(exist_ok=True)
         with open(self.state / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write("\n" + json.dumps(values))  # the line break first: a record cut short by a kill spoils no other
 
     def publish(self, **details: Any) -> None:
         """Make the staged files the result; `details` go to the manifest."""
-        metrics = self._final_metrics()
+        records = self.metrics()
         self.output.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (self.output / checkpoint.MANIFEST).unlink()
-        if metrics:
-            lines = "".join(json.dumps(record) + "\n" for record in metrics)
+        if records:
+            lines = "".join(json.dumps(record) + "\n" for record in records)
             (self.output / "metrics.jsonl").write_text(lines)
             (self.work / "metrics.jsonl").write_text(lines)
         finished = time.time()
@@ -142,14 +144,15 @@ class Job:
             os.replace(path, self.output / path.name)
         self.say(f"done in {time.time() - self.started:.0f} s")
 
-    def _final_metrics(self) -> list[dict]:
+    def metrics(self) -> list[dict]:
+        """What was measured so far, each step once."""
         try:
             lines = (self.state / "metrics.jsonl").read_text().splitlines()
         except FileNotFoundError:
             return []
         records: dict[tuple, dict] = {}
         for line in lines:
-            with contextlib.suppress(ValueError):  # a line cut short by a kill is written again after the resume
+            with contextlib.suppress(ValueError):  # empty, or cut short by a kill and written again after the resume
                 record = json.loads(line)
                 records[(record.get("phase"), record.get("step"), record.get("split"))] = record
         return list(records.values())
@@ -179,7 +182,7 @@ def run_stage(
     body: Callable[[Job], None],
     *,
     inputs: Mapping[str, str],
-    settings: type[BaseModel] | None = None,
+    settings: type[BaseModel],
     optional: tuple[str, ...] = (),
 ) -> None:
     """Command line of a stage: parse, run `body`, turn bad input into one line and status 1.
@@ -190,7 +193,7 @@ def run_stage(
         body: does the work and publishes.
         inputs: parent name → help; each becomes `--<name> FOLDER`. A name ending in `*` takes any number of
             `NAME=FOLDER`, which become parents `<name>.NAME`.
-        settings: model that validates `--settings`; without it they stay a mapping.
+        settings: model that validates `--settings`.
         optional: names of inputs that may be left out.
     """
     parser = argparse.ArgumentParser(
@@ -257,15 +260,13 @@ def _fail(job: Job | None, stage: str, message: str) -> None:
     raise SystemExit(1) from None
 
 
-def _validated(text: str, model: type[BaseModel] | None, where: str) -> Any:
-    """Settings from JSON text or a file, validated where there is a model."""
+def _validated(text: str, model: type[BaseModel], where: str) -> BaseModel:
+    """Settings from JSON text or a file."""
     try:
         from_file = text.endswith((".json", ".yaml", ".yml"))
         value = yaml.safe_load(Path(text).read_text()) if from_file else json.loads(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ColpipeError(f"{where} {text!r}: cannot be read ({error})") from None
-    if model is None:
-        return value
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -302,3 +302,16 @@ class Task(Strict):
     """Longest generated answer, tokens."""
     fine_tune: FineTune = FineTune()
     """Fine-tuning before the scoring."""
+
+
+class Runtime(Strict):
+    """Where and how it runs. Nothing here changes a result, and changing it reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda", "npu"] = "auto"
+    """Device of the training and generating stages."""
+    micro_batch: Positive | None = None
+    """Sequences per forward pass and device; `null` is the whole batch. Accumulation is derived."""
+    save_minutes: Annotated[float, Field(ge=0)] = 2.0
+    """Minutes between saved states of a running stage; 0 saves at every step."""
+    progress_seconds: Annotated[float, Field(ge=0)] = 15.0
+    """Seconds between progress lines."""

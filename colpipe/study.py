@@ -22,8 +22,8 @@ from colpipe.settings import (
     Instructions,
     Model,
     Name,
-    Positive,
     Pretrain,
+    Runtime,
     Sft,
     Shape,
     Strict,
@@ -101,19 +101,6 @@ class Initialiser(Strict):
     larger's own elsewhere."""
     alpha: Fraction | Literal["auto"] = "auto"
     """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small)."""
-
-
-class Runtime(Strict):
-    """Where and how it runs. Nothing here changes a result, and changing it reruns nothing."""
-
-    device: Literal["auto", "cpu", "cuda", "npu"] = "auto"
-    """Device of the training and generating stages."""
-    micro_batch: Positive | None = None
-    """Sequences per forward pass and device; `null` is the whole batch. Accumulation is derived."""
-    save_minutes: Annotated[float, Field(ge=0)] = 2.0
-    """Minutes between saved states of a running stage; 0 saves at every step."""
-    progress_seconds: Annotated[float, Field(ge=0)] = 15.0
-    """Seconds between progress lines."""
 
 
 class Study(Strict):

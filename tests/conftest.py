@@ -145,7 +145,7 @@ def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, voc
     import torch
 
     from colpipe.architectures import GPT2
-    from colpipe.study import Architecture, Shape
+    from colpipe.settings import Architecture, Shape
     from colpipe.training.models import random_model
 
     sizes = Architecture(vocabulary=vocabulary, positions=positions).sizes(

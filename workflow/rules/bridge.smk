@@ -11,9 +11,10 @@ rule bridge_answers:
         "<results>/answers/{ancestor}/manifest.json",
     log:
         "<logs>/bridge_answers/{ancestor}.log",
+    priority: 10
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: HALF
     params:
         inputs=PLAN.flags("bridge_answers"),
         contents=PLAN.contents("bridge_answers"),
@@ -33,9 +34,10 @@ rule bridge:
         "<results>/bridges/{ancestor}/manifest.json",
     log:
         "<logs>/bridge/{ancestor}.log",
+    priority: 10
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: HALF
     params:
         inputs=PLAN.flags("bridge"),
         contents=PLAN.contents("bridge"),

@@ -20,6 +20,9 @@ config.update(STUDY.model_dump(mode="json"))
 validate(config, "../schemas/study.schema.json", set_default=False)
 
 PLAN = Plan(STUDY)
+# Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them; what the chain
+# waits for goes first (priority), and scoring fills the other half. A profile may say otherwise: --set-threads distill=8.
+HALF = max(1, (workflow.cores or 2) // 2)
 # For `--sdm conda`; without it, jobs run with the packages of the Python that runs Snakemake.
 ENVIRONMENT = {"cuda": "../../envs/gpu.yaml", "npu": "../../envs/npu.yaml"}.get(
     STUDY.runtime.device, "../../envs/cpu.yaml"

@@ -10,9 +10,10 @@ rule distill:
         "<results>/chain/{ancestor}/{member}/manifest.json",
     log:
         "<logs>/distill/{ancestor}/{member}.log",
+    priority: 10
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: HALF
     params:
         inputs=PLAN.flags("distill"),
         contents=PLAN.contents("distill"),

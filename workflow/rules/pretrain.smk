@@ -10,9 +10,10 @@ rule pretrain:
         "<results>/pretrained/{start}/manifest.json",
     log:
         "<logs>/pretrain/{start}.log",
+    priority: 10
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: HALF
     params:
         inputs=PLAN.flags("pretrain"),
         contents=PLAN.contents("pretrain"),

@@ -10,9 +10,10 @@ rule sft:
         "<results>/sft/{start}/manifest.json",
     log:
         "<logs>/sft/{start}.log",
+    priority: 10
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: HALF
     params:
         inputs=PLAN.flags("sft"),
         contents=PLAN.contents("sft"),

@@ -1,6 +1,5 @@
 """What training must keep: global sizes, a complete state or none, a stop at broken numbers, trl's loss as ours."""
 
-import json
 import math
 
 import pytest
@@ -9,8 +8,7 @@ import torch
 from colpipe.data.tokens import IGNORE, Rows, collate
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.settings import Training
-from colpipe.study import Runtime
+from colpipe.settings import Runtime, Training
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import COMPLETE, train, training_arguments
@@ -49,7 +47,7 @@ def test_the_micro_batch_changes_nothing(folder, new_job):
     for micro in (None, 4, 3, 1):
         job = new_job(f"micro-{micro}", settings, micro_batch=micro, device="cpu")
         results[micro] = weights(train(job, load_model(folder), settings, ROWS, collate(0)))
-        records = [json.loads(line) for line in (job.state / "metrics.jsonl").read_text().splitlines()]
+        records = job.metrics()
         losses[micro] = [record["loss"] for record in records]
     for micro in (4, 3, 1):
         assert losses[micro] == pytest.approx(losses[None], rel=1e-4)
@@ -91,7 +89,7 @@ def test_distillation_pulls_the_student_to_the_teacher(folder, tmp_path, new_job
     settings = Training(steps=60, batch_size=8, max_length=16, learning_rate=1e-2, evaluations=1)
     job = new_job("distill", settings)
     train(job, load_model(folder), settings, ROWS, collate(0), validation=ROWS[:8], teacher=teacher)
-    records = [json.loads(line) for line in (job.state / "metrics.jsonl").read_text().splitlines()]
+    records = job.metrics()
     losses = [record["loss"] for record in records if record["split"] == "validation"]
     assert [record["step"] for record in records if record["split"] == "validation"] == [0, 60]
     assert losses[1] < losses[0] / 3
@@ -112,7 +110,7 @@ def test_fine_tuning_with_trl_takes_the_loss_of_the_answers_only(tmp_path, new_j
     settings = Training(steps=1, batch_size=4, max_length=64)
     job = new_job("sft", settings, micro_batch=2)
     fine_tune(job, model, tokenizer, rows, settings)
-    record = json.loads((job.state / "metrics.jsonl").read_text().splitlines()[0])
+    [record] = job.metrics()
     assert record["loss"] == pytest.approx(expected.item(), rel=1e-4)
 
 

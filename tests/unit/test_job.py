@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from colpipe import checkpoint
+from colpipe.errors import ColpipeError
+from colpipe.job import Job
+from colpipe.settings import Runtime, Sft
+
+
+@pytest.fixture
+def new_job(tmp_path):
+    jobs = []
+
+    def make(**changes) -> Job:
+        settings = Sft(instructions="x", **changes)
+        parent = tmp_path / "parent"
+        parent.mkdir(exist_ok=True)
+        (parent / "rows.jsonl").write_text("{}")
+        for job in jobs:
+            job.close()
+        jobs.append(Job("sft", tmp_path / "out", tmp_path / "work", settings, Runtime(), {"model": parent}, 1))
+        return jobs[-1]
+
+    yield make
+    jobs[-1].close()
+
+
+def test_publishing_leaves_result_log_and_metrics(new_job, tmp_path):
+    job = new_job()
+    job.measure(step=1, split="train", loss=2.0)
+    (job.staging / "model.safetensors").write_bytes(b"weights")
+    job.publish(parameters=7)
+    manifest = checkpoint.read_manifest(tmp_path / "out")
+    assert manifest["parameters"] == 7 and manifest["seed"] == 1
+    assert manifest["settings"]["epochs"] == 3
+    assert manifest["parents"] == {"model": checkpoint.fingerprint(tmp_path / "parent")}
+    for folder in ("out", "work"):
+        assert json.loads((tmp_path / folder / "metrics.jsonl").read_text())["loss"] == 2.0
+    assert "done in" in (tmp_path / "work" / "log.txt").read_text()
+    assert not job.state.exists()
+
+
+def test_the_state_belongs_to_settings_parents_and_seed(new_job, tmp_path):
+    first = new_job().state
+    assert new_job().state == first
+    assert new_job(steps=3).state != first
+    (tmp_path / "parent" / "more.jsonl").write_text("{}")
+    assert new_job().state != first
+
+
+def test_a_repeated_step_and_a_record_cut_short_count_once(new_job):
+    job = new_job()
+    job.measure(step=1, split="train", loss=3.0)
+    with open(job.state / "metrics.jsonl", "a") as file:
+        file.write('\n{"step": 2, "spl')
+    job.measure(step=2, split="train", loss=1.0)
+    job.measure(step=1, split="train", loss=2.0)
+    assert [(record["step"], record["loss"]) for record in job.metrics()] == [(1, 2.0), (2, 1.0)]
+
+
+def test_a_parent_without_files_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ColpipeError, match=r"empty: holds no files; run the stage that makes it first"):
+        Job("sft", tmp_path / "o", tmp_path / "w", Sft(instructions="x"), Runtime(), {"model": tmp_path / "empty"}, 0)
+
+
+def test_a_checkpoint_replaced_by_hand_is_said(new_job, tmp_path):
+    job = new_job()
+    (job.staging / "model.safetensors").write_bytes(b"weights")
+    job.publish()
+    job.close()
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"swapped")
+    Job("sft", tmp_path / "o", tmp_path / "w", Sft(instructions="x"), Runtime(), {"model": tmp_path / "out"}, 0).close()
+    assert "replaced by hand" in (tmp_path / "w" / "log.txt").read_text()
