@@ -104,6 +104,16 @@ class Plan:
         }
         return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
 
+    def check_finished(self) -> None:
+        """Look over what is there already.
+
+        Raises:
+            ColpipeError: a file that a manifest names is gone.
+        """
+        for root in (Path(self.results), Path("resources")):
+            for manifest in root.glob("**/" + checkpoint.MANIFEST):
+                checkpoint.read_manifest(manifest.parent)
+
     # What a rule wants
 
     def parents(self, rule: str, wildcards: object = None) -> list[tuple[str, str]]:
@@ -124,14 +134,9 @@ class Plan:
         """Params function: the fingerprint of every parent. Snakemake compares it between runs, so a changed byte reruns
         exactly the consumers and a touched file reruns nothing."""
 
-        def read(wildcards) -> dict[str, str]:
-            parents = self.parents(rule, wildcards)
-            for _, folder in parents:
-                if (Path(folder) / checkpoint.MANIFEST).exists():
-                    checkpoint.read_manifest(folder)  # a file that it names and that is gone is told before any job
-            return {name: checkpoint.fingerprint(folder) for name, folder in parents}
-
-        return read
+        return lambda wildcards: {
+            name: checkpoint.fingerprint(folder) for name, folder in self.parents(rule, wildcards)
+        }
 
     def flags(self, rule: str):
         """Params function: the parents on the command line."""
@@ -329,6 +334,10 @@ def run_stages_here(checkout: str) -> None:
     for variable, place in (("PATH", str(Path(sys.executable).parent)), ("PYTHONPATH", checkout)):
         others = os.environ.get(variable, "").split(os.pathsep)
         os.environ[variable] = os.pathsep.join([place, *(other for other in others if other and other != place)])
+    # Linux's malloc gives large blocks back at every step of a training on a CPU and asks for them again at the next;
+    # keeping them made micro models 10 to 20 % faster, with the same bits.
+    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        os.environ.setdefault(variable, "1000000000")
 
 
 def wildcards(**values: str) -> SimpleNamespace:

@@ -86,7 +86,7 @@ class DesNet(Strict):
     """A descendant: a model of any size between two members of the chain, or below its smallest."""
 
     shape: Shape
-    """Its size."""
+    """Its size: layers, heads, hidden, ffn."""
     alpha: Fraction | None = None
     """Overrides the initialisers' alpha for this DesNet."""
 
@@ -135,7 +135,7 @@ class Study(Strict):
     tasks: dict[Name, Task] = {}
     """Benchmarks by name."""
     perplexity: list[Name] = []
-    """Corpora whose validation text every model is scored on."""
+    """Corpora whose test text every model is scored on: loss, perplexity, bits per byte."""
     stages: Stages
     """Settings of the stages."""
     runtime: Runtime = Runtime()

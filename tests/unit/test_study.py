@@ -39,11 +39,11 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["chain"]["small"]["shape"].update(layers=9, heads=8, hidden=64),
-            "my.yaml: chain.small: 474,560 parameters follow medium's",
+            "my.yaml: chain.small: 490,944 parameters follow medium's",
         ),
         (
             lambda s: s["desnets"]["upper"]["shape"].update(layers=12, heads=4, hidden=32),
-            "my.yaml: desnets.upper.shape: 12L/4H/32 has 164,800 parameters, above the chain's largest member large",
+            "my.yaml: desnets.upper.shape: 12L/4H/32 has 172,992 parameters, above the chain's largest member large",
         ),
         (
             lambda s: s["desnets"]["lower"]["shape"].update(layers=5, heads=1, hidden=8),

@@ -165,7 +165,7 @@ def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
     try:
         result = run(finished.home, check=False)
         assert result.returncode != 0
-        assert f"{MEDIUM}: " in result.stdout + result.stderr
+        assert f"{MEDIUM}/model.safetensors: is gone" in result.stdout + result.stderr
         assert "Traceback" not in result.stderr
     finally:
         shutil.copy2(kept, path)

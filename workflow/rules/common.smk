@@ -13,13 +13,14 @@ from colpipe.study import load_study
 run_stages_here(workflow.basedir)
 try:
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
+    PLAN = Plan(STUDY)
+    PLAN.check_finished()
 except ColpipeError as error:
-    raise WorkflowError(f"the study is not valid\n{error}") from None
+    raise WorkflowError(str(error)) from None
 config.clear()
 config.update(STUDY.model_dump(mode="json"))
 validate(config, "../schemas/study.schema.json", set_default=False)
 
-PLAN = Plan(STUDY)
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them; what the chain
 # waits for goes first (priority), and scoring fills the other half. A profile may say otherwise: --set-threads distill=8.
 HALF = max(1, (workflow.cores or 2) // 2)
