@@ -2,7 +2,7 @@
 #
 #     snakemake --cores 2                                  the demo study, config/config.yaml
 #     snakemake --cores 2 --configfile my-study.yaml       another study
-#     snakemake --cores 2 chain                            one of the targets below
+#     snakemake chain --cores 2                            one of the targets below
 from snakemake.utils import min_version
 
 min_version("9.20")

@@ -1,5 +1,6 @@
 """Bad input gets one clear line and a non-zero exit, no traceback."""
 
+import copy
 import hashlib
 import json
 import os
@@ -72,9 +73,9 @@ def test_a_truncated_safetensors_file(tmp_path, finished):
 
 def test_a_study_that_names_an_unknown_model(tmp_path, inputs):
     (tmp_path / "inputs").symlink_to(inputs)
-    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    study = copy.deepcopy(STUDY)
     study["ancestors"]["llama"]["model"] = "lama-7b"
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     result = snakemake(tmp_path, "--configfile", "bad.yaml", check=False)
     assert result.returncode == 1
     text = result.stdout + result.stderr

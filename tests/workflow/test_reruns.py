@@ -1,6 +1,7 @@
 """The main promise: content decides reruns. Each test changes one thing and compares the planned jobs with the exact set."""
 
 import contextlib
+import copy
 import os
 import shutil
 import time
@@ -42,7 +43,7 @@ def other_study(finished):
     """Write a changed copy of the study and return its name."""
 
     def write(change) -> str:
-        study = yaml.safe_load(yaml.safe_dump(STUDY))
+        study = copy.deepcopy(STUDY)
         change(study)
         (finished.home / "other.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
         return "other.yaml"

@@ -1,5 +1,6 @@
 """kill -9 in the middle, the same command again: the same weights, to the last bit."""
 
+import copy
 import json
 import os
 import signal
@@ -8,8 +9,9 @@ import sys
 import time
 
 import pytest
+import yaml
 
-from tests.conftest import CHECKOUT, stage
+from tests.conftest import CHECKOUT, STUDY, snakemake, stage
 from tests.workflow.conftest import run
 
 pytestmark = pytest.mark.slow
@@ -39,7 +41,10 @@ STAGES = {
         ["--corpus", "data/stories", "--tokenizer", "tokenizer"],
         {**shape(2, 2, 16), "training": training(corpus="stories")},
     ),
-    "sft": (["--model", "../../inputs/llama", "--instructions", "data/describe"], training(instructions="describe")),
+    "sft": (
+        ["--model", "../../inputs/llama", "--instructions", "data/describe"],
+        training(instructions="describe", max_length=250),
+    ),
     "bridge_answers": (
         ["--model", "sft/llama", "--instructions", "data/describe"],
         {"instructions": "describe", "max_new_tokens": 60, "batch_size": 1},
@@ -161,6 +166,7 @@ def test_two_jobs_on_one_work_folder(world, tmp_path):
     )
     while progress(tmp_path / "one") < 1:
         time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)  # alive, and not about to finish
     second = stage("recover", *command("recover", tmp_path / "one"), cwd=world, check=False)
     process.kill()
     process.wait()
@@ -169,10 +175,26 @@ def test_two_jobs_on_one_work_folder(world, tmp_path):
     assert "Traceback" not in second.stderr
 
 
-def test_the_workflow_resumes_what_was_killed_under_it(finished):
-    """Snakemake wipes declared outputs before a retry; the in-step state is not among them."""
+def test_snakemake_killed_and_started_again(finished):
+    """Snakemake wipes declared outputs before it starts a job; the in-step state is not among them, and is used."""
+    study = copy.deepcopy(STUDY)
+    study["stages"]["recover"]["epochs"] = 40
+    study["runtime"] = {"save_minutes": 0}
+    (finished.home / "long.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     target = "results/tiny/desnets/llama/upper/nested/512/manifest.json"
-    before = (finished.home / target).with_name("model.safetensors").read_bytes()
-    (finished.home / target).unlink()
-    run(finished.home)
-    assert (finished.home / target).with_name("model.safetensors").read_bytes() == before
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", target, "--configfile", "long.yaml"]
+    process = subprocess.Popen(command, cwd=finished.home, stderr=subprocess.DEVNULL, start_new_session=True)
+    work = finished.results / "work/desnets/llama/upper/nested/512"
+    while len(list(work.glob("state-*/trainer/checkpoint-*/complete"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (finished.home / target).exists()
+    run(finished.home, "--unlock", study="long.yaml")
+    resumed = snakemake(finished.home, target, "--configfile", "long.yaml", checkout=finished.home)
+    assert "resumes at step" in resumed.stderr
+    weights = (finished.home / target).with_name("model.safetensors")
+    cut = weights.read_bytes()
+    snakemake(finished.home, target, "--force", "--configfile", "long.yaml", checkout=finished.home)
+    assert weights.read_bytes() == cut
