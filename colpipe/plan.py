@@ -151,8 +151,8 @@ class Plan:
         return build
 
     def settings(self, rule: str):
-        """Params function: the settings as JSON text."""
-        return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards))
+        """Params function: the settings as JSON text. Only the report reads a whole study, whose order means something."""
+        return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards), sort_keys=rule != "report")
 
     def where(self, wildcards, output) -> str:
         """Params function: output, work folder and runtime settings. A param that looks at the output is never compared
@@ -319,9 +319,9 @@ def _staged(kind: str, name: str, source: Source) -> str:
     return f"resources/{kind}/{name}-{checkpoint.key_of(source.model_dump())[:8]}"
 
 
-def _json(value: object) -> str:
+def _json(value: object, sort_keys: bool = True) -> str:
     """JSON text of settings: pydantic models, or plain mappings of them."""
-    return json.dumps(value, sort_keys=True, default=lambda model: model.model_dump(mode="json"))
+    return json.dumps(value, sort_keys=sort_keys, default=lambda model: model.model_dump(mode="json"))
 
 
 def one_of(names: Iterable[str]) -> str:

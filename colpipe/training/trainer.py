@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import ConcatDataset, Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from colpipe.checkpoint import require_space
 from colpipe.errors import ColpipeError
@@ -103,10 +103,7 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
 def run_resumable(job: Job, trainer: Trainer, settings: Training, label: str = "") -> PreTrainedModel:
     """Run a trainer from its last complete state, if any, to its end; leave with status 143 if told to stop."""
     trainer.add_callback(_Watch(job, trainer, settings, label))
-    for callback_class in ("PrinterCallback", "ProgressCallback"):
-        for present in list(trainer.callback_handler.callbacks):
-            if type(present).__name__ == callback_class:
-                trainer.remove_callback(present)
+    trainer.remove_callback(PrinterCallback)
     state = _last_complete_state(Path(trainer.args.output_dir))
     if state:
         job.say(f"{label}resumes at step {state.name.rpartition('-')[2]}")

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from colpipe.errors import ColpipeError
@@ -74,6 +76,13 @@ def test_a_file_that_is_gone_is_told_when_planning(plan_of, study, tmp_path):
     (folder / "manifest.json").write_text('{"files": {"model.safetensors": {}}}')
     with pytest.raises(ColpipeError, match=r"large/model\.safetensors: is gone"):
         plan_of(study).check_finished()
+
+
+def test_the_report_reads_the_study_in_its_order(plan_of, study):
+    names = {"large": "z", "medium": "k", "small": "a"}
+    study["chain"] = {names[name]: member for name, member in study["chain"].items()}
+    settings = json.loads(plan_of(study).settings("report")(wildcards()))
+    assert load_study(settings).members() == ["z", "k", "a"]
 
 
 def test_one_of():
