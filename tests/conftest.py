@@ -1,11 +1,13 @@
 """A tiny world that the tests own: texts, an ancestor of another family, and a study of it all."""
 
 import copy
+import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,24 @@ def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, voc
             parameter.copy_(torch.randn_like(parameter) * 0.3)
     model.save_pretrained(folder)
     return model.eval()
+
+
+def make_wheel(index: Path) -> tuple[dict[str, str], str]:
+    """A local package index with the wheel sample-data 1.0: the environment that makes pip use it, the wheel's sha256."""
+    index.mkdir()
+    path = index / "sample_data-1.0-py3-none-any.whl"
+    files = {
+        "sample_data/rows.jsonl": '{"text": "hello"}\n',
+        "sample_data/other.bin": "no",
+        "sample_data-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n",
+        "sample_data-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "sample_data-1.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}, digest
 
 
 def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):

@@ -1,18 +1,16 @@
 """Bad input gets one clear line and a non-zero exit, no traceback."""
 
 import copy
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 import yaml
 
-from tests.conftest import CHECKOUT, STUDY, make_gpt2, snakemake, stage
+from tests.conftest import CHECKOUT, STUDY, make_tokenizer, make_wheel, snakemake, stage
 
 pytestmark = pytest.mark.slow
 
@@ -28,17 +26,7 @@ def refused(result) -> str:
 @pytest.fixture
 def index(tmp_path):
     """Environment with a local package index that holds one wheel, and the wheel's sha256."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    path = folder / "sample_data-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("sample_data/rows.jsonl", "{}")
-        wheel.writestr("sample_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n")
-        wheel.writestr(
-            "sample_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr("sample_data-1.0.dist-info/RECORD", "")
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}, hashlib.sha256(path.read_bytes()).hexdigest()
+    return make_wheel(tmp_path / "index")
 
 
 def fetch(tmp_path, env, **source):
@@ -117,9 +105,6 @@ def can_mount() -> bool:
 def test_no_disk_space_for_a_checkpoint(tmp_path):
     """A real file system of 64 MB that is nearly full: a model of 14 MB does not fit any more."""
     (tmp_path / "disk").mkdir()
-    make_gpt2(tmp_path / "tokenizer", 1, 1, 4, seed=0, vocabulary=300)
-    from tests.conftest import make_tokenizer
-
     make_tokenizer(["words"], 300).save_pretrained(tmp_path / "tokenizer")
     settings = {
         "architecture": {"vocabulary": 300, "positions": 16},

@@ -1,32 +1,20 @@
 """Sources against a local wheel, a local folder and an offline hub cache: the real code, no network."""
 
-import hashlib
-import zipfile
-
 import pytest
 
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
 from colpipe.settings import Source
+from tests.conftest import make_wheel
 
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    """A published wheel on a local index."""
-    index = tmp_path / "index"
-    index.mkdir()
-    path = index / "sample_data-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("sample_data/rows.jsonl", '{"text": "hello"}\n')
-        file.writestr("sample_data/other.bin", "no")
-        file.writestr("sample_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n")
-        file.writestr(
-            "sample_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr("sample_data-1.0.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """A published wheel on a local index; its sha256."""
+    environment, digest = make_wheel(tmp_path / "index")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return digest
 
 
 def test_a_wheel_is_checked_and_only_what_is_asked_for_is_taken(tmp_path, wheel):
