@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import sys
@@ -118,31 +119,35 @@ class Job:
 
     def publish(self, **details: Any) -> None:
         """Make the staged files the result; `details` go to the manifest."""
-        records = self.metrics()
         self.output.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self.output / checkpoint.MANIFEST).unlink()
-        if records:
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            (self.output / "metrics.jsonl").write_text(lines)
-            (self.work / "metrics.jsonl").write_text(lines)
-        finished = time.time()
+        (self.output / checkpoint.MANIFEST).unlink(missing_ok=True)
+        seconds = self._finish_metrics(self.output)
         run = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
-            "seconds": round(finished - self.started, 1),
+            "seconds": seconds,
             "host": platform.node(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
         }
         checkpoint.publish(self.staging, self.output, {**self.manifest, **details}, run)
         for state in self.work.glob("state-*"):
             shutil.rmtree(state)
-        self.say(f"done in {finished - self.started:.0f} s")
+        self.say(f"done in {seconds:.0f} s")
 
     def publish_files(self) -> None:
         """Move the staged files one by one into the output folder, beside what is already there; no manifest."""
         for path in checkpoint.content_files(self.staging):
             os.replace(path, self.output / path.name)
-        self.say(f"done in {time.time() - self.started:.0f} s")
+        self.say(f"done in {self._finish_metrics():.0f} s")
+
+    def _finish_metrics(self, *folders: Path) -> float:
+        """Write the metrics, closed by the job's own cost, to the work folder and to `folders`; give its seconds."""
+        seconds = round(time.time() - self.started, 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        records = [*self.metrics(), {"split": "job", "seconds": seconds, "peak_memory_mb": round(peak)}]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        for folder in (self.work, *folders):
+            (folder / "metrics.jsonl").write_text(lines)
+        return seconds
 
     def metrics(self) -> list[dict]:
         """What was measured so far, each step once."""

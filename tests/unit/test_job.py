@@ -36,7 +36,9 @@ def test_publishing_leaves_result_log_and_metrics(new_job, tmp_path):
     assert manifest["settings"]["epochs"] == 3
     assert manifest["parents"] == {"model": checkpoint.fingerprint(tmp_path / "parent")}
     for folder in ("out", "work"):
-        assert json.loads((tmp_path / folder / "metrics.jsonl").read_text())["loss"] == 2.0
+        measured, cost = map(json.loads, (tmp_path / folder / "metrics.jsonl").read_text().splitlines())
+        assert measured["loss"] == 2.0
+        assert cost["split"] == "job" and cost["peak_memory_mb"] > 0
     assert "done in" in (tmp_path / "work" / "log.txt").read_text()
     assert not job.state.exists()
 
