@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "colpipe"  # equal figures are equal files
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import EngFormatter  # noqa: E402
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -37,12 +38,13 @@ def loss_against_tokens(panels: Mapping[str, Mapping[str, list[tuple[int, float]
             axis.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colour, label=label)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel("recovery tokens")
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("validation loss (nats per token)")
     axes[0][-1].legend(frameon=False)
     figure.tight_layout()
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     plt.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -47,7 +47,7 @@ def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     wide = summary.pivot_table(
         index=keys, columns=["task", "metric"], values="value", dropna=False, observed=True, sort=False
     )
-    wide = wide.dropna(how="all")
+    wide = wide.dropna(how="all").dropna(how="all", axis="columns")
     wide = wide[[column for column in columns if column in wide.columns]]
     wide.columns = [f"{task} {metric.replace('_', '-')}" for task, metric in wide.columns]
     return wide.reset_index()

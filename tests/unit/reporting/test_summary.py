@@ -1,0 +1,75 @@
+"""The summary and its table from scores written here."""
+
+import json
+
+import pytest
+
+from colpipe.plan import Plan
+from colpipe.reporting.figures import loss_against_tokens, loss_curve
+from colpipe.reporting.summary import COLUMNS, compact, summarise
+from colpipe.stages.report import page, readable
+from colpipe.study import load_study
+
+
+@pytest.fixture
+def results(study, inputs, tmp_path, monkeypatch):
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.chdir(tmp_path)
+    loaded = load_study(study)
+    folder = tmp_path / "results" / "tiny"
+    for number, model in enumerate(Plan(loaded).models()):
+        scores = {"boolq": {"accuracy": 50.0 + number, "rouge_l": 40.0}, "stories": {"loss": 5.0 + number}}
+        (folder / "scores" / model).mkdir(parents=True)
+        (folder / "scores" / model / "scores.json").write_text(json.dumps(scores))
+        if model.endswith("/512"):
+            (folder / model).mkdir(parents=True)
+            records = [{"split": "validation", "tokens": tokens, "loss": 6.0 - tokens / 1000} for tokens in (0, 512)]
+            records.insert(1, {"split": "train", "tokens": 256, "loss": 5.9})
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            (folder / model / "metrics.jsonl").write_text(lines)
+    data = folder / "data" / "boolq"
+    data.mkdir(parents=True)
+    (data / "manifest.json").write_text("{}")
+    for split, answers in (("train", ["yes", "yes", "no"]), ("test", ["yes", "no"])):
+        rows = [{"completion": answer, "choices": ["yes", "no"]} for answer in answers]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return loaded, folder
+
+
+def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
+    study, folder = results
+    frame = summarise(study, folder)
+    assert list(frame.columns) == COLUMNS
+    models = Plan(study).models()
+    assert (
+        len(frame) == 3 * len(models) + 3 + 2
+    )  # majority: rouge_l, accuracy, unparsable; chance: accuracy, unparsable
+    medium = frame[(frame.desnet == "medium") & (frame.metric == "loss")]
+    assert medium.params.item() == 20_112 and medium.value.item() == 5.0 + list(models).index("chain/llama/medium")
+    assert frame[(frame.init == "majority") & (frame.metric == "accuracy")].value.item() == 50
+    random = frame[frame.init == "rand"]
+    assert set(random.ancestor) == {""} and random.alpha.isna().all() and set(random.tokens) == {0, 512}
+
+
+def test_the_table_has_a_row_per_model_and_no_empty_column(results):
+    study, folder = results
+    table = readable(compact(study, summarise(study, folder)))
+    assert list(table.columns[-3:]) == ["stories loss", "boolq rouge-l", "boolq accuracy"]
+    assert len(table) == len(Plan(study).models()) + 2
+    assert table[table.desnet == "upper"].alpha.iloc[0] == f"{study.alpha('upper', 'nested'):.2f}"
+
+
+def test_the_page_shows_the_curves_and_is_the_same_each_time(results):
+    study, folder = results
+    table = readable(compact(study, summarise(study, folder)))
+    first = page(study, folder, table)
+    assert first == page(study, folder, table)
+    assert first.count("<svg") == 1 and "20,112" in first and "<script" not in first
+
+
+def test_a_curve_is_the_validation_losses(results):
+    _, folder = results
+    curve = loss_curve(folder / "desnets/llama/upper/nested/512")
+    assert curve == [(0, 6.0), (512, pytest.approx(5.488))]
+    assert loss_curve(folder / "nowhere") == []
+    assert "rand" in loss_against_tokens({"upper": {"rand": curve}})
