@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from colpipe.checkpoint import content_files
 from colpipe.errors import ColpipeError
 from colpipe.settings import Dataset
 
@@ -27,9 +28,7 @@ def read(dataset: Dataset, folder: Path) -> Iterator[Record]:
     Raises:
         ColpipeError: a file is not what the reader expects (named with its line), or nothing was found.
     """
-    files = sorted(
-        path for path in folder.iterdir() if path.name not in ("manifest.json", "run.json") and path.name[0] != "."
-    )
+    files = content_files(folder)
     found = False
     for record in READERS[dataset.reader](files):
         found = True
