@@ -30,8 +30,7 @@ def run(home: Path, *arguments: str, study: str = "my-study.yaml", check: bool =
 
 def planned(home: Path, *arguments: str, study: str = "my-study.yaml") -> set[str]:
     """What a dry run would make: folders of the manifests, relative to the results, and `report`."""
-    text = run(home, "-n", *arguments, study=study).stdout
-    text += run(home, "-n", *arguments, study=study).stderr
-    outputs = re.findall(r"^ +output: (.+)$", text, re.MULTILINE)
+    dry = run(home, "-n", *arguments, study=study)
+    outputs = re.findall(r"^ +output: (.+)$", dry.stdout + dry.stderr, re.MULTILINE)
     made = {line.split(", ")[0].removeprefix("results/tiny/").removesuffix("/manifest.json") for line in outputs}
     return {"report" if name == "report.html" else name for name in made}
