@@ -6,3 +6,8 @@ class ColpipeError(Exception):
 
     Stages print it as one line and exit with status 1; anything else is a defect and keeps its traceback.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -119,9 +119,7 @@ class Job:
 
     def publish(self, **details: Any) -> None:
         """Make the staged files the result; `details` go to the manifest."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        (self.output / checkpoint.MANIFEST).unlink(missing_ok=True)
-        seconds = self._finish_metrics(self.output)
+        seconds = self._finish_metrics(self.staging)
         run = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
             "seconds": seconds,

@@ -11,7 +11,6 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 from pydantic import BaseModel
 
@@ -338,8 +337,3 @@ def run_stages_here(checkout: str) -> None:
     # keeping them made micro models 10 to 20 % faster, with the same bits.
     for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
         os.environ.setdefault(variable, "1000000000")
-
-
-def wildcards(**values: str) -> SimpleNamespace:
-    """Wildcards by hand, for asking a plan outside of Snakemake."""
-    return SimpleNamespace(**values)

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from colpipe.checkpoint import sha256
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, first_line
 from colpipe.settings import Source
 
 
@@ -74,7 +74,7 @@ def _fetch_hub(source: Source, folder: Path) -> None:
             return
         except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             problem = error
-    raise ColpipeError(f"source {source.hub}: cannot be fetched: {str(problem).splitlines()[0]}")
+    raise ColpipeError(f"source {source.hub}: cannot be fetched: {first_line(problem)}")
 
 
 def _link_path(source: Source, folder: Path) -> None:

@@ -3,8 +3,6 @@
 The first member's teacher is the ancestor, or its bridge. A member that inherits starts as the subset of its teacher.
 """
 
-from torch.utils.data import Subset
-
 from colpipe.architectures import family_of
 from colpipe.data.tokens import Blocks, Rows, collate, read_rows
 from colpipe.errors import ColpipeError
@@ -13,7 +11,7 @@ from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import read_config, write_model
 from colpipe.settings import Architecture, Distill, Shape, Strict
 from colpipe.training.models import load_model, load_tokenizer, save_model
-from colpipe.training.trainer import VALIDATION_ITEMS, mixed, train
+from colpipe.training.trainer import mixed, train, validation_items
 
 
 class Settings(Strict):
@@ -36,7 +34,7 @@ def main(job: Job) -> None:
     else:
         tensors, config, layers = take_subset(teacher_folder, sizes)
         details["layer_map"] = layers  # which teacher layer each layer came from; nested LInit matches layers by it
-        student_folder = job.work / "start"
+        student_folder = job.state / "start"
         write_model(tensors, config, student_folder)
     student, teacher = load_model(student_folder), load_model(teacher_folder)
 
@@ -49,7 +47,7 @@ def main(job: Job) -> None:
         else:
             data.append(Rows(read_rows(folder, "train"), tokenizer, length))
             held_out = Rows(read_rows(folder, "validation"), tokenizer, length)
-        validation.append(Subset(held_out, range(min(VALIDATION_ITEMS, len(held_out)))))
+        validation.append(validation_items(held_out))
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher.num_parameters():,}")
     student = train(
         job,

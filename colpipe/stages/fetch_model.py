@@ -4,7 +4,7 @@ A GGUF file is converted into a stock Hugging Face folder; safetensors are linke
 """
 
 from colpipe.data.sources import fetch
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, first_line
 from colpipe.job import Job, run_stage
 from colpipe.settings import Source
 
@@ -31,7 +31,7 @@ def convert_gguf(path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
     except Exception as error:
-        raise ColpipeError(f"{path}: cannot be read as GGUF: {str(error).splitlines()[0]}") from None
+        raise ColpipeError(f"{path}: cannot be read as GGUF: {first_line(error)}") from None
     # save_pretrained refuses as long as the model remembers that it came from a quantised file
     del model.config.quantization_config
     model.hf_quantizer = model.is_quantized = model.quantization_method = None

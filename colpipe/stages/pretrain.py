@@ -1,14 +1,12 @@
 """Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
 
-from torch.utils.data import Subset
-
 from colpipe.architectures import FAMILIES
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Architecture, Pretrain, Shape, Strict
 from colpipe.training.models import load_tokenizer, random_model, save_model
-from colpipe.training.trainer import VALIDATION_ITEMS, train
+from colpipe.training.trainer import train, validation_items
 
 
 class Settings(Strict):
@@ -29,8 +27,7 @@ def main(job: Job) -> None:
     model = random_model(config, job.seed)
     length = settings.training.max_length
     data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)
-    validation = Blocks(job.parents["corpus"], "validation", length)
-    validation = Subset(validation, range(min(VALIDATION_ITEMS, len(validation))))
+    validation = validation_items(Blocks(job.parents["corpus"], "validation", length))
     job.say(f"{settings.shape}, {model.num_parameters():,} parameters, {len(data) * length:,} tokens")
     model = train(job, model, settings.training, data, validation=validation)
     save_model(model, tokenizer, job.staging)

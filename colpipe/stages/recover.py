@@ -1,12 +1,10 @@
 """Recovery pre-training of a DesNet on the first tokens of a corpus (§4: budgets of 0, 78M, 100M … tokens)."""
 
-from torch.utils.data import Subset
-
 from colpipe.data.tokens import Blocks
 from colpipe.job import Job, run_stage
 from colpipe.settings import Pretrain
 from colpipe.training.models import load_model, load_tokenizer, save_model
-from colpipe.training.trainer import VALIDATION_ITEMS, train
+from colpipe.training.trainer import train, validation_items
 
 
 def main(job: Job) -> None:
@@ -14,8 +12,7 @@ def main(job: Job) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
     data = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
-    validation = Blocks(job.parents["corpus"], "validation", settings.max_length)
-    validation = Subset(validation, range(min(VALIDATION_ITEMS, len(validation))))
+    validation = validation_items(Blocks(job.parents["corpus"], "validation", settings.max_length))
     model = train(job, model, settings, data, validation=validation)
     save_model(model, tokenizer, job.staging)
     job.publish(parameters=model.num_parameters())

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from colpipe.checkpoint import require_space
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, first_line
 
 logging.disable_progress_bar()
 
@@ -25,7 +25,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except Exception as error:
         raise ColpipeError(
-            f"{folder}: cannot be loaded as a causal language model: {_first_line(error)}{_broken_weights(folder)}"
+            f"{folder}: cannot be loaded as a causal language model: {first_line(error)}{_broken_weights(folder)}"
         ) from None
     for parameter in model.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -42,12 +42,8 @@ def _broken_weights(folder: Path) -> str:
             with safe_open(path, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            broken.append(f"{path.name} ({_first_line(error)})")
+            broken.append(f"{path.name} ({first_line(error)})")
     return f"; broken: {', '.join(broken)}; delete {folder}/manifest.json to have it made again" if broken else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -59,7 +55,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {_first_line(error)}") from None
+        raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
     if tokenizer.eos_token is None:
         raise ColpipeError(f"{folder}: its tokenizer has no end-of-text (eos) token")
     if tokenizer.pad_token is None:

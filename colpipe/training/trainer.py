@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from colpipe.checkpoint import require_space
+from colpipe.data.tokens import IGNORE
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.settings import Training
@@ -122,6 +123,11 @@ def disable_dropout(model: PreTrainedModel) -> None:
             module.attention_dropout = 0.0
 
 
+def validation_items(dataset: Dataset) -> Dataset:
+    """The first `VALIDATION_ITEMS` of a data set."""
+    return Subset(dataset, range(min(VALIDATION_ITEMS, len(dataset))))
+
+
 def mixed(datasets: list[Dataset]) -> Dataset:
     """Several data sets as one; shuffling mixes them item by item."""
     return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
@@ -138,7 +144,7 @@ class DistillationTrainer(Trainer):
         if self.teacher is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs.pop("labels")
-        predicts = labels[:, 1:] != -100  # position t predicts token t + 1
+        predicts = labels[:, 1:] != IGNORE  # position t predicts token t + 1
         student = self.accelerator.unwrap_model(model)
         hidden = student.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1][predicts]
         with torch.no_grad():

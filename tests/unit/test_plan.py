@@ -1,9 +1,10 @@
 import json
+from types import SimpleNamespace as wildcards
 
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.plan import Plan, one_of, wildcards
+from colpipe.plan import Plan, one_of
 from colpipe.study import load_study
 
 
