@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean initialisers
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
@@ -18,6 +18,14 @@ lint: .venv/installed  ## check style and workflow
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check .
 	$(BIN)/snakemake --lint
+
+# All initialisers against each other, three seeds of a micro chain and one of SmolLM2's: the numbers of docs/initialisers.md.
+initialisers: .venv/installed  ## run the comparison of initialisers
+	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
+	    --configfile config/initialisers.yaml --config study=initialisers-$$seed seed=$$seed || exit 1; done
+	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/initialisers-smollm2.yaml
+	$(BIN)/python -m colpipe.stages.compare results/initialisers-[012] --output docs/initialisers/micro
+	$(BIN)/python -m colpipe.stages.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete

@@ -25,7 +25,9 @@ MANIFEST = "manifest.json"
 APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not part of it
 HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
 MISSING = "missing"
-PLUMBING = {f"colpipe.{name}" for name in ("checkpoint", "errors", "job", "plan", "settings", "study")}
+PLUMBING = {
+    f"colpipe.{name}" for name in ("checkpoint", "checks", "errors", "job", "plan", "settings", "sizing", "study")
+}
 
 
 def write_json(path: Path, value: object) -> None:

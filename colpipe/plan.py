@@ -15,8 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from colpipe import checkpoint
+from colpipe.checks import SCRATCH
 from colpipe.settings import Source, tokens_label
-from colpipe.study import SCRATCH, Study
+from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]
 
@@ -74,7 +75,7 @@ class Plan:
                     "init": "distilled",
                 }
             for desnet, entry in study.desnets.items():
-                for init in study.initialisers:
+                for init in study.initialisers_of(desnet):
                     for tokens in study.budgets:
                         path, parent = self.desnet(ancestor, desnet, init, tokens)
                         found[path] = {
@@ -82,7 +83,6 @@ class Plan:
                             "desnet": desnet,
                             "params": study.parameters(entry.shape),
                             "init": init,
-                            "alpha": study.alpha(desnet, init),
                             "tokens": tokens,
                         }
         return found
@@ -243,18 +243,33 @@ class Plan:
     def bridge_settings(self, _: object) -> BaseModel:
         return self.study.stages.bridge
 
+    def origin(self, ancestor: str) -> str:
+        """Folder of the model that the chain of an ancestor descends from: its bridge, or itself after SFT."""
+        if self.study.ancestors[ancestor].bridge:
+            return f"{self.results}/bridges/{ancestor}"
+        return f"{self.results}/sft/{self.study.ancestors[ancestor].model}"
+
+    def order_parents(self, wildcards) -> Parents:
+        return {"model": self.origin(wildcards.ancestor), "corpus": self.data(self.study.stages.order.corpus)}
+
+    def order_settings(self, wildcards) -> dict:
+        return {
+            "select": self.study.ancestors[wildcards.ancestor].select,
+            "tied": self.study.architecture.is_tied,
+            "measuring": self.study.stages.order,
+        }
+
     def distill_parents(self, wildcards) -> Parents:
         ancestor, member = self.study.ancestors[wildcards.ancestor], self.study.chain[wildcards.member]
-        if before := self.study.teacher(wildcards.member):
-            teacher = f"{self.results}/chain/{wildcards.ancestor}/{before}"
-        elif ancestor.bridge:
-            teacher = f"{self.results}/bridges/{wildcards.ancestor}"
-        else:
-            teacher = f"{self.results}/sft/{ancestor.model}"
-        start = {"pretrained": member.model, "scratch": wildcards.member}.get(member.start)
+        before = self.study.teacher(wildcards.member)
+        teacher = f"{self.results}/chain/{wildcards.ancestor}/{before}" if before else self.origin(wildcards.ancestor)
+        begins = ancestor.start or member.start
+        start = {"pretrained": member.model, "scratch": wildcards.member}.get(begins)
+        ordered = begins == "inherit" and not before and ancestor.select in ("rank", "rotate")
         return {
             "teacher": teacher,
             **({"student": f"{self.results}/sft/{start}"} if start else {}),
+            **({"ordered": f"{self.results}/ordered/{wildcards.ancestor}"} if ordered else {}),
             "tokenizer": self.tokenizer,
             "data": {name: self.data(name) for name in self.study.stages.distill.data},
         }
@@ -263,25 +278,36 @@ class Plan:
         return {
             "architecture": self.study.architecture,
             "shape": self.study.chain[wildcards.member].shape,
+            "select": self.study.ancestors[wildcards.ancestor].select,
             "training": self.study.distill_settings(wildcards.member),
         }
 
     def assemble_parents(self, wildcards) -> Parents:
+        study, chain = self.study, f"{self.results}/chain/{wildcards.ancestor}"
+        initialiser, (smaller, larger) = study.initialisers[wildcards.init], study.neighbours(wildcards.desnet)
         parents: Parents = {"tokenizer": self.tokenizer}
-        if self.study.initialisers[wildcards.init].kind == "linit":
-            for role, member in zip(("smaller", "larger"), self.study.neighbours(wildcards.desnet), strict=True):
-                if member:
-                    parents[role] = f"{self.results}/chain/{wildcards.ancestor}/{member}"
+        if initialiser.kind == "linit" and smaller and larger:
+            parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
+            if study.alpha(wildcards.desnet, wildcards.init) == "search":
+                parents["corpus"] = self.data(study.perplexity[0])
+        elif initialiser.kind in ("auto-learngene", "vanilla-learngene"):
+            parents["source"] = self.origin(wildcards.ancestor)
+        elif initialiser.kind != "rand":
+            member = {"single": smaller, "hypercloning": study.cloned(wildcards.desnet)}.get(initialiser.kind, larger)
+            parents["source"] = f"{chain}/{member}"
         return parents
 
     def assemble_settings(self, wildcards) -> dict:
         initialiser = self.study.initialisers[wildcards.init]
+        ancestor = self.study.ancestors.get(wildcards.ancestor)  # random DesNets have none
         return {
             "architecture": self.study.architecture,
             "shape": self.study.desnets[wildcards.desnet].shape,
             "kind": initialiser.kind,
-            "method": initialiser.method if initialiser.kind == "linit" else None,
+            "method": initialiser.method,
             "alpha": self.study.alpha(wildcards.desnet, wildcards.init),
+            "compensate": initialiser.compensate,
+            "select": ancestor.select if ancestor else "even",
         }
 
     def recover_parents(self, wildcards) -> Parents:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from colpipe.architectures import FAMILIES
+from colpipe.architectures import FAMILIES, Family
 
 TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
 
@@ -32,6 +32,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Method = Literal["paper", "nested", "lossless", "aligned"]
+Select = Literal["first", "even", "rank", "rotate"]
+InitialiserKind = Literal["linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning"]
 
 
 class Strict(BaseModel):
@@ -78,21 +81,28 @@ class Shape(Strict):
     heads: Positive
     """Attention heads."""
     hidden: Positive
-    """Width of the residual stream, channels; a multiple of `heads`."""
+    """Width of the residual stream, channels; a multiple of `heads` where `head_dim` is not given."""
     ffn: Positive | None = None
     """Width of the feed-forward layer, units; `null` is 4 × hidden."""
+    kv_heads: Positive | None = None
+    """Key/value heads, each shared by heads / kv_heads query heads (grouped queries); `null` is one for each head."""
+    head_dim: Positive | None = None
+    """Channels of a head, for families that do not tie it to the width; `null` is hidden / heads."""
 
     @model_validator(mode="after")
     def whole_heads(self) -> "Shape":
-        if self.hidden % self.heads:
+        if self.head_dim is None and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
         self.ffn = self.ffn or 4 * self.hidden
+        self.kv_heads = self.kv_heads or self.heads
+        self.head_dim = self.head_dim or self.hidden // self.heads
         return self
 
     def __str__(self) -> str:
-        return f"{self.layers}L/{self.heads}H/{self.hidden}" + (
-            "" if self.ffn == 4 * self.hidden else f"/ffn {self.ffn}"
-        )
+        groups = "" if self.kv_heads == self.heads else f"({self.kv_heads}KV)"
+        dim = "" if self.head_dim * self.heads == self.hidden else f"×{self.head_dim}"
+        ffn = "" if self.ffn == 4 * self.hidden else f"/ffn {self.ffn}"
+        return f"{self.layers}L/{self.heads}H{groups}{dim}/{self.hidden}{ffn}"
 
 
 class Architecture(Strict):
@@ -104,6 +114,20 @@ class Architecture(Strict):
     """Rows of the token embedding, tokens."""
     positions: Positive = 1024
     """Longest sequence, tokens."""
+    tied: bool | None = None
+    """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
+    config: dict[str, Any] = {}
+    """Other keys of `config.json` for models made from scratch, such as `rope_parameters`; inherited ones keep theirs."""
+
+    @property
+    def table(self) -> Family:
+        """The family's axis table."""
+        return FAMILIES[self.family]
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return self.table.tied if self.tied is None else self.tied
 
     def sizes(self, shape: Shape) -> dict[str, int]:
         """Size of every named axis of a model of this shape."""
@@ -114,13 +138,19 @@ class Architecture(Strict):
             "hidden": shape.hidden,
             "qkv": 3,
             "head": shape.heads,
-            "head_dim": shape.hidden // shape.heads,
+            "group": shape.kv_heads,
+            "query": shape.heads // shape.kv_heads,
+            "head_dim": shape.head_dim,
             "ffn": shape.ffn,
         }
 
     def parameters(self, shape: Shape) -> int:
         """Parameter count of a model of this shape."""
-        return FAMILIES[self.family].parameters(self.sizes(shape))
+        return self.table.parameters(self.sizes(shape), self.is_tied)
+
+    def configure(self, shape: Shape, end_of_text: int) -> dict:
+        """`config.json` of a model of this shape, to train from scratch."""
+        return {**self.table.configure(self.sizes(shape), self.is_tied, end_of_text), **self.config}
 
 
 class Tokenizer(Strict):
@@ -282,6 +312,17 @@ class Distill(Training):
     """Learning rate after warm-up (MiniLLM: constant)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up (MiniLLM: 100)."""
+
+
+class Order(Strict):
+    """The importance pass of `select: rank` and `rotate`: one look at the ancestor, no training."""
+
+    corpus: Name
+    """Corpus to look at."""
+    tokens: Annotated[Tokens, Field(gt=0)] = 8192
+    """How much of it, tokens."""
+    max_length: Positive = 128
+    """In blocks of this many tokens."""
 
 
 class FineTune(Training):

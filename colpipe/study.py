@@ -4,12 +4,11 @@ A study is one YAML file. Every key that can change a result lives in it; where 
 changes nothing. `load_study` is the only entrance.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from colpipe import checks
 from colpipe.errors import ColpipeError
 from colpipe.settings import (
     Answers,
@@ -19,11 +18,15 @@ from colpipe.settings import (
     Dataset,
     Distill,
     Fraction,
+    InitialiserKind,
     Instructions,
+    Method,
     Model,
     Name,
+    Order,
     Pretrain,
     Runtime,
+    Select,
     Sft,
     Shape,
     Strict,
@@ -31,8 +34,7 @@ from colpipe.settings import (
     Tokenizer,
     Tokens,
 )
-
-SCRATCH = "scratch"  # stands where an ancestor's name would: random DesNets inherit from nobody
+from colpipe.sizing import Budget, automatic_alpha
 
 
 class Stages(Strict):
@@ -46,6 +48,8 @@ class Stages(Strict):
     """Answers of heterogeneous ancestors; needed where there is a bridge."""
     bridge: Bridge = Bridge()
     """SeqKD into the bridge."""
+    order: Order | None = None
+    """The importance pass; needed by `select: rank` and `rotate`."""
     distill: Distill
     """Stepwise distillation."""
     recover: Pretrain | None = None
@@ -60,6 +64,12 @@ class Ancestor(Strict):
     bridge: Name | None = None
     """Model of the chain's architecture that learns from the ancestor's answers; for an ancestor of another family or
     vocabulary."""
+    start: Literal["inherit", "scratch"] | None = None
+    """How all members of this ancestor's chain start, whatever `chain` says."""
+    select: Select = "even"
+    """What a subset keeps. `first`: the first layers, channels, heads, units; `even`: evenly spaced layers, the first of
+    the rest; `rank`: the most important of each, measured by stage `order`; `rotate`: the principal components of the
+    residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`."""
 
 
 class Member(Strict):
@@ -82,25 +92,41 @@ class Member(Strict):
         return self
 
 
-class DesNet(Strict):
+class DesNet(Budget):
     """A descendant: a model of any size between two members of the chain, or below its smallest."""
 
-    shape: Shape
-    """Its size: layers, heads, hidden, ffn."""
-    alpha: Fraction | None = None
-    """Overrides the initialisers' alpha for this DesNet."""
+    shape: Shape | None = None
+    """Its size; left out, the shape that meets `params` or `memory` within 1 %, its depth and width between those of its
+    neighbours."""
+    alpha: Fraction | list[Fraction] | None = None
+    """Overrides the initialisers' alpha for this DesNet; a list has a value per layer."""
+    initialisers: list[Name] | None = None
+    """Build it with these only; `null` is all of them."""
+
+    @model_validator(mode="after")
+    def one_size(self) -> "DesNet":
+        if (self.shape is None) == (self.parameters is None):
+            raise ValueError("give exactly one of shape, params and memory")
+        return self
 
 
 class Initialiser(Strict):
     """How a DesNet gets its first weights."""
 
-    kind: Literal["linit", "rand"]
-    """`linit`: interpolated from its two neighbours of the chain; `rand`: random, the baseline, shared by all ancestors."""
-    method: Literal["paper", "nested"] = "paper"
+    kind: InitialiserKind
+    """`linit`: interpolated from its two neighbours of the chain. `single`: its smaller neighbour expanded. `subset`: its
+    larger neighbour cut. `hypercloning`: the largest member that fits its widths a whole number of times, multiplied.
+    `auto-learngene`, `vanilla-learngene`: the first or last three layers of the ancestor (or its bridge), others random; a
+    DesNet of the ancestor's width. `rand`: random, the baseline, shared by all ancestors."""
+    method: Method = "paper"
     """`paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4). `nested`: mixed where both have an index, the
-    larger's own elsewhere."""
-    alpha: Fraction | Literal["auto"] = "auto"
-    """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small)."""
+    larger's own elsewhere. `aligned`: nested, after the larger's channels, heads and units were matched to the smaller's.
+    `lossless`: nested, the smaller grown without changing its function (`single` knows `paper` and `lossless`)."""
+    alpha: Fraction | Literal["auto", "search"] = "auto"
+    """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small); `search`: the alpha and compensation
+    with the lowest loss on the validation text of the first corpus under `perplexity`, no training."""
+    compensate: Fraction = 0.0
+    """Exponent g of the factor (hidden of the larger / hidden of the DesNet)^g on the larger's norm gains."""
 
 
 class Study(Strict):
@@ -143,8 +169,9 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def consistent(self) -> "Study":
-        problems = [*_unknown_names(self), *_missing_stages(self), *_size_problems(self)]
-        problems = problems or [*_length_problems(self)]
+        problems = [*checks.unknown_names(self), *checks.missing_stages(self), *checks.shape_problems(self)]
+        problems = problems or [*checks.plan_sizes(self)]
+        problems = problems or [*checks.size_problems(self), *checks.length_problems(self)]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -169,165 +196,48 @@ class Study(Strict):
         """Parameter count of a shape in the study's architecture."""
         return self.architecture.parameters(shape)
 
-    def neighbours(self, desnet: str) -> tuple[str | None, str]:
+    def initialisers_of(self, desnet: str) -> list[str]:
+        """Names of the initialisers that a DesNet is built with."""
+        chosen = self.desnets[desnet].initialisers
+        return list(self.initialisers) if chosen is None else chosen
+
+    def neighbours(self, desnet: str) -> tuple[str | None, str | None]:
         """The members that a DesNet is built from: (smaller, larger).
 
-        The larger is the smallest member that is at least as large. Below the chain's smallest there is no smaller one:
-        (None, smallest), a plain subset.
+        The larger is the smallest member that is at least as large. Below the chain's smallest there is no smaller one, a
+        plain subset; above its largest there is no larger one.
         """
-        target = self.parameters(self.desnets[desnet].shape)
+        return self.around(self.parameters(self.desnets[desnet].shape))
+
+    def around(self, parameters: int) -> tuple[str | None, str | None]:
         smaller = None
         for member in reversed(self.members()):
-            if self.parameters(self.chain[member].shape) >= target:
+            if self.parameters(self.chain[member].shape) >= parameters:
                 return smaller, member
             smaller = member
-        raise ColpipeError(f"desnets.{desnet}: above the chain's largest member")  # refused by _size_problems
+        return smaller, None
 
-    def alpha(self, desnet: str, initialiser: str) -> float | None:
-        """Weight of the smaller neighbour; None where nothing is interpolated."""
-        kind, smaller_larger = self.initialisers[initialiser], self.neighbours(desnet)
-        if kind.kind != "linit" or smaller_larger[0] is None:
+    def cloned(self, desnet: str) -> str | None:
+        """The largest member that HyperCloning can multiply to a DesNet, or None."""
+        target = self.architecture.sizes(self.desnets[desnet].shape)
+        for member in self.members():
+            sizes = self.architecture.sizes(self.chain[member].shape)
+            widths = self.architecture.table.widths
+            if sizes["layer"] <= target["layer"] and all(target[axis] % sizes[axis] == 0 for axis in widths):
+                return member
+        return None
+
+    def alpha(self, desnet: str, initialiser: str) -> float | list[float] | str | None:
+        """Weight of the smaller neighbour, or `search`; None where nothing is interpolated."""
+        kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet)
+        if kind.kind != "linit" or smaller is None or larger is None:
             return None
         if self.desnets[desnet].alpha is not None:
             return self.desnets[desnet].alpha
         if kind.alpha != "auto":
             return kind.alpha
-        small, large = (self.parameters(self.chain[name].shape) for name in smaller_larger)
-        return (large - self.parameters(self.desnets[desnet].shape)) / (large - small)
-
-
-def _unknown_names(study: Study) -> Iterator[str]:
-    """References to models, data sets, corpora and instructions that the study does not have."""
-
-    def check(where: str, name: str | None, section: str) -> Iterator[str]:
-        known = getattr(study, section)
-        if name is not None and name not in known:
-            yield f"{where}: {name!r} is not in {section} ({', '.join(known) or 'which is empty'})"
-
-    yield from check("tokenizer.train", study.tokenizer.train, "corpora")
-    yield from check("tokenizer.model", study.tokenizer.model, "models")
-    for section in ("corpora", "instructions"):
-        for name, entry in getattr(study, section).items():
-            yield from check(f"{section}.{name}.dataset", entry.dataset, "datasets")
-    for name, ancestor in study.ancestors.items():
-        yield from check(f"ancestors.{name}.model", ancestor.model, "models")
-        yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
-    for name, member in study.chain.items():
-        yield from check(f"chain.{name}.model", member.model, "models")
-        if name in study.models:
-            yield f"chain.{name}: a model has this name too; members and models need different names"
-        try:
-            study.distill_settings(name)
-        except ValidationError as error:
-            yield from (f"chain.{name}.distill.{line}" for line in _lines(error))
-    for name, task in study.tasks.items():
-        yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
-    for number, name in enumerate(study.perplexity):
-        yield from check(f"perplexity.{number}", name, "corpora")
-    stages = study.stages
-    for stage, section in (("pretrain", "corpora"), ("recover", "corpora")):
-        if settings := getattr(stages, stage):
-            yield from check(f"stages.{stage}.corpus", settings.corpus, section)
-    for stage in ("sft", "answers"):
-        if settings := getattr(stages, stage):
-            yield from check(f"stages.{stage}.instructions", settings.instructions, "instructions")
-    for number, name in enumerate(stages.distill.data):
-        if name not in study.corpora and name not in study.instructions:
-            known = ", ".join([*study.corpora, *study.instructions])
-            yield f"stages.distill.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
-    for name in set(study.corpora) & set(study.instructions):
-        yield f"corpora.{name}: instructions has this name too; they need different names"
-    if SCRATCH in study.ancestors:
-        yield f"ancestors.{SCRATCH}: the name is taken: random DesNets are kept under it"
-
-
-def _missing_stages(study: Study) -> Iterator[str]:
-    """Stages that something in the study needs and that have no settings."""
-    scratch = [f"models.{n}" for n, model in study.models.items() if model.shape]
-    scratch += [f"chain.{n}" for n, member in study.chain.items() if member.start == "scratch"]
-    needs = {
-        "pretrain": scratch,
-        "sft": [f"ancestors.{n}" for n in study.ancestors],
-        "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
-        "recover": [f"budgets ({tokens})" for tokens in study.budgets if tokens],
-    }
-    for stage, users in needs.items():
-        if users and getattr(study.stages, stage) is None:
-            yield f"stages.{stage}: missing, but {users[0]} needs it"
-
-
-def _size_problems(study: Study) -> Iterator[str]:
-    """A chain that does not descend, DesNets that no pair of neighbours can serve."""
-    members = study.members()
-    for larger, smaller in pairwise(members):
-        large, small = (study.parameters(study.chain[name].shape) for name in (larger, smaller))
-        if small >= large:
-            yield (
-                f"chain.{smaller}: {small:,} parameters follow {larger}'s {large:,}; "
-                "members go from the largest to the smallest"
-            )
-    largest = study.chain[members[0]].shape
-    for name, desnet in study.desnets.items():
-        if study.parameters(desnet.shape) > study.parameters(largest):
-            yield (
-                f"desnets.{name}.shape: {desnet.shape} has {study.parameters(desnet.shape):,} parameters, above the "
-                f"chain's largest member {members[0]} ({largest}: {study.parameters(largest):,})"
-            )
-            continue
-        if not any(initialiser.kind == "linit" for initialiser in study.initialisers.values()):
-            continue
-        smaller, larger = study.neighbours(name)
-        for neighbour in filter(None, (smaller, larger)):
-            theirs = study.architecture.sizes(study.chain[neighbour].shape)["head_dim"]
-            ours = study.architecture.sizes(desnet.shape)["head_dim"]
-            if theirs != ours:
-                yield (
-                    f"desnets.{name}.shape: head_dim (hidden / heads) is {ours}, but {theirs} in {neighbour}; "
-                    "heads are taken whole, so they must agree"
-                )
-        for axis in ("layers", "heads", "hidden", "ffn"):
-            ours, theirs = getattr(desnet.shape, axis), getattr(study.chain[larger].shape, axis)
-            if ours > theirs:
-                yield (
-                    f"desnets.{name}.shape.{axis}: {ours} is more than the {theirs} of its larger neighbour {larger}; "
-                    f"at most {theirs} is allowed"
-                )
-
-
-def _length_problems(study: Study) -> Iterator[str]:
-    """Sequences that are longer than the chain's models can read."""
-    positions = study.architecture.positions
-    lengths = {
-        f"stages.{name}.max_length": stage.max_length
-        for name in ("pretrain", "recover", "bridge", "distill")
-        if (stage := getattr(study.stages, name))
-    }
-    for name, task in study.tasks.items():
-        lengths[f"tasks.{name}.fine_tune.max_length"] = task.fine_tune.max_length
-        rows = study.instructions[task.instructions].max_tokens
-        if rows + task.max_new_tokens > positions:
-            yield (
-                f"tasks.{name}.max_new_tokens: {task.max_new_tokens} after prompts of up to {rows} tokens "
-                f"(instructions.{task.instructions}.max_tokens) is more than architecture.positions {positions}"
-            )
-    for path, length in lengths.items():
-        if length > positions:
-            yield f"{path}: {length} is more than architecture.positions {positions}"
-
-
-def _lines(error: ValidationError) -> Iterator[str]:
-    """One line per problem: key path, value seen, what is allowed."""
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "value_error":
-            for line in str(problem["ctx"]["error"]).splitlines():
-                yield f"{path}: {line}" if path else line
-        elif problem["type"] == "extra_forbidden":
-            yield f"{path}: unknown key"
-        elif problem["type"] == "missing":
-            yield f"{path}: missing"
-        else:
-            yield f"{path}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        small, large = (self.parameters(self.chain[name].shape) for name in (smaller, larger))
+        return automatic_alpha(small, large, self.parameters(self.desnets[desnet].shape))
 
 
 def load_study(config: dict, where: str = "study") -> Study:
@@ -339,4 +249,4 @@ def load_study(config: dict, where: str = "study") -> Study:
     try:
         return Study.model_validate(config)
     except ValidationError as error:
-        raise ColpipeError("\n".join(f"{where}: {line}" for line in _lines(error))) from None
+        raise ColpipeError("\n".join(f"{where}: {line}" for line in checks.lines(error))) from None

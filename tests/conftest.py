@@ -146,17 +146,29 @@ def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, voc
     """A GPT-2 whose every tensor is random, biases and gains too, saved as a stock folder."""
     import torch
 
-    from colpipe.architectures import GPT2
+    from colpipe.learngene.initialisers import random_model
     from colpipe.settings import Architecture, Shape
-    from colpipe.training.models import random_model
 
-    sizes = Architecture(vocabulary=vocabulary, positions=positions).sizes(
-        Shape(layers=layers, heads=heads, hidden=hidden)
-    )
-    model = random_model(GPT2.configure(sizes, 0), seed)
+    architecture = Architecture(vocabulary=vocabulary, positions=positions)
+    model = random_model(architecture.configure(Shape(layers=layers, heads=heads, hidden=hidden), 0), seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def make_model(folder: Path, architecture, shape, seed: int):
+    """A model of any family whose every tensor is random, saved as a stock folder: gains around 1, all others around 0."""
+    import torch
+
+    from colpipe.learngene.initialisers import random_model
+
+    model = random_model(architecture.configure(shape, 0), seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            gain = name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + gain)
     model.save_pretrained(folder)
     return model.eval()
 

@@ -1,149 +1,297 @@
-"""LInit: a DesNet's first weights from its two neighbours of the learngene chain (§3.4), and the subset of one model."""
+"""LInit: a DesNet's first weights from its two neighbours of the learngene chain (§3.4).
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+    paper      θ = α · expand(smaller) + (1 − α) · subset(larger): all of the smaller with its last indices again, the first
+               indices of the larger, on every axis.
+    nested     mixed where both have an index, the larger's own elsewhere. Layers correspond by inheritance.
+    aligned    nested, after the larger's channels, heads and units were put into the order of those of the smaller that
+               they resemble most.
+    lossless   nested, with the smaller grown so that its function does not change: α = 1 gives its logits.
+
+Every method mixes in float32 what `Weights.take` gives for the two, tensor by tensor.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
-from colpipe.architectures import Family, family_of
 from colpipe.errors import ColpipeError
-from colpipe.learngene.gather import gather
-from colpipe.learngene.selection import IndexMap, evenly_spaced, evenly_spaced_with, expand, nested, subset
-from colpipe.learngene.weights import Weights, read_config
+from colpipe.learngene.alignment import align
+from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset
+from colpipe.learngene.weights import Weights
 
-WIDTHS = ("head", "hidden", "ffn")  # axes that change with the width; `layer` is the depth
+METHODS = ("paper", "nested", "lossless", "aligned")
 
 
-def take_subset(source: Path, target: Mapping[str, int]) -> tuple[dict[str, Tensor], dict, list[int]]:
-    """A smaller model cut out of a larger one: evenly spaced layers, leading heads, channels and units.
+def take_subset(
+    source: Weights,
+    target: Mapping[str, int],
+    select: str = "even",
+    ranking: Sequence[int] | None = None,
+    tied: bool | None = None,
+    gain: float = 1.0,
+) -> Assembly:
+    """A smaller model cut out of a larger one: leading heads, channels and units, chosen layers.
 
     This is how a chain member inherits from its teacher.
 
     Args:
-        source: folder of the larger model.
+        source: the larger model.
         target: size of every axis (`Architecture.sizes`).
-
-    Returns:
-        The tensors, the `config.json` mapping, and for each layer the source layer that it came from.
+        select: which layers are kept: `first`, `even`, or the best of `ranking`.
+        tied: whether the result's head is its embedding; None: as in the source.
+        gain: factor of every norm's gain, for the signal that the cut takes away.
 
     Raises:
         ColpipeError: an axis of the target is larger than the source's, or the two cannot be matched.
     """
-    config, family, sizes = _open(source)
-    _require(source, sizes, target, at_most=True)
-    layers = evenly_spaced(sizes["layer"], target["layer"])
-    maps = {
-        "layer": layers,
-        **_vocabulary(sizes, target),
-        **{axis: subset(sizes[axis], target[axis]) for axis in WIDTHS},
-    }
-    weights = Weights(source)
-    tensors = {}
-    for name, origin, pattern in _tensor_names(family, maps):
-        tensors[name] = gather(weights[origin], pattern, sizes, maps)[0].contiguous()
-    return tensors, family.resize(config, target), layers
+    require_compatible(source, target, at_most=True)
+    tied = require_tied(source, tied)
+    layers = keep_layers(select, source.sizes["layer"], target["layer"], ranking)
+    chosen = Selection(layers, _leading(source, target))
+
+    def value(name: str, layer: int | None) -> torch.Tensor:
+        taken = source.take(name, layer, chosen).float()
+        return taken * gain if source.family.tensors[name].role == "gain" else taken
+
+    config = source.family.resize(source.config, target, tied)
+    details = {"layer_map": layers, "index_maps": {"larger": chosen.brief()}}
+    return Assembly(source.family, target, tied, config, source.dtype, value, details)
 
 
 def linit(
-    smaller: Path,
-    larger: Path,
+    smaller: Weights,
+    larger: Weights,
     target: Mapping[str, int],
-    alpha: float,
-    method: str,
+    alpha: float | Sequence[float],
+    method: str = "paper",
+    compensate: float = 0.0,
     layer_map: Sequence[int] | None = None,
-) -> tuple[dict[str, Tensor], dict, dict]:
+    ranking: Sequence[int] | None = None,
+) -> Assembly:
     """Interpolate two neighbours of the chain.
 
-    `paper` (§3.4): θ = α · expand(smaller) + (1 − α) · subset(larger), on every axis the first indices of the larger, and
-    all of the smaller with its last ones again.
-    `nested`: θ = α · smaller + (1 − α) · larger where both have an index, the larger's own elsewhere. Layers correspond
-    by `layer_map`.
-
     Args:
-        smaller, larger: folders of the neighbours.
+        smaller, larger: the neighbours.
         target: size of every axis of the DesNet.
-        alpha: weight of the smaller neighbour.
-        method: `paper` or `nested`.
+        alpha: weight of the smaller neighbour; or one per layer of the DesNet, whose mean then serves what is outside.
+        method: `paper`, `nested`, `aligned` or `lossless`.
+        compensate: exponent g of the factor (hidden of the larger / hidden of the DesNet)^g on the larger's norm gains:
+            a subset of channels reads a weaker signal.
         layer_map: for each layer of the smaller, the larger's layer that it came from; None for neighbours that do not
             descend from each other, whose layers are then matched evenly spaced.
+        ranking: the larger's layers, best first; None spreads the added layers evenly.
 
     Returns:
-        The tensors in the larger's dtype (mixed in float32), the `config.json` mapping, and the index maps of both.
+        The DesNet, in the larger's dtype.
 
     Raises:
-        ColpipeError: sizes or vocabularies that cannot be matched; the message names the axis and the sizes.
+        ColpipeError: sizes, vocabularies or positions that cannot be matched; the message names the axis and the sizes.
     """
-    config, family, large = _open(larger)
-    _, small_family, small = _open(smaller)
-    if small_family is not family:
-        raise ColpipeError(f"{smaller} is {small_family.name}, {larger} is {family.name}: neighbours share a family")
-    _require(larger, large, target, at_most=True)
-    _require(smaller, small, target, at_most=False)
+    if method not in METHODS:
+        raise ColpipeError(f"method {method!r}: known are {', '.join(METHODS)}")
+    family = larger.family
+    _require_alike(smaller, larger)
+    require_compatible(larger, target, at_most=True)
+    require_compatible(smaller, target, at_least=method == "lossless")
+    alphas = _per_layer(alpha, target["layer"])
     if method == "paper":
-        from_large = {axis: subset(large[axis], target[axis]) for axis in ("layer", *WIDTHS)}
-        from_small = {axis: expand(small[axis], target[axis]) for axis in ("layer", *WIDTHS)}
-    elif method == "nested":
-        came_from = list(layer_map) if layer_map else evenly_spaced(large["layer"], small["layer"])
-        layers = evenly_spaced_with(came_from, large["layer"], target["layer"])
-        from_large = {"layer": layers, **{axis: subset(large[axis], target[axis]) for axis in WIDTHS}}
-        from_small = {
-            "layer": [came_from.index(layer) if layer in came_from else None for layer in layers],
-            **{axis: nested(small[axis], target[axis]) for axis in WIDTHS},
-        }
+        from_large = Selection(subset(larger.sizes["layer"], target["layer"]), _leading(larger, target))
+        from_small = Selection(
+            expand(smaller.sizes["layer"], target["layer"]),
+            {
+                **_leading(smaller, target),
+                **{axis: expand(smaller.sizes[axis], target[axis]) for axis in family.widths},
+            },
+        )
     else:
-        raise ColpipeError(f"method {method!r}: known are paper and nested")
-    from_large |= _vocabulary(large, target)
-    from_small |= _vocabulary(small, target)
+        came_from = list(layer_map or evenly_spaced(larger.sizes["layer"], smaller.sizes["layer"]))
+        layers = between(came_from, larger.sizes["layer"], target["layer"], ranking)
+        from_small = Selection(
+            [came_from.index(layer) if layer in came_from else None for layer in layers], _leading(smaller, target)
+        )
+        from_large = Selection(layers, _leading(larger, target))
+        if method == "aligned":
+            from_large = align(larger, smaller, from_large, came_from)
 
-    large_weights, small_weights = Weights(larger), Weights(smaller)
-    origins = {name: origin for name, origin, _ in _tensor_names(family, from_small)}
-    tensors = {}
-    for name, origin, pattern in _tensor_names(family, from_large):
-        source = large_weights[origin]
-        value = gather(source.float(), pattern, large, from_large)[0]
-        if origins.get(name) is not None:
-            other, present = gather(small_weights[origins[name]].float(), pattern, small, from_small)
-            value = torch.where(present, alpha * other + (1 - alpha) * value, value)
-        tensors[name] = value.to(source.dtype).contiguous()
-    return tensors, family.resize(config, target), {"smaller": _brief(from_small), "larger": _brief(from_large)}
+    gain = (larger.sizes["hidden"] / target["hidden"]) ** compensate
+    grow = lossless_growth(smaller, target) if method == "lossless" else None
+    value = mixture(larger, from_large, smaller, from_small, alphas, gain, grow)
+    config = family.resize(larger.config, target, larger.tied)
+    if grow:  # the norms' epsilon counts against a variance that the new channels have thinned
+        (key, large), (_, small) = (family.epsilon(weights.config) for weights in (larger, smaller))
+        config[key] = (1 - alphas[None]) * large + alphas[None] * small * smaller.sizes["hidden"] / target["hidden"]
+    details = {
+        "method": method,
+        "alpha": alpha if isinstance(alpha, int | float) else list(alpha),
+        "compensate": compensate,
+        "index_maps": {"smaller": from_small.brief(), "larger": from_large.brief()},
+    }
+    return Assembly(family, target, larger.tied, config, larger.dtype, value, details)
 
 
-def _open(folder: Path) -> tuple[dict, Family, dict[str, int]]:
-    config = read_config(folder)
-    family = family_of(config, f"{folder}/config.json")
-    return config, family, family.sizes(config)
+def mixture(
+    larger: Weights,
+    from_large: Selection,
+    smaller: Weights,
+    from_small: Selection,
+    alphas: Mapping[int | None, float],
+    gain: float = 1.0,
+    grow: Callable | None = None,
+) -> Callable[[str, int | None], torch.Tensor]:
+    """(name, layer) → alpha · smaller + (1 − alpha) · larger where the smaller has something, else the larger's own.
+
+    Args:
+        alphas: layer → alpha; None stands for the tensors outside the layers.
+        gain: factor of the larger's norm gains.
+        grow: grows the smaller's tensors losslessly (`lossless_growth`).
+    """
+
+    def value(name: str, layer: int | None) -> torch.Tensor:
+        role, alpha = larger.family.tensors[name].role, alphas[layer]
+        large = larger.take(name, layer, from_large).float()
+        if role == "gain":
+            large = large * gain
+        small = smaller.take(name, layer, from_small)
+        if grow:
+            small = grow(name, small)
+        if small is None:  # a block that the smaller lacks; losslessly grown, it writes nothing
+            return (1 - alpha) * large if grow and role == "write" else large
+        if small.shape == large.shape:
+            return torch.lerp(large, small.float(), alpha)
+        mixed = large.clone(memory_format=torch.contiguous_format)
+        mixed[tuple(slice(0, size) for size in small.shape)].lerp_(small.float(), alpha)
+        return mixed
+
+    return value
 
 
-def _require(folder: Path, sizes: Mapping[str, int], target: Mapping[str, int], at_most: bool) -> None:
+def _per_layer(alpha: float | Sequence[float], layers: int) -> dict[int | None, float]:
+    """Layer → alpha; None stands for the tensors outside the layers."""
+    if isinstance(alpha, str):
+        raise ColpipeError(f"alpha {alpha!r}: give a number, or one per layer")
+    values = [float(alpha)] * layers if isinstance(alpha, int | float) else list(alpha)
+    if len(values) != layers:
+        raise ColpipeError(
+            f"alpha has {len(values)} values, the DesNet has {layers} layers; give one number or one per layer"
+        )
+    if not all(0 <= value <= 1 for value in values):
+        raise ColpipeError(f"alpha {alpha}: must lie between 0 and 1")
+    return {None: sum(values) / layers, **dict(enumerate(values))}
+
+
+def _leading(source: Weights, target: Mapping[str, int]) -> dict[str, list[int]]:
+    """The leading indices of every axis, as many as the target has or the source can give."""
+    return {
+        axis: subset(source.sizes[axis], target[axis]) for axis in ("vocabulary", "position", *source.family.widths)
+    }
+
+
+def lossless_growth(smaller: Weights, target: Mapping[str, int]) -> Callable:
+    """How the smaller's tensors grow without changing its function.
+
+    New channels carry the mean of the old ones (LayerNorm: mean and direction stay) or 0 (RMSNorm), every norm ignores
+    them (gain and shift 0) and makes up for the thinned variance (gain · sqrt(d / d_target)). New heads, units and blocks
+    write nothing. What no norm lets through and what writes nothing may hold anything, so there the larger's own weights
+    stand: a tensor is then returned as it is, for the leading block only.
+    """
+    family, sizes = smaller.family, smaller.sizes
+    factor = (sizes["hidden"] / target["hidden"]) ** 0.5
+
+    def widen(value: torch.Tensor, dimension: int, fill: torch.Tensor | float) -> torch.Tensor:
+        shape = list(value.shape)
+        shape[dimension] = target["hidden"] - shape[dimension]
+        new = fill.expand(shape) if isinstance(fill, torch.Tensor) else value.new_full(shape, fill)
+        return torch.cat([value, new], dimension)
+
+    def grow(name: str, value: torch.Tensor | None) -> torch.Tensor | None:
+        tensor = family.tensors[name]
+        if value is None or tensor.role in ("read", "head", "inside"):
+            return value
+        value = value.float()
+        dimension = tensor.names.index("hidden")
+        if tensor.role in ("gain", "shift"):
+            return widen(value * factor if tensor.role == "gain" else value, dimension, 0.0)
+        value = widen(value, dimension, value.mean(dimension, keepdim=True) if family.norm == "layer" else 0.0)
+        if tensor.role == "embed":
+            return value
+        full = [
+            value.shape[i] if axis in ("hidden", "head_dim") else target[axis] for i, axis in enumerate(tensor.names)
+        ]
+        grown = value.new_zeros(full)
+        grown[tuple(slice(0, size) for size in value.shape)] = value
+        return grown
+
+    return grow
+
+
+def require_compatible(
+    source: Weights, target: Mapping[str, int], at_most: bool = False, at_least: bool = False
+) -> None:
+    """Refuse a target that cannot be made from a source.
+
+    Args:
+        at_most: the target must not be larger than the source on any axis.
+        at_least: nor smaller.
+
+    Raises:
+        ColpipeError: names the source, the axis and both sizes.
+    """
+    sizes, family = source.sizes, source.family
+    if problem := family.shape_problem(target):
+        raise ColpipeError(f"the target: {problem}")
     if sizes["head_dim"] != target["head_dim"]:
         raise ColpipeError(
-            f"{folder}: head_dim is {sizes['head_dim']}, the target's is {target['head_dim']}; heads are taken whole"
+            f"{source.name}: head_dim is {sizes['head_dim']}, the target's is {target['head_dim']}; heads are taken whole"
         )
-    if sizes["position"] < target["position"]:
-        raise ColpipeError(f"{folder}: has {sizes['position']} positions, the target needs {target['position']}")
-    for axis in ("layer", *WIDTHS) if at_most else ():
-        if target[axis] > sizes[axis]:
-            raise ColpipeError(f"{folder}: {axis} is {sizes[axis]}, the target's {target[axis]} is more than that")
+    if sizes["query"] != target["query"]:
+        raise ColpipeError(
+            f"{source.name}: has {sizes['query']} query heads per key/value head (group), the target {target['query']}; "
+            "groups are taken whole, with their queries"
+        )
+    for axis in ("vocabulary", "position"):
+        if sizes[axis] < target[axis]:
+            raise ColpipeError(f"{source.name}: {axis} is {sizes[axis]}, the target's {target[axis]} is more than that")
+    for axis in ("layer", *family.widths):
+        if at_most and target[axis] > sizes[axis]:
+            raise ColpipeError(f"{source.name}: {axis} is {sizes[axis]}, the target's {target[axis]} is more than that")
+        if at_least and target[axis] < sizes[axis]:
+            raise ColpipeError(
+                f"{source.name}: {axis} is {sizes[axis]}, the target's {target[axis]} is less: it cannot grow to that "
+                "losslessly; method nested can"
+            )
 
 
-def _vocabulary(sizes: Mapping[str, int], target: Mapping[str, int]) -> dict[str, IndexMap]:
-    """Rows past the tokenizer are padding: the target's vocabulary is a crop of the source's."""
-    if target["vocabulary"] > sizes["vocabulary"]:
-        raise ColpipeError(f"vocabulary {target['vocabulary']} is more than the source's {sizes['vocabulary']}")
-    return {axis: subset(sizes[axis], target[axis]) for axis in ("vocabulary", "position")}
+def _require_alike(smaller: Weights, larger: Weights) -> None:
+    """Refuse neighbours whose weights mean different things.
+
+    Raises:
+        ColpipeError: names both and what differs.
+    """
+    if smaller.family is not larger.family:
+        raise ColpipeError(
+            f"{smaller.name} is {smaller.family.name}, {larger.name} is {larger.family.name}: neighbours share a family"
+        )
+    if larger.tied and not smaller.tied:
+        raise ColpipeError(
+            f"{larger.name} ties its head to the embedding, {smaller.name} does not: neighbours must agree"
+        )
+    one, other = (weights.family.arithmetic(weights.config) for weights in (smaller, larger))
+    for key in one:
+        if one[key] != other[key]:
+            raise ColpipeError(
+                f"{key} is {one[key]} in {smaller.name}, {other[key]} in {larger.name}: neighbours must agree"
+            )
 
 
-def _tensor_names(family: Family, maps: Mapping[str, IndexMap]):
-    """(name in the target, name in the source or None, axes) of every tensor."""
-    for template, pattern in family.tensors.items():
-        if "{layer}" not in template:
-            yield template, template, pattern
-            continue
-        for layer, origin in enumerate(maps["layer"]):
-            yield template.format(layer=layer), None if origin is None else template.format(layer=origin), pattern
+def require_tied(source: Weights, tied: bool | None) -> bool:
+    """Whether the result is tied; an untied head cannot become the embedding silently.
 
-
-def _brief(maps: Mapping[str, IndexMap]) -> dict[str, object]:
-    """Index maps for a manifest: a run of leading indices is written as its length."""
-    return {axis: len(map_) if map_ == list(range(len(map_))) else map_ for axis, map_ in maps.items()}
+    Raises:
+        ColpipeError: the source has a head of its own and the result is to have none.
+    """
+    if tied and not source.tied:
+        raise ColpipeError(
+            f"{source.name}: its head is not tied to the embedding, the target's is; set architecture.tied: false"
+        )
+    return source.tied if tied is None else tied

@@ -1,45 +1,133 @@
-"""Model folders as tensors by name: read from safetensors one at a time, written as a stock Hugging Face folder."""
+"""Models as tensors by name: read one at a time from a folder or a loaded model, written as a stock Hugging Face folder."""
 
 import json
+import math
+import re
 import shutil
+import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from colpipe.architectures import Tensor, family_of
 from colpipe.checkpoint import require_space
 from colpipe.errors import ColpipeError
+from colpipe.learngene.gather import gather, open_axes
+from colpipe.learngene.selection import Selection
+
+DTYPES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float64: "F64",
+}  # as safetensors names them
 
 
 class Weights:
-    """Tensors of a model folder by name, read from its (possibly sharded) safetensors files.
+    """A source model: its configuration, and its tensors by the names of the axis table, read when they are asked for.
+
+    Args:
+        source: a model folder (its safetensors may be sharded), or a loaded transformers model.
+
+    Attributes:
+        config: `config.json` mapping.
+        family, sizes, tied: its axis table, the size of every axis, whether the head is the embedding.
+        dtype: of the stored embedding, and of what is assembled from this model.
 
     Raises:
-        ColpipeError: there are no weights, a file is cut short, or a tensor is missing.
+        ColpipeError: no configuration or weights, an unknown family, a file cut short, tensors that the table of the
+            family does not have or that are missing.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        index = self.folder / "model.safetensors.index.json"
-        try:
-            if index.exists():
-                self.files = json.loads(index.read_text())["weight_map"]
-            else:
-                with safe_open(self.folder / "model.safetensors", "pt") as file:
-                    self.files = dict.fromkeys(file.keys(), "model.safetensors")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ColpipeError(f"{self.folder}: its weights cannot be read: {error}") from None
+    def __init__(self, source):
+        self.folder = Path(source) if isinstance(source, str | Path) else None
+        if self.folder:
+            self.config = read_config(self.folder)
+            self.name = str(self.folder)
+            stored = _stored_names(self.folder)
+        else:
+            self.config = json.loads(source.config.to_json_string(use_diff=False))
+            self.name = self.config.get("_name_or_path") or type(source).__name__
+            stored = source.state_dict()
+        self.family = family_of(self.config, f"{self.name}/config.json")
+        self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
+        self._stored = self._by_table_name(stored)
+        embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
+        self.dtype = self.read(embedding).dtype
 
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.files:
-            raise ColpipeError(f"{self.folder}: has no tensor {name}; its first are {sorted(self.files)[:3]}")
-        path = self.folder / self.files[name]
+    def _by_table_name(self, stored: Mapping[str, object]) -> dict[str, tuple[str, object]]:
+        """Name in the table → (stored name, file or tensor)."""
+        wanted = {
+            name.format(layer=layer)
+            for name, _ in self.family.table(tied=False)
+            for layer in range(self.sizes["layer"])
+        }
+        found, unknown = {}, []
+        for name, place in stored.items():
+            known = name
+            for pattern, replacement in self.family.renamed.items():
+                known = known if known in wanted else re.sub(rf"^{pattern}", replacement, known, count=1)
+            if known in wanted:
+                found[known] = (name, place)
+            elif not re.search(self.family.buffers, name):
+                unknown.append(name)
+        head = next(name for name, tensor in self.family.tensors.items() if tensor.role == "head")
+        missing = sorted(wanted - set(found) - ({head} if self.tied else set()))
+        if unknown or missing:
+            raise ColpipeError(
+                f"{self.name}: its tensors are not those of {self.family.name} with {self.sizes['layer']} layers: "
+                f"missing {missing[:3] or 'none'}, unknown {sorted(unknown)[:3] or 'none'}"
+            )
+        return found
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor by its name in the table, as stored; from a file it is mapped, not yet read."""
+        stored, place = self._stored[name]
+        if isinstance(place, torch.Tensor):
+            return place.detach().cpu()
+        path = self.folder / place
         try:
             with safe_open(path, "pt") as file:
-                return file.get_tensor(name)
+                return file.get_tensor(stored)
         except (OSError, SafetensorError) as error:
-            raise ColpipeError(f"{path}: tensor {name} cannot be read: {error}") from None
+            raise ColpipeError(f"{path}: tensor {stored} cannot be read: {error}") from None
+
+    def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor | None:
+        """The selected part of a tensor, one dimension per axis, for one layer of the target.
+
+        Args:
+            name: as in the table, with `{layer}`.
+            layer: of the target; None for a tensor outside the layers.
+            selection: what is taken.
+
+        Returns:
+            None where the selection has no source for the layer. An untied head is the embedding in a tied source.
+        """
+        tensor = self.family.tensors[name]
+        origin = None
+        if layer is not None and (origin := selection.layers[layer]) is None:
+            return None
+        if tensor.role == "head" and self.tied:
+            name, tensor = next(item for item in self.family.tensors.items() if item[1].role == "embed")
+        value = self.read(name.format(layer=origin))
+        try:
+            return gather(open_axes(value, tensor, self.sizes), tensor, selection.at(origin))
+        except ColpipeError as error:
+            raise ColpipeError(f"{self.name}: {name.format(layer=origin)}: {error}") from None
+
+
+def _stored_names(folder: Path) -> dict[str, str]:
+    """Stored tensor name → file."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        if index.exists():
+            return json.loads(index.read_text())["weight_map"]
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            return dict.fromkeys(file.keys(), "model.safetensors")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ColpipeError(f"{folder}: its weights cannot be read: {error}") from None
 
 
 def read_config(folder: Path) -> dict:
@@ -55,15 +143,45 @@ def read_config(folder: Path) -> dict:
         raise ColpipeError(f"{path}: cannot be read: {error}") from None
 
 
-def write_model(tensors: dict[str, Tensor], config: dict, folder: Path) -> None:
-    """A stock Hugging Face folder from tensors and a `config.json` mapping; a tied head is left to transformers.
+def write_model(
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    config: dict,
+    dtype: torch.dtype,
+    folder: Path,
+) -> None:
+    """A stock Hugging Face folder, written tensor by tensor, so that no more than one is in memory.
+
+    safetensors' own writer wants all tensors at once. The format is a length, a JSON header and the bytes; the header
+    needs only the shapes, which are known beforehand.
+
+    Args:
+        shapes: name → shape, in the order in which `tensors` gives them.
+        tensors: (name, tensor of that shape).
+        config: `config.json` mapping.
+        dtype: in which the tensors are stored.
 
     Raises:
         ColpipeError: the disk has no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    require_space(folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), "a model")
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    require_space(folder, end, "a model")
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for (expected, shape), (name, tensor) in zip(shapes.items(), tensors, strict=True):
+            if (name, tuple(tensor.shape)) != (expected, tuple(shape)):
+                raise ColpipeError(
+                    f"{folder}: {expected} of shape {shape} was to come, not {name} {tuple(tensor.shape)}"
+                )
+            value = tensor.to(dtype).contiguous().view(-1)
+            file.write(value.view(torch.uint8).numpy())
+    config = {**config, "dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -82,3 +200,9 @@ def copy_companions(source: Path, folder: Path) -> None:
     for pattern in COMPANIONS:
         for path in Path(source).glob(pattern):
             shutil.copy(path, folder)
+
+
+def stored_shape(tensor: Tensor, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Shape of a tensor as it is stored: `hidden (qkv head head_dim)` → (hidden, 3 · heads · head_dim)."""
+    groups = re.findall(r"\(([^)]*)\)|(\w+)", tensor.axes)
+    return tuple(math.prod(sizes[axis] for axis in (inside or alone).split()) for inside, alone in groups)

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter  # noqa: E402
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STYLES = ["-", "--", ":"]
 
 
 def loss_curve(folder: Path) -> list[tuple[int, float]]:
@@ -32,17 +33,25 @@ def loss_against_tokens(panels: Mapping[str, Mapping[str, list[tuple[int, float]
     Args:
         panels: DesNet → initialiser → (tokens, loss in nats per token).
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), sharey=True, squeeze=False)
+    lines = max(map(len, panels.values()))
+    height = 3.4 if lines <= 6 else 3.4 + 0.15 * lines  # many lines are named below the panel
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), height), sharey=True, squeeze=False)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
-        for colour, (label, curve) in zip(COLOURS * 9, curves.items(), strict=False):
-            axis.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colour, label=label)
+        for number, (label, curve) in enumerate(curves.items()):
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            points = zip(*curve, strict=True)
+            axis.plot(*points, marker="o", markersize=4, color=colour, linestyle=style, label=label)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel("recovery tokens")
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("validation loss (nats per token)")
-    axes[0][-1].legend(frameon=False)
+    for axis in axes[0] if lines > 6 else [axes[0][-1]]:
+        axis.legend(
+            frameon=False,
+            **({"fontsize": 7, "loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if lines > 6 else {}),
+        )
     figure.tight_layout()
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -25,6 +25,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
     """
     rows = []
     for path, columns in Plan(study).models().items():
+        if "tokens" in columns:
+            columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
         scores = json.loads((results / "scores" / path / "scores.json").read_text())
         for task, metrics in scores.items():
             for metric, value in metrics.items():
@@ -39,6 +41,12 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
     return frame.astype({"params": "Int64", "tokens": "Int64"})
 
 
+def _alpha(assembled: Path) -> float | None:
+    """The alpha that a DesNet was assembled with, found by `search` or not; the mean of one per layer."""
+    alpha = read_manifest(assembled).get("alpha")
+    return sum(alpha) / len(alpha) if isinstance(alpha, list) else alpha
+
+
 def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     """The table that people read: a row per model, a column per main metric of each task."""
     columns = [(corpus, "loss") for corpus in study.perplexity]
@@ -51,3 +59,9 @@ def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     wide = wide[[column for column in columns if column in wide.columns]]
     wide.columns = [f"{task} {metric.replace('_', '-')}" for task, metric in wide.columns]
     return wide.reset_index()
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a markdown table; text as it is."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -5,7 +5,7 @@ All tasks of a model are one job, and the fine-tuned weights are not kept. A fin
 
 import json
 
-from colpipe.checkpoint import read_manifest, write_json
+from colpipe.checkpoint import write_json
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import held_out_loss
@@ -30,8 +30,7 @@ def main(job: Job) -> None:
     scores: dict[str, dict[str, float]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        counts = read_manifest(corpus)["counts"]["test"]
-        scores[name] = held_out_loss(load_model(folder).to(device), corpus, counts["bytes"] / counts["tokens"])
+        scores[name] = held_out_loss(load_model(folder).to(device), corpus)
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
     for name, instructions in job.parents_of("task").items():
         if job.stop_requested:

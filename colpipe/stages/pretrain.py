@@ -1,11 +1,11 @@
 """Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
 
-from colpipe.architectures import FAMILIES
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
+from colpipe.learngene.initialisers import random_model
 from colpipe.settings import Architecture, Pretrain, Shape, Strict
-from colpipe.training.models import load_tokenizer, random_model, save_model
+from colpipe.training.models import load_tokenizer, save_model
 from colpipe.training.trainer import train, validation_items
 
 
@@ -22,9 +22,7 @@ def main(job: Job) -> None:
         raise ColpipeError(
             f"architecture.vocabulary: {settings.architecture.vocabulary:,} is less than the tokenizer's {len(tokenizer):,}"
         )
-    sizes = settings.architecture.sizes(settings.shape)
-    config = FAMILIES[settings.architecture.family].configure(sizes, tokenizer.eos_token_id)
-    model = random_model(config, job.seed)
+    model = random_model(settings.architecture.configure(settings.shape, tokenizer.eos_token_id), job.seed)
     length = settings.training.max_length
     data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)
     validation = validation_items(Blocks(job.parents["corpus"], "validation", length))

@@ -72,7 +72,7 @@ def curves(study: Study, results: Path) -> dict:
     panels = {}
     for desnet, entry in study.desnets.items() if longest else ():
         lines = {}
-        for init in study.initialisers:
+        for init in study.initialisers_of(desnet):
             for ancestor in study.ancestors:
                 path, parent = plan.desnet(ancestor, desnet, init, longest)
                 label = f"{init}, {parent}" if parent and len(study.ancestors) > 1 else init

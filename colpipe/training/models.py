@@ -63,15 +63,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def random_model(config: dict, seed: int) -> PreTrainedModel:
-    """A model with Hugging Face's random initialisation, from a `config.json` mapping."""
-    from transformers import AutoConfig
-
-    torch.manual_seed(seed)
-    settings = {key: value for key, value in config.items() if key != "model_type"}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
-
-
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A stock Hugging Face folder: weights, configuration, generation settings, tokenizer.
 

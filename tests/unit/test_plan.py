@@ -60,7 +60,34 @@ def test_neighbours_below_the_chain(plan_of, study):
     study["desnets"]["below"] = {"shape": {"layers": 1, "heads": 1, "hidden": 8}}
     plan = plan_of(study)
     found = parents(plan, "assemble", ancestor="llama", desnet="below", init="nested")
-    assert found == {"tokenizer": "tokenizer", "larger": "chain/llama/small"}
+    assert found == {"tokenizer": "tokenizer", "source": "chain/llama/small"}
+
+
+def test_each_initialiser_reads_what_it_starts_from(plan_of, study):
+    kinds = {"grown": "single", "cut": "subset", "auto": "auto-learngene", "cloned": "hypercloning"}
+    study["initialisers"] |= {name: {"kind": kind} for name, kind in kinds.items()}
+    study["initialisers"]["searched"] = {"kind": "linit", "method": "nested", "alpha": "search"}
+    study["desnets"] = {"double": {"shape": {"layers": 3, "heads": 2, "hidden": 16}}}
+    plan = plan_of(study)
+
+    def read(init):
+        return parents(plan, "assemble", ancestor="llama", desnet="double", init=init)
+
+    assert read("grown")["source"] == "chain/llama/small"
+    assert read("cut")["source"] == "chain/llama/medium"
+    assert read("auto")["source"] == "bridges/llama"
+    assert read("cloned")["source"] == "chain/llama/medium"  # the largest that fits, once
+    assert read("searched")["corpus"] == "data/stories"
+
+
+def test_an_ordered_ancestor_is_what_the_first_member_is_cut_from(plan_of, study):
+    study["ancestors"]["llama"]["select"] = "rank"
+    study["stages"]["order"] = {"corpus": "stories"}
+    plan = plan_of(study)
+    first = parents(plan, "distill", ancestor="llama", member="large")
+    assert (first["teacher"], first["ordered"]) == ("bridges/llama", "ordered/llama")
+    assert "ordered" not in parents(plan, "distill", ancestor="llama", member="medium")
+    assert parents(plan, "order", ancestor="llama") == {"model": "bridges/llama", "corpus": "data/stories"}
 
 
 def test_studies_share_what_has_the_same_source(plan_of, study):

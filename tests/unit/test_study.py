@@ -51,7 +51,7 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["desnets"]["lower"]["shape"].update(heads=1),
-            "my.yaml: desnets.lower.shape: head_dim (hidden / heads) is 16, but 8 in small",
+            "my.yaml: desnets.lower.shape: head_dim is 16, but 8 in small",
         ),
         (
             lambda s: s["ancestors"]["llama"].update(model="lama"),
@@ -85,6 +85,52 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: tasks.boolq.max_new_tokens: 30 after prompts of up to 110 tokens",
         ),
         (lambda s: s["initialisers"]["nested"].update(alpha=1.5), "initialisers.nested.alpha"),
+        (
+            lambda s: s["desnets"]["upper"].update(alpha=[0.5, 0.5]),
+            "my.yaml: desnets.upper.alpha: 2 values for 4 layers; give one number, or one for each layer",
+        ),
+        (
+            lambda s: s["desnets"]["upper"].update(params="3k"),
+            "my.yaml: desnets.upper: give exactly one of shape, params and memory",
+        ),
+        (
+            lambda s: s["desnets"].update(planned={"params": "9M"}),
+            "my.yaml: desnets.planned: 9,000,000 parameters lie outside the chain (large ",
+        ),
+        (
+            lambda s: s["desnets"]["upper"].update(initialisers=["nest"]),
+            "my.yaml: desnets.upper.initialisers.0: 'nest' is not in initialisers (nested, rand)",
+        ),
+        (
+            lambda s: s["initialisers"].update(grown={"kind": "single", "method": "nested"}),
+            "my.yaml: initialisers.grown.method: 'nested' needs two neighbours; single has paper and lossless",
+        ),
+        (
+            lambda s: s["initialisers"].update(cloned={"kind": "hypercloning"})
+            or s["desnets"]["upper"]["shape"].update(ffn=50),
+            "my.yaml: desnets.upper.shape: no member's widths fit a whole number of times, as hypercloning needs",
+        ),
+        (
+            lambda s: s["initialisers"].update(exact={"kind": "linit", "method": "lossless"})
+            or s["desnets"]["upper"]["shape"].update(ffn=60),
+            "my.yaml: desnets.upper.shape.ffn: 60 is less than the 64 of its smaller neighbour medium",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(select="rotate"),
+            "my.yaml: ancestors.llama.select: 'rotate' needs a family with RMSNorm; gpt2 has LayerNorm",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(select="rank"),
+            "my.yaml: stages.order: missing, but ancestors.llama.select needs it",
+        ),
+        (
+            lambda s: s["chain"]["large"]["shape"].update(kv_heads=1),
+            "my.yaml: chain.large.shape: kv_heads is 1 of 3 heads, but gpt2 has no grouped queries",
+        ),
+        (
+            lambda s: s["initialisers"]["nested"].update(alpha="search") or s.update(perplexity=[]),
+            "my.yaml: initialisers: alpha 'search' needs a corpus under perplexity",
+        ),
     ],
 )  # fmt: skip
 def test_bad_studies_are_refused_with_key_value_and_what_is_allowed(study, change, message):
@@ -114,6 +160,28 @@ def test_neighbours(study):
 def test_a_desnets_alpha_overrides(study):
     study["desnets"]["upper"]["alpha"] = 0.25
     assert load_study(study).alpha("upper", "nested") == 0.25
+
+
+def test_a_desnet_by_its_parameters_gets_a_shape_between_its_neighbours(study):
+    study["desnets"]["planned"] = {"params": "35k"}
+    study["desnets"]["small-enough"] = {"memory": "70kB", "precision": "bfloat16"}
+    loaded = load_study(study)
+    for name in ("planned", "small-enough"):
+        shape = loaded.desnets[name].shape
+        assert abs(loaded.parameters(shape) / 35_000 - 1) <= 0.01
+        assert loaded.neighbours(name) == ("medium", "large")
+        assert 3 <= shape.layers <= 4 and 16 <= shape.hidden <= 24
+    assert load_study(loaded.model_dump(mode="json")) == loaded  # a resolved study is a study
+
+
+def test_a_desnet_above_the_chain_may_be_cloned(study):
+    study["initialisers"]["cloned"] = {"kind": "hypercloning"}
+    shape = {"layers": 6, "heads": 6, "hidden": 48}
+    study["desnets"]["above"] = {"shape": shape, "initialisers": ["cloned", "rand"]}
+    loaded = load_study(study)
+    assert loaded.neighbours("above") == ("large", None)
+    assert loaded.cloned("above") == "large"
+    assert loaded.initialisers_of("above") == ["cloned", "rand"]
 
 
 def test_auto_alpha_with_the_papers_sizes(study):

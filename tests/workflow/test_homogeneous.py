@@ -50,7 +50,49 @@ def test_a_homogeneous_chain(home):
     assert manifests["small"]["layer_map"] == [0, 2]
     assert {path.name for path in (results / "sft").iterdir()} == {"ancestor", "public", "medium"}
     below = json.loads((results / "desnets/gpt2/below/nested/0/manifest.json").read_text())
-    assert below["alpha"] is None and set(below["parents"]) == {"larger", "tokenizer"}
+    assert "alpha" not in below and set(below["parents"]) == {"source", "tokenizer"}
+
+
+def test_every_initialiser_on_a_ranked_chain(home):
+    study = yaml.safe_load((home / "own.yaml").read_text())
+    study["ancestors"]["gpt2"] |= {"start": "inherit", "select": "rank"}
+    study["stages"]["order"] = {"corpus": "stories", "tokens": 512, "max_length": 64}
+    kinds = ["single", "subset", "hypercloning"]
+    study["initialisers"] = {kind: {"kind": kind} for kind in kinds} | {
+        "search": {"kind": "linit", "method": "nested", "alpha": "search"},
+        "lossless": {"kind": "linit", "method": "lossless", "alpha": 1.0},
+        "aligned": {"kind": "linit", "method": "aligned", "compensate": 0.5},
+        "auto": {"kind": "auto-learngene"},
+        "vanilla": {"kind": "vanilla-learngene"},
+    }
+    between = [*study["initialisers"]][:-2]
+    study["desnets"] = {
+        "middle": {"shape": {"layers": 3, "heads": 2, "hidden": 16}, "initialisers": between},
+        "planned": {"params": "23.6k", "initialisers": ["subset"]},
+        "wide": {"shape": {"layers": 4, "heads": 4, "hidden": 32}, "initialisers": ["auto", "vanilla"]},
+    }
+    (home / "own.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    snakemake(home, "desnets", "--configfile", "own.yaml")
+    results = home / "results" / "own"
+
+    def manifest(path):
+        return json.loads((results / path / "manifest.json").read_text())
+
+    ordered, large, medium = manifest("ordered/gpt2"), manifest("chain/gpt2/large"), manifest("chain/gpt2/medium")
+    assert abs(ordered["loss_before"] - ordered["loss_after"]) < 1e-3
+    assert sorted(ordered["ranking"]) == [0, 1, 2, 3] and ordered["energy"][-1] == 1
+    assert large["layer_map"] == [0, 1, 2, 3] and large["ranking"] == ordered["ranking"]
+    assert medium["layer_map"] == sorted(large["ranking"][:3])  # the best three of the ranking
+    found = manifest("desnets/gpt2/middle/search/0")
+    assert 0 <= found["alpha"] <= 1 and found["compensate"] in (0, 0.5, 1)
+    records = [
+        json.loads(line) for line in (results / "desnets/gpt2/middle/search/0/metrics.jsonl").read_text().splitlines()
+    ]
+    candidates = [record for record in records if record["split"] == "search"]
+    assert found["alpha"] == min(candidates, key=lambda row: row["loss"])["alpha"]
+    assert manifest("desnets/gpt2/middle/aligned/0")["compensate"] == 0.5
+    assert abs(manifest("desnets/gpt2/planned/subset/0")["parameters"] / 23_600 - 1) < 0.01
+    assert manifest("desnets/gpt2/wide/vanilla/0")["index_maps"]["ancestor"]["layer"] == [None, 1, 2, 3]
 
 
 def test_a_model_of_another_shape_than_the_study_says_is_refused(home):

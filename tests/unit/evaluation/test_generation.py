@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -64,6 +66,8 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
             log_probs = model(ids).logits[0].double().log_softmax(-1)
         total -= sum(log_probs[position, ids[0, position + 1]].item() for position in range(63))
         count += 63
-    found = held_out_loss(model, tmp_path, bytes_per_token=4.0)
+    counts = {"tokens": len(tokens), "bytes": 4 * len(tokens)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"counts": {"test": counts}}))
+    found = held_out_loss(model, tmp_path)
     assert found["loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["bits_per_byte"] == pytest.approx(total / count / 4 / 0.6931472, rel=1e-5)

@@ -1,226 +1,285 @@
-"""LInit against a reference written with plain loops over single numbers."""
+"""LInit against plain loops over single numbers, in every family."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from colpipe.errors import ColpipeError
+from colpipe.learngene.initialisers import single
 from colpipe.learngene.linit import linit, take_subset
-from colpipe.learngene.weights import write_model
-from colpipe.settings import Architecture, Shape
-from tests.conftest import make_gpt2
+from colpipe.learngene.weights import Weights
+from colpipe.settings import Shape
+from tests.conftest import make_model
+from tests.unit.learngene.layouts import Side, interpolate, last_again, same_index, stored
+from tests.unit.learngene.tiny import GROUPED, architecture, assert_same, distance, shape
 
-ARCHITECTURE = Architecture(vocabulary=50, positions=16)
-HEAD_DIM = 4
-
-
-def sizes(layers: int, heads: int, hidden: int) -> dict:
-    return ARCHITECTURE.sizes(Shape(layers=layers, heads=heads, hidden=hidden))
+ALPHAS = [0.0, 0.3, 1.0, [0.9, 0.1, 0.5, 0.0]]
 
 
-@pytest.fixture
-def pair(tmp_path):
-    """A smaller model of 2 layers, 2 heads, 8 channels and a larger one of 5, 4 and 16."""
-    small = make_gpt2(tmp_path / "small", 2, 2, 8, seed=1).state_dict()
-    large = make_gpt2(tmp_path / "large", 5, 4, 16, seed=2).state_dict()
-    return tmp_path / "small", tmp_path / "large", small, large
-
-
-def qkv_index(part: int, head: int, inside: int, heads: int) -> int:
-    """Column of GPT-2's fused c_attn: queries of all heads, then keys, then values."""
-    return part * heads * HEAD_DIM + head * HEAD_DIM + inside
-
-
-def reference(small, large, layer_of_small, layer_of_large, target, pick_small, pick_large, alpha):
-    """θ[i…] = α·small + (1−α)·large one number at a time; pick_* map a target index to a source index or None."""
-    layers, heads, hidden = target
-    small_heads, large_heads = 2, 4
-
-    def mix(a, b):
-        return b if a is None else alpha * a + (1 - alpha) * b
-
-    def value(state, name, layer, picks, indices):
-        if any(pick is None for pick in picks) or layer is None:
-            return None
-        return state[name.format(layer=layer)][tuple(indices)].item()
-
-    result = {}
-    for layer in range(layers):
-        ls, ll = layer_of_small(layer), layer_of_large(layer)
-        weight = torch.zeros(hidden, 3 * heads * HEAD_DIM)
-        for row in range(hidden):
-            for part in range(3):
-                for head in range(heads):
-                    for inside in range(HEAD_DIM):
-                        rs, rl = pick_small(row, 8), pick_large(row, 16)
-                        hs, hl = pick_small(head, 2), pick_large(head, 4)
-                        name = "transformer.h.{layer}.attn.c_attn.weight"
-                        a = value(small, name, ls, (rs, hs), (rs, qkv_index(part, hs or 0, inside, small_heads)))
-                        b = value(large, name, ll, (rl, hl), (rl, qkv_index(part, hl, inside, large_heads)))
-                        weight[row, qkv_index(part, head, inside, heads)] = mix(a, b)
-        result[f"transformer.h.{layer}.attn.c_attn.weight"] = weight
-        weight = torch.zeros(heads * HEAD_DIM, hidden)
-        for head in range(heads):
-            for inside in range(HEAD_DIM):
-                for column in range(hidden):
-                    hs, hl = pick_small(head, 2), pick_large(head, 4)
-                    cs, cl = pick_small(column, 8), pick_large(column, 16)
-                    name = "transformer.h.{layer}.attn.c_proj.weight"
-                    a = value(small, name, ls, (hs, cs), ((hs or 0) * HEAD_DIM + inside, cs))
-                    b = value(large, name, ll, (hl, cl), (hl * HEAD_DIM + inside, cl))
-                    weight[head * HEAD_DIM + inside, column] = mix(a, b)
-        result[f"transformer.h.{layer}.attn.c_proj.weight"] = weight
-        weight = torch.zeros(4 * hidden, hidden)
-        for unit in range(4 * hidden):
-            for column in range(hidden):
-                us, ul = pick_small(unit, 32), pick_large(unit, 64)
-                cs, cl = pick_small(column, 8), pick_large(column, 16)
-                name = "transformer.h.{layer}.mlp.c_proj.weight"
-                a = value(small, name, ls, (us, cs), (us, cs))
-                weight[unit, column] = mix(a, value(large, name, ll, (ul, cl), (ul, cl)))
-        result[f"transformer.h.{layer}.mlp.c_proj.weight"] = weight
-        gain = torch.zeros(hidden)
-        for channel in range(hidden):
-            cs, cl = pick_small(channel, 8), pick_large(channel, 16)
-            name = "transformer.h.{layer}.ln_1.weight"
-            gain[channel] = mix(value(small, name, ls, (cs,), (cs,)), value(large, name, ll, (cl,), (cl,)))
-        result[f"transformer.h.{layer}.ln_1.weight"] = gain
-    embedding = torch.zeros(50, hidden)
-    for token in range(50):
-        for channel in range(hidden):
-            cs, cl = pick_small(channel, 8), pick_large(channel, 16)
-            name = "transformer.wte.weight"
-            a = value(small, name, 0, (cs,), (token, cs))
-            embedding[token, channel] = mix(a, value(large, name, 0, (cl,), (token, cl)))
-    result["transformer.wte.weight"] = embedding
-    return result
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_paper(pair, alpha):
-    small_folder, large_folder, small, large = pair
-    target = (4, 3, 12)
-    axis_size = {8: 12, 2: 3, 32: 48}  # source size → target size
-
-    def last_again(index, size):
-        grown = axis_size[size] - size
-        return index if index < size else index - grown
-
-    expected = reference(
-        small,
-        large,
-        lambda layer: layer if layer < 2 else layer - 2,  # 0 1 0 1: the last two layers again
-        lambda layer: layer,
-        target,
-        last_again,
-        lambda index, size: index,
-        alpha,
+def reference(neighbours, chain, alpha, pick, small_layers, large_layers, gain=1.0) -> dict:
+    target = neighbours.between
+    small = Side(stored(neighbours.small_folder), neighbours.small_shape, pick, small_layers)
+    large = Side(
+        stored(neighbours.large_folder), neighbours.large_shape, same_index(neighbours.large_shape), large_layers
     )
-    tensors, config, _ = linit(small_folder, large_folder, sizes(*target), alpha, "paper")
+    alphas = alpha if isinstance(alpha, list) else [alpha] * target.layers
+    return interpolate(chain, target, small, large, alphas, gain)
+
+
+def change_config(folder: Path, **changes) -> None:
+    """Set keys, or with None take them away."""
+    path = folder / "config.json"
+    changed = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in changed.items() if value is not None}))
+
+
+def assert_close(assembly, expected: dict) -> None:
+    tensors = dict(assembly.tensors())
+    assert set(tensors) == set(expected)
     for name, value in expected.items():
-        torch.testing.assert_close(tensors[name], value, rtol=1e-6, atol=1e-6, msg=name)
-    assert (config["n_layer"], config["n_head"], config["n_embd"], config["n_inner"]) == (4, 3, 12, 48)
+        torch.testing.assert_close(tensors[name].double(), value, rtol=1e-6, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
-def test_nested(pair, alpha):
-    small_folder, large_folder, small, large = pair
-    target, layer_map, kept = (4, 3, 12), [0, 3], [0, 1, 3, 4]
-    expected = reference(
-        small,
-        large,
-        lambda layer: {0: 0, 3: 1}.get(kept[layer]),
-        lambda layer: kept[layer],
-        target,
-        lambda index, size: index if index < size else None,
-        lambda index, size: index,
-        alpha,
-    )
-    tensors, _, maps = linit(small_folder, large_folder, sizes(*target), alpha, "nested", layer_map)
-    assert maps["larger"]["layer"] == kept
-    for name, value in expected.items():
-        torch.testing.assert_close(tensors[name], value, rtol=1e-6, atol=1e-6, msg=name)
+@pytest.mark.parametrize("alpha", ALPHAS, ids=str)
+def test_paper(neighbours, alpha):
+    target = neighbours.between
+    chain = neighbours.architecture.model_copy(update={"vocabulary": 47, "positions": 13})  # cropped to its first rows
+    pick = last_again(neighbours.small_shape, target)
+    expected = reference(neighbours, chain, alpha, pick, [0, 1, 0, 1], [0, 1, 2, 3])
+    assert_close(linit(*neighbours.weights, chain.sizes(target), alpha, "paper"), expected)
 
 
-def test_the_result_is_a_stock_model_that_stays_tied(pair, tmp_path):
-    small_folder, large_folder, *_ = pair
-    tensors, config, _ = linit(small_folder, large_folder, sizes(4, 3, 12), 0.5, "nested")
-    write_model(tensors, config, tmp_path / "desnet")
-    model, report = AutoModelForCausalLM.from_pretrained(tmp_path / "desnet", output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
-    assert model.lm_head.weight.data_ptr() == model.transformer.wte.weight.data_ptr()
-    model.save_pretrained(tmp_path / "again")
-    again = AutoModelForCausalLM.from_pretrained(tmp_path / "again")
-    assert again.lm_head.weight.data_ptr() == again.transformer.wte.weight.data_ptr()
-    ids = torch.arange(10)[None]
-    torch.testing.assert_close(model(ids).logits, again(ids).logits)
+@pytest.mark.parametrize("alpha", ALPHAS, ids=str)
+def test_nested(neighbours, alpha):
+    target, chain = neighbours.between, neighbours.architecture
+    pick = same_index(neighbours.small_shape)
+    expected = reference(neighbours, chain, alpha, pick, [0, None, 1, None], [0, 1, 3, 4])
+    assembly = linit(*neighbours.weights, chain.sizes(target), alpha, "nested", layer_map=[0, 3])
+    assert_close(assembly, expected)
+    assert assembly.details["index_maps"]["larger"]["layer"] == [0, 1, 3, 4]
 
 
-@pytest.mark.parametrize("method", ["paper", "nested"])
-def test_equal_shapes_give_back_the_neighbours(pair, method):
-    small_folder, large_folder, small, large = pair
-    as_large = linit(small_folder, large_folder, sizes(5, 4, 16), 0.0, method)[0]
-    assert all(torch.equal(as_large[name], large[name]) for name in as_large)
-    as_small = linit(small_folder, large_folder, sizes(2, 2, 8), 1.0, method)[0]
-    assert all(torch.equal(as_small[name], small[name]) for name in as_small)
+def test_neighbours_that_do_not_descend_from_each_other_are_matched_evenly(llama):
+    pick = same_index(llama.small_shape)
+    expected = reference(llama, llama.architecture, 0.3, pick, [0, None, None, 1], [0, 1, 3, 4])
+    assert_close(linit(*llama.weights, llama.sizes(), 0.3, "nested"), expected)
 
 
-def test_same_inputs_same_bytes(pair, tmp_path):
-    for number in range(2):
-        tensors, config, _ = linit(*pair[:2], sizes(3, 3, 12), 0.4, "paper")
-        write_model(tensors, config, tmp_path / str(number))
-    files = [(tmp_path / str(number) / "model.safetensors").read_bytes() for number in range(2)]
-    assert files[0] == files[1]
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_compensation_makes_up_for_the_channels_that_the_larger_lost(neighbours, exponent):
+    gain = (neighbours.large_shape.hidden / neighbours.between.hidden) ** exponent
+    chain, sizes = neighbours.architecture, neighbours.sizes()
+    pick = last_again(neighbours.small_shape, neighbours.between)
+    expected = reference(neighbours, chain, 0.3, pick, [0, 1, 0, 1], [0, 1, 2, 3], gain)
+    assert_close(linit(*neighbours.weights, sizes, 0.3, "paper", exponent), expected)
+    pick = same_index(neighbours.small_shape)
+    expected = reference(neighbours, chain, 0.3, pick, [0, None, 1, None], [0, 1, 3, 4], gain)
+    assert_close(linit(*neighbours.weights, sizes, 0.3, "nested", exponent, layer_map=[0, 3]), expected)
 
 
-def test_a_subset_takes_evenly_spaced_layers_and_leading_channels(pair):
-    _, large_folder, _, large = pair
-    tensors, config, layers = take_subset(large_folder, sizes(3, 2, 8))
-    assert layers == [0, 2, 4]
-    assert torch.equal(tensors["transformer.h.1.mlp.c_fc.weight"], large["transformer.h.2.mlp.c_fc.weight"][:8, :32])
+def test_paper_ends_at_the_expanded_smaller_and_the_subset_of_the_larger(neighbours):
+    small, large = neighbours.weights
+    expanded, subset = single(small, neighbours.sizes()), take_subset(large, neighbours.sizes(), "first")
+    assert_same(dict(linit(small, large, neighbours.sizes(), 1.0).tensors()), dict(expanded.tensors()))
+    assert_same(dict(linit(small, large, neighbours.sizes(), 0.0).tensors()), dict(subset.tensors()))
+
+
+@pytest.mark.parametrize("method", ["nested", "lossless"])
+def test_alpha_0_is_the_subset_of_the_larger(neighbours, method):
+    small, large = neighbours.weights
+    assembly = linit(small, large, neighbours.sizes(), 0.0, method, layer_map=[0, 4])
+    subset = take_subset(large, neighbours.sizes(), "rank", ranking=[0, 1, 3, 4, 2])
+    assert_same(dict(assembly.tensors()), dict(subset.tensors()))
+    assert large.family.epsilon(assembly.config) == large.family.epsilon(large.config)
+
+
+@pytest.mark.parametrize("method", ["paper", "nested", "lossless"])
+def test_equal_shapes_give_back_the_neighbours(neighbours, method):
+    small, large = neighbours.weights
+    as_large = linit(small, large, large.sizes, 0.0, method)
+    assert_same(dict(as_large.tensors()), stored(neighbours.large_folder))
+    as_small = linit(small, large, small.sizes, 1.0, method)
+    assert_same(dict(as_small.tensors()), stored(neighbours.small_folder))
+
+
+@pytest.mark.parametrize("numbers", [(3, 2, 20), (2, 3, 20), (2, 2, 33), (4, 3, 30), (5, 4, 40)], ids=str)
+def test_lossless_at_alpha_1_is_the_smaller_model(neighbours, numbers):
+    small, large = neighbours.weights
+    target = neighbours.sizes(*numbers)
+    assert distance(linit(small, large, target, 1.0, "lossless").load(), neighbours.small) < 1e-4
+    assert distance(single(small, target, "lossless").load(), neighbours.small) < 1e-4
+
+
+@pytest.mark.parametrize("family", GROUPED)
+@pytest.mark.parametrize(("width", "hidden"), [(2, 16), (2, 12), (4, 8)])
+def test_lossless_where_hidden_and_heads_grow_apart(neighbours_of, family, width, hidden):
+    neighbours = neighbours_of(family, True)
+    assembly = linit(*neighbours.weights, neighbours.sizes(3, width, 20, hidden=hidden), 1.0, "lossless")
+    assert distance(assembly.load(), neighbours.small) < 1e-4
+
+
+def test_only_lossless_is_the_smaller_model(neighbours):
+    for method in ("paper", "nested"):
+        assert distance(linit(*neighbours.weights, neighbours.sizes(), 1.0, method).load(), neighbours.small) > 0.01
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2"])  # qwen3 uses the epsilon inside heads, too
+def test_lossless_thins_the_epsilon_as_the_variance(neighbours_of, family, tmp_path):
+    neighbours = neighbours_of(family, True)
+    small, large = neighbours.weights
+    shutil.copytree(neighbours.small_folder, tmp_path / "small")
+    change_config(tmp_path / "small", **{small.family.epsilon(small.config)[0]: 0.05})
+    small, model = Weights(tmp_path / "small"), AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    assert distance(model, neighbours.small) > 1e-3
+    assert distance(linit(small, large, neighbours.sizes(), 1.0, "lossless").load(), model) < 1e-4
+    assert distance(single(small, neighbours.sizes(), "lossless").load(), model) < 1e-4
+
+
+def test_an_untied_larger_and_a_tied_smaller_give_an_untied_model(neighbours_of):
+    tied, untied = neighbours_of("llama", True), neighbours_of("llama", False)
+    assembly = linit(Weights(tied.small_folder), Weights(untied.large_folder), untied.sizes(), 1.0, "lossless")
+    assert distance(assembly.load(), tied.small) < 1e-4  # the smaller's embedding serves as its head
+    assert not assembly.tied and not assembly.config["tie_word_embeddings"]
+    with pytest.raises(ColpipeError, match=r"large ties its head to the embedding, .*small does not"):
+        linit(Weights(untied.small_folder), Weights(tied.large_folder), tied.sizes(), 0.5)
+
+
+def test_a_subset_takes_evenly_spaced_layers_and_leading_channels(gpt2):
+    large = stored(gpt2.large_folder)
+    assembly = take_subset(Weights(gpt2.large_folder), gpt2.sizes(3, 2, 20))
+    tensors = dict(assembly.tensors())
+    assert assembly.details["layer_map"] == [0, 2, 4]
+    assert torch.equal(tensors["transformer.h.1.mlp.c_fc.weight"], large["transformer.h.2.mlp.c_fc.weight"][:8, :20])
     keys = large["transformer.h.4.attn.c_attn.weight"][:8, 16:24]  # the first two heads' keys of four
     assert torch.equal(tensors["transformer.h.2.attn.c_attn.weight"][:, 8:16], keys)
-    assert config["n_layer"] == 3
-
-
-def test_sharded_and_bfloat16_sources(pair, tmp_path):
-    small_folder, large_folder, small, large = pair
-    half = {name: value.bfloat16() for name, value in large.items() if name != "lm_head.weight"}
-    names = sorted(half)
-    folder = tmp_path / "sharded"
-    folder.mkdir()
-    (folder / "config.json").write_text((large_folder / "config.json").read_text())
-    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
-    for file, chosen in parts.items():
-        save_file({name: half[name] for name in chosen}, folder / file)
-    index = {"weight_map": {name: file for file, chosen in parts.items() for name in chosen}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    tensors = linit(small_folder, folder, sizes(2, 2, 8), 0.5, "paper")[0]
-    name = "transformer.h.1.ln_2.bias"
-    assert tensors[name].dtype == torch.bfloat16
-    torch.testing.assert_close(tensors[name], (0.5 * small[name] + 0.5 * half[name][:8].float()).bfloat16())
+    doubled = dict(take_subset(Weights(gpt2.large_folder), gpt2.sizes(3, 2, 20), gain=2.0).tensors())
+    changed = {name for name in tensors if not torch.equal(tensors[name], doubled[name])}
+    assert changed == {name for name in tensors if "ln_" in name and name.endswith("weight")}
+    with pytest.raises(ColpipeError, match="its head is not tied to the embedding"):
+        untied = make_model(gpt2.large_folder.parent / "untied", architecture("gpt2", False), gpt2.small_shape, 0)
+        take_subset(Weights(untied), gpt2.sizes(2, 2, 20), tied=True)
 
 
 @pytest.mark.parametrize(
-    ("target", "message"),
+    ("numbers", "message"),
     [
-        ((6, 4, 16), "large: layer is 5, the target's 6 is more than that"),
-        ((4, 5, 20), "large: head is 4, the target's 5 is more than that"),
-        ((4, 2, 16), "head_dim is 4, the target's is 8; heads are taken whole"),
+        ((6, 4, 40), "large: layer is 5, the target's 6 is more than that"),
+        ((4, 5, 40), "large: hidden is 16, the target's 20 is more than that"),
+        ((4, 4, 41), "large: ffn is 40, the target's 41 is more than that"),
+        ((1, 5, 40), "large: hidden is 16, the target's 20 is more than that"),  # shallower than both, and wider
     ],
 )
-def test_what_cannot_be_matched_is_refused_with_axis_and_sizes(pair, target, message):
+@pytest.mark.parametrize("method", ["paper", "nested", "lossless", "aligned"])
+def test_a_target_above_the_larger_is_refused(neighbours, numbers, message, method):
     with pytest.raises(ColpipeError, match=message):
-        linit(*pair[:2], sizes(*target), 0.5, "paper")
+        linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, method)
 
 
-def test_a_truncated_weight_file_is_named(pair):
-    small_folder, large_folder, *_ = pair
-    path = large_folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ColpipeError, match=r"large: its weights cannot be read"):
-        linit(small_folder, large_folder, sizes(3, 3, 12), 0.5, "paper")
-    assert load_file(small_folder / "model.safetensors")
+def test_more_heads_than_the_larger_has_are_refused(llama, gpt2):
+    with pytest.raises(ColpipeError, match="large: group is 4, the target's 5 is more than that"):
+        linit(*llama.weights, {**llama.sizes(), "hidden": 10, "head": 10, "group": 5}, 0.5)
+    with pytest.raises(ColpipeError, match="the target: gpt2 has no head_dim of its own"):
+        linit(*gpt2.weights, {**gpt2.sizes(), "head": 5, "group": 5}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((1, 3, 30), "small: layer is 2, the target's 1 is less"),
+        ((3, 1, 30), "small: hidden is 8, the target's 4 is less"),
+        ((3, 3, 19), "small: ffn is 20, the target's 19 is less"),
+    ],
+)
+def test_a_lossless_target_below_the_smaller_is_refused(neighbours, numbers, message):
+    with pytest.raises(ColpipeError, match=f"{message}: it cannot grow to that losslessly"):
+        linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, "lossless")
+    with pytest.raises(ColpipeError, match=message):
+        single(neighbours.weights[0], neighbours.sizes(*numbers), "lossless")
+    linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, "nested").load()  # which has no such limit
+
+
+def test_heads_of_another_width_are_refused(tmp_path, gpt2, llama):
+    make_model(tmp_path / "wide", architecture("gpt2", True), Shape(layers=2, heads=1, hidden=8), 0)
+    with pytest.raises(ColpipeError, match=r"wide: head_dim is 8, the target's is 4; heads are taken whole"):
+        linit(Weights(tmp_path / "wide"), gpt2.weights[1], gpt2.sizes(), 0.5)
+    with pytest.raises(ColpipeError, match=r"large: head_dim is 4, the target's is 2; heads are taken whole"):
+        linit(*llama.weights, {**llama.sizes(), "head_dim": 2}, 0.5)
+
+
+def test_groups_of_another_size_are_refused(tmp_path, llama):
+    four_queries = Shape(layers=2, heads=8, kv_heads=2, head_dim=4, hidden=8, ffn=20)
+    make_model(tmp_path / "other", llama.architecture, four_queries, 0)
+    message = r"other: has 4 query heads per key/value head \(group\), the target 2"
+    with pytest.raises(ColpipeError, match=message):
+        linit(Weights(tmp_path / "other"), llama.weights[1], llama.sizes(), 0.5)
+    with pytest.raises(ColpipeError, match="heads 6 is not a multiple of kv_heads 4"):
+        linit(*llama.weights, {**llama.sizes(), "group": 4}, 0.5)
+
+
+@pytest.mark.parametrize(("axis", "size"), [("vocabulary", 50), ("position", 16)])
+def test_tokens_and_positions_that_a_source_lacks_are_refused(gpt2, tmp_path, axis, size):
+    with pytest.raises(ColpipeError, match=f"large: {axis} is {size}, the target's {size + 1} is more than that"):
+        linit(*gpt2.weights, {**gpt2.sizes(), axis: size + 1}, 0.5)
+    few = {"vocabulary": size - 1} if axis == "vocabulary" else {"positions": size - 1}
+    make_model(tmp_path / "few", gpt2.architecture.model_copy(update=few), shape("gpt2", 2, 2, 20), 0)
+    with pytest.raises(ColpipeError, match=f"few: {axis} is {size - 1}, the target's {size} is more than that"):
+        linit(Weights(tmp_path / "few"), gpt2.weights[1], gpt2.sizes(), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "message"),
+    [
+        ([0.5, 0.5], "alpha has 2 values, the DesNet has 4 layers; give one number or one per layer"),
+        ([0.5] * 5, "alpha has 5 values, the DesNet has 4 layers"),
+        (1.5, "must lie between 0 and 1"),
+        ([0.5, 0.5, -0.1, 0.5], "must lie between 0 and 1"),
+        ("best", "alpha"),  # as many letters as layers
+    ],
+)
+def test_an_alpha_that_does_not_fit_is_refused(gpt2, alpha, message):
+    with pytest.raises(ColpipeError, match=message):
+        linit(*gpt2.weights, gpt2.sizes(), alpha)
+
+
+OLDER = {"rope_parameters": None}  # what older checkpoints say in other keys
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
+        ("gpt_neox", {"use_parallel_residual": False}),
+        ("llama", {**OLDER, "rope_theta": 500.0}),
+        ("llama", {**OLDER, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        ("gpt_neox", {**OLDER, "rotary_pct": 1.0, "rotary_emb_base": 10000}),
+        ("gpt_neox", {**OLDER, "rotary_pct": 0.5, "rotary_emb_base": 500}),
+    ],
+    ids=["rope_parameters", "use_parallel_residual", "rope_theta", "rope_scaling", "rotary_pct", "rotary_emb_base"],
+)
+def test_neighbours_that_turn_or_add_up_differently_are_refused(neighbours_of, tmp_path, family, change):
+    neighbours = neighbours_of(family, False)
+    shutil.copytree(neighbours.small_folder, tmp_path / "small")
+    change_config(tmp_path / "small", **change)
+    with pytest.raises(ColpipeError, match=r"neighbours must agree"):
+        linit(Weights(tmp_path / "small"), neighbours.weights[1], neighbours.sizes(), 0.5)
+
+
+def test_two_ways_to_write_one_configuration_are_no_difference(neighbours_of, tmp_path):
+    older = {"llama": {"rope_theta": 10000.0}, "gpt_neox": {"rotary_pct": 0.5, "rotary_emb_base": 10000}}
+    for family, change in older.items():
+        neighbours = neighbours_of(family, False)
+        shutil.copytree(neighbours.small_folder, tmp_path / family)
+        change_config(tmp_path / family, **OLDER, **change)
+        assembly = linit(Weights(tmp_path / family), neighbours.weights[1], neighbours.sizes(), 1.0, "lossless")
+        assert distance(assembly.load(), neighbours.small) < 1e-4
+
+
+def test_another_family_and_an_unknown_method_are_refused(gpt2, llama):
+    with pytest.raises(ColpipeError, match=r"small is llama, .*large is gpt2: neighbours share a family"):
+        linit(llama.weights[0], gpt2.weights[1], gpt2.sizes(), 0.5)
+    with pytest.raises(ColpipeError, match="method 'mean': known are paper, nested, lossless, aligned"):
+        linit(*gpt2.weights, gpt2.sizes(), 0.5, "mean")

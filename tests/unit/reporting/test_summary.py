@@ -21,6 +21,10 @@ def results(study, inputs, tmp_path, monkeypatch):
         scores = {"boolq": {"accuracy": 50.0 + number, "rouge_l": 40.0}, "stories": {"loss": 5.0 + number}}
         (folder / "scores" / model).mkdir(parents=True)
         (folder / "scores" / model / "scores.json").write_text(json.dumps(scores))
+        if model.endswith("/0"):
+            (folder / model).mkdir(parents=True)
+            alpha = None if "/rand/" in model else [0.2, 0.4] if "/lower/" in model else 0.25
+            (folder / model / "manifest.json").write_text(json.dumps({"alpha": alpha}))
         if model.endswith("/512"):
             (folder / model).mkdir(parents=True)
             records = [{"split": "validation", "tokens": tokens, "loss": 6.0 - tokens / 1000} for tokens in (0, 512)]
@@ -56,7 +60,8 @@ def test_the_table_has_a_row_per_model_and_no_empty_column(results):
     table = readable(compact(study, summarise(study, folder)))
     assert list(table.columns[-3:]) == ["stories loss", "boolq rouge-l", "boolq accuracy"]
     assert len(table) == len(Plan(study).models()) + 2
-    assert table[table.desnet == "upper"].alpha.iloc[0] == f"{study.alpha('upper', 'nested'):.2f}"
+    assert table[table.desnet == "upper"].alpha.iloc[0] == "0.25"  # as assembled
+    assert table[table.desnet == "lower"].alpha.iloc[0] == "0.30"  # the mean over layers
 
 
 def test_the_page_shows_the_curves_and_is_the_same_each_time(results):

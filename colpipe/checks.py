@@ -1,0 +1,227 @@
+"""What makes a study refused, and why: cross-checks between its parts (no torch here).
+
+Each function yields one line per problem: key path, value, what is allowed.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from colpipe.errors import ColpipeError
+from colpipe.sizing import Endpoint, plan_shape
+
+if TYPE_CHECKING:
+    from colpipe.study import Study
+
+SCRATCH = "scratch"  # stands where an ancestor's name would: random DesNets inherit from nobody
+
+
+def plan_sizes(study: "Study") -> Iterator[str]:
+    """Give DesNets that are described by a budget their shapes; yields those that have none."""
+    for name, desnet in study.desnets.items():
+        if desnet.shape is not None:
+            continue
+        neighbours = study.around(desnet.parameters)
+        if None in neighbours:
+            sizes = ", ".join(f"{member} {study.parameters(entry.shape):,}" for member, entry in study.chain.items())
+            yield f"desnets.{name}: {desnet.parameters:,} parameters lie outside the chain ({sizes}); give a shape"
+            continue
+        ends = [Endpoint(member, study.chain[member].shape) for member in neighbours]
+        try:
+            planned = plan_shape(study.architecture, *ends, desnet.parameters)
+        except ColpipeError as error:
+            yield f"desnets.{name}: {error}"
+        else:
+            desnet.shape, desnet.params, desnet.memory = planned, None, None
+
+
+def unknown_names(study: "Study") -> Iterator[str]:
+    """References to models, data sets, corpora and instructions that the study does not have."""
+
+    def check(where: str, name: str | None, section: str) -> Iterator[str]:
+        known = getattr(study, section)
+        if name is not None and name not in known:
+            yield f"{where}: {name!r} is not in {section} ({', '.join(known) or 'which is empty'})"
+
+    yield from check("tokenizer.train", study.tokenizer.train, "corpora")
+    yield from check("tokenizer.model", study.tokenizer.model, "models")
+    for section in ("corpora", "instructions"):
+        for name, entry in getattr(study, section).items():
+            yield from check(f"{section}.{name}.dataset", entry.dataset, "datasets")
+    for name, ancestor in study.ancestors.items():
+        yield from check(f"ancestors.{name}.model", ancestor.model, "models")
+        yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
+    for name, member in study.chain.items():
+        yield from check(f"chain.{name}.model", member.model, "models")
+        if name in study.models:
+            yield f"chain.{name}: a model has this name too; members and models need different names"
+        try:
+            study.distill_settings(name)
+        except ValidationError as error:
+            yield from (f"chain.{name}.distill.{line}" for line in lines(error))
+    for name, desnet in study.desnets.items():
+        for number, initialiser in enumerate(desnet.initialisers or []):
+            yield from check(f"desnets.{name}.initialisers.{number}", initialiser, "initialisers")
+    for name, task in study.tasks.items():
+        yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
+    for number, name in enumerate(study.perplexity):
+        yield from check(f"perplexity.{number}", name, "corpora")
+    stages = study.stages
+    for stage in ("pretrain", "recover", "order"):
+        if settings := getattr(stages, stage):
+            yield from check(f"stages.{stage}.corpus", settings.corpus, "corpora")
+    for stage in ("sft", "answers"):
+        if settings := getattr(stages, stage):
+            yield from check(f"stages.{stage}.instructions", settings.instructions, "instructions")
+    for number, name in enumerate(stages.distill.data):
+        if name not in study.corpora and name not in study.instructions:
+            known = ", ".join([*study.corpora, *study.instructions])
+            yield f"stages.distill.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
+    for name in set(study.corpora) & set(study.instructions):
+        yield f"corpora.{name}: instructions has this name too; they need different names"
+    if SCRATCH in study.ancestors:
+        yield f"ancestors.{SCRATCH}: the name is taken: random DesNets are kept under it"
+
+
+def missing_stages(study: "Study") -> Iterator[str]:
+    """Stages that something in the study needs and that have no settings."""
+    scratch = [f"models.{n}" for n, model in study.models.items() if model.shape]
+    scratch += [f"chain.{n}" for n, member in study.chain.items() if member.start == "scratch"]
+    scratch += [f"ancestors.{n}" for n, ancestor in study.ancestors.items() if ancestor.start == "scratch"]
+    needs = {
+        "pretrain": scratch,
+        "sft": [f"ancestors.{n}" for n in study.ancestors],
+        "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
+        "order": [f"ancestors.{n}.select" for n, a in study.ancestors.items() if a.select in ("rank", "rotate")],
+        "recover": [f"budgets ({tokens})" for tokens in study.budgets if tokens],
+    }
+    for stage, users in needs.items():
+        if users and getattr(study.stages, stage) is None:
+            yield f"stages.{stage}: missing, but {users[0]} needs it"
+
+
+def shape_problems(study: "Study") -> Iterator[str]:
+    """Shapes that the family has no model of, and orders that it has not."""
+    shapes = {f"models.{name}.shape": model.shape for name, model in study.models.items()}
+    shapes |= {f"chain.{name}.shape": member.shape for name, member in study.chain.items()}
+    shapes |= {f"desnets.{name}.shape": desnet.shape for name, desnet in study.desnets.items()}
+    table = study.architecture.table
+    for where, shape in shapes.items():
+        if shape and (problem := table.shape_problem(study.architecture.sizes(shape))):
+            yield f"{where}: {problem}"
+    for name, ancestor in study.ancestors.items():
+        if ancestor.select == "rotate" and table.norm != "rms":
+            yield (
+                f"ancestors.{name}.select: 'rotate' needs a family with RMSNorm; {table.name} has LayerNorm, whose residual "
+                "stream can only be permuted: use 'rank'"
+            )
+
+
+def size_problems(study: "Study") -> Iterator[str]:
+    """A chain that does not descend, DesNets that an initialiser cannot serve."""
+    members = study.members()
+    for larger, smaller in pairwise(members):
+        large, small = (study.parameters(study.chain[name].shape) for name in (larger, smaller))
+        if small >= large:
+            yield (
+                f"chain.{smaller}: {small:,} parameters follow {larger}'s {large:,}; "
+                "members go from the largest to the smallest"
+            )
+    for name in study.desnets:
+        kinds = {study.initialisers[initialiser].kind for initialiser in study.initialisers_of(name)}
+        methods = {study.initialisers[initialiser].method for initialiser in study.initialisers_of(name)}
+        smaller, larger = study.neighbours(name)
+        if "hypercloning" in kinds and study.cloned(name) is None:
+            yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
+        if "single" in kinds and smaller is None:
+            yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
+        if kinds & {"linit", "subset"}:
+            yield from _neighbour_problems(study, name, smaller, larger, "linit" in kinds and "lossless" in methods)
+        alpha, layers = study.desnets[name].alpha, study.desnets[name].shape.layers
+        if isinstance(alpha, list) and len(alpha) != layers:
+            yield f"desnets.{name}.alpha: {len(alpha)} values for {layers} layers; give one number, or one for each layer"
+    for name, initialiser in study.initialisers.items():
+        if initialiser.kind == "single" and initialiser.method not in ("paper", "lossless"):
+            yield f"initialisers.{name}.method: {initialiser.method!r} needs two neighbours; single has paper and lossless"
+    if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
+        yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
+
+
+def _neighbour_problems(
+    study: "Study", desnet: str, smaller: str | None, larger: str | None, lossless: bool
+) -> Iterator[str]:
+    """Why a DesNet cannot be interpolated from its neighbours."""
+    shape, where = study.desnets[desnet].shape, f"desnets.{desnet}.shape"
+    if larger is None:
+        largest = study.chain[study.members()[0]].shape
+        yield (
+            f"{where}: {shape} has {study.parameters(shape):,} parameters, above the chain's largest member "
+            f"{study.members()[0]} ({largest}: {study.parameters(largest):,}); only hypercloning, single and rand go there"
+        )
+        return
+    ours = study.architecture.sizes(shape)
+    for neighbour in filter(None, (smaller, larger)):
+        theirs = study.architecture.sizes(study.chain[neighbour].shape)
+        if theirs["head_dim"] != ours["head_dim"]:
+            yield (
+                f"{where}: head_dim is {ours['head_dim']}, but {theirs['head_dim']} in {neighbour}; "
+                "heads are taken whole, so they must agree"
+            )
+        elif theirs["query"] != ours["query"]:
+            yield (
+                f"{where}: has {ours['query']} query heads per key/value head, but {neighbour} {theirs['query']}; "
+                "groups are taken whole, so they must agree"
+            )
+    for axis in ("layers", "heads", "kv_heads", "hidden", "ffn"):
+        wanted, most = getattr(shape, axis), getattr(study.chain[larger].shape, axis)
+        if wanted > most:
+            yield (
+                f"{where}.{axis}: {wanted} is more than the {most} of its larger neighbour {larger}; "
+                f"at most {most} is allowed"
+            )
+        least = getattr(study.chain[smaller].shape, axis) if smaller and lossless else 0
+        if wanted < least:
+            yield (
+                f"{where}.{axis}: {wanted} is less than the {least} of its smaller neighbour {smaller}, which cannot grow "
+                "to that losslessly; leave out the lossless initialiser (desnets.<name>.initialisers)"
+            )
+
+
+def length_problems(study: "Study") -> Iterator[str]:
+    """Sequences that are longer than the chain's models can read."""
+    positions = study.architecture.positions
+    lengths = {
+        f"stages.{name}.max_length": stage.max_length
+        for name in ("pretrain", "recover", "bridge", "distill")
+        if (stage := getattr(study.stages, name))
+    }
+    if not any(ancestor.bridge for ancestor in study.ancestors.values()):
+        lengths.pop("stages.bridge.max_length")
+    for name, task in study.tasks.items():
+        lengths[f"tasks.{name}.fine_tune.max_length"] = task.fine_tune.max_length
+        rows = study.instructions[task.instructions].max_tokens
+        if rows + task.max_new_tokens > positions:
+            yield (
+                f"tasks.{name}.max_new_tokens: {task.max_new_tokens} after prompts of up to {rows} tokens "
+                f"(instructions.{task.instructions}.max_tokens) is more than architecture.positions {positions}"
+            )
+    for path, length in lengths.items():
+        if length > positions:
+            yield f"{path}: {length} is more than architecture.positions {positions}"
+
+
+def lines(error: ValidationError) -> Iterator[str]:
+    """One line per problem: key path, value seen, what is allowed."""
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "value_error":
+            for line in str(problem["ctx"]["error"]).splitlines():
+                yield f"{path}: {line}" if path else line
+        elif problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key"
+        elif problem["type"] == "missing":
+            yield f"{path}: missing"
+        else:
+            yield f"{path}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

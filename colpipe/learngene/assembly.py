@@ -1,0 +1,69 @@
+"""A model about to be made: its configuration, and a function that gives each of its tensors."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from colpipe.architectures import Family
+from colpipe.learngene.gather import close_axes
+from colpipe.learngene.weights import stored_shape, write_model
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A model that is computed tensor by tensor, when it is written or loaded.
+
+    Attributes:
+        sizes: size of every axis.
+        config: `config.json` mapping.
+        dtype: in which it is stored; tensors are computed in float32.
+        value: (name in the table, layer or None) → the tensor with one dimension per named axis.
+        details: what a manifest records: method, alpha, index maps.
+    """
+
+    family: Family
+    sizes: Mapping[str, int]
+    tied: bool
+    config: dict
+    dtype: torch.dtype
+    value: Callable[[str, int | None], torch.Tensor]
+    details: dict = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        return self.family.parameters(self.sizes, self.tied)
+
+    def names(self) -> Iterator[tuple[str, int | None]]:
+        """(name in the table, layer or None) of every tensor, layer by layer."""
+        table = [name for name, _ in self.family.table(self.tied)]
+        repeated = [name for name in table if "{layer}" in name]
+        yield from ((name, None) for name in table if name not in repeated)
+        yield from ((name, layer) for layer in range(self.sizes["layer"]) for name in repeated)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape of every stored tensor."""
+        tensors = self.family.tensors
+        return {name.format(layer=layer): stored_shape(tensors[name], self.sizes) for name, layer in self.names()}
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, tensor as stored) one after the other."""
+        for name, layer in self.names():
+            value = close_axes(self.value(name, layer), self.family.tensors[name])
+            yield name.format(layer=layer), value.to(self.dtype)
+
+    def write(self, folder: Path) -> None:
+        """Write a stock Hugging Face folder; no more than one tensor is in memory."""
+        write_model(self.shapes(), self.tensors(), self.config, self.dtype, folder)
+
+    def load(self):
+        """A stock transformers model, its head tied where the configuration says so."""
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # seconds, spared those who only write
+
+        settings = {
+            key: value for key, value in self.config.items() if key not in ("model_type", "transformers_version")
+        }
+        config = AutoConfig.for_model(self.config["model_type"], **settings)
+        kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        return kind.from_pretrained(None, config=config, state_dict=dict(self.tensors()), dtype=self.dtype).eval()

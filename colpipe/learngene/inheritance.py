@@ -1,0 +1,46 @@
+"""What chain members remember of where they came from, kept in their manifests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colpipe.checkpoint import MANIFEST, fingerprint, read_manifest
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """Attributes, as in a manifest:
+    layer_map: for each layer, the teacher's layer that it came from.
+    ranking: own layers, best first.
+    energy: share of the normalised signal that the leading 1, 2, … channels carry, of the ordered ancestor.
+    """
+
+    layer_map: Sequence[int] | None = None
+    ranking: Sequence[int] | None = None
+    energy: Sequence[float] | None = None
+
+
+def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheritance:
+    """What a model folder's manifest says.
+
+    Args:
+        folder: a model.
+        teacher: the model that its layers are to be matched with; a map to another one is left out.
+    """
+    if not (Path(folder) / MANIFEST).exists():
+        return Inheritance()
+    manifest = read_manifest(folder)
+    layer_map = manifest.get("layer_map")
+    if teacher is not None and manifest.get("parents", {}).get("teacher") != fingerprint(teacher):
+        layer_map = None
+    return Inheritance(layer_map, manifest.get("ranking"), manifest.get("energy"))
+
+
+def passed_on(source: Inheritance, layers: Sequence[int]) -> Mapping[str, object]:
+    """Manifest entries of a member that kept these layers of its source."""
+    entries: dict[str, object] = {"layer_map": list(layers)}
+    if source.ranking:
+        entries["ranking"] = [layers.index(layer) for layer in source.ranking if layer in layers]
+    if source.energy:
+        entries["energy"] = list(source.energy)
+    return entries

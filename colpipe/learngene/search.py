@@ -1,0 +1,62 @@
+"""Many candidates from one pair of neighbours, scored without training: alpha and compensation, or whole architectures."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from colpipe.learngene.linit import linit
+from colpipe.learngene.weights import Weights
+from colpipe.sizing import automatic_alpha
+
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+COMPENSATIONS = (0.0, 0.5, 1.0)
+
+
+def sweep(
+    smaller: Weights,
+    larger: Weights,
+    targets: Iterable[Mapping[str, int]],
+    score: Callable[[object], float],
+    alphas: Sequence[float | str] = ALPHAS,
+    compensations: Sequence[float] = COMPENSATIONS,
+    methods: Sequence[str] = ("nested",),
+    **arguments,
+) -> list[dict]:
+    """Assemble and score every combination; the neighbours are read once, if they are loaded models.
+
+    Args:
+        targets: sizes of every axis of each candidate.
+        score: loss of a transformers model, lower is better.
+        alphas: numbers, or `auto`.
+        arguments: layer_map and ranking, as `linit` takes them.
+
+    Returns:
+        One row per candidate: its shape, parameters, method, alpha, compensate, loss.
+    """
+    rows = []
+    small, large = (weights.family.parameters(weights.sizes, weights.tied) for weights in (smaller, larger))
+    for target in targets:
+        count = larger.family.parameters(target, larger.tied)
+        for method in methods:
+            for compensate in compensations if target["hidden"] < larger.sizes["hidden"] else compensations[:1]:
+                for alpha in alphas:
+                    weight = automatic_alpha(small, large, count) if alpha == "auto" else alpha
+                    model = linit(smaller, larger, target, weight, method, compensate, **arguments).load()
+                    rows.append(
+                        {
+                            "layers": target["layer"],
+                            "heads": target["head"],
+                            "kv_heads": target["group"],
+                            "hidden": target["hidden"],
+                            "ffn": target["ffn"],
+                            "parameters": count,
+                            "method": method,
+                            "alpha": weight,
+                            "compensate": compensate,
+                            "loss": score(model),
+                        }
+                    )
+    return rows
+
+
+def best(rows: Sequence[Mapping]) -> Mapping:
+    """The row with the lowest loss; of equal ones the first."""
+    return min(rows, key=lambda row: row["loss"])

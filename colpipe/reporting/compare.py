@@ -1,0 +1,75 @@
+"""Several studies that differ in their seed, as one table: mean and spread."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from colpipe.errors import ColpipeError
+from colpipe.reporting.figures import loss_curve
+from colpipe.settings import tokens_label
+
+KEYS = ["ancestor", "desnet", "params", "init", "tokens", "corpus"]
+
+
+def losses(results: Sequence[Path]) -> pd.DataFrame:
+    """Held-out loss of every model of several studies, nats per token: `KEYS`, seed, alpha, loss.
+
+    Raises:
+        ColpipeError: a study has no summary yet, or two have the same seed.
+    """
+    frames = []
+    for folder in results:
+        path = folder / "summary.csv"
+        if not path.exists():
+            raise ColpipeError(f"{path}: not found; finish the study first")
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        frames.append(frame[frame.metric == "loss"].rename(columns={"task": "corpus", "value": "loss"}))
+    both = pd.concat(frames).fillna({"ancestor": "", "init": "", "tokens": -1})
+    if twice := both[both.duplicated([*KEYS, "seed"])].seed.unique().tolist():
+        raise ColpipeError(f"several of {', '.join(map(str, results))} have the seed {twice[0]}; compare other seeds")
+    return both[[*KEYS, "seed", "alpha", "loss"]]
+
+
+def spread(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per model: mean, sample standard deviation and number of seeds; the order of the studies is kept."""
+    grouped = frame.groupby(KEYS, sort=False, dropna=False)
+    return grouped.agg(
+        alpha=("alpha", "mean"), loss=("loss", "mean"), deviation=("loss", "std"), seeds=("seed", "nunique")
+    ).reset_index()
+
+
+def wide(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per initialiser and ancestor, a column per DesNet and budget; the best of each column is bold."""
+    built = frame[frame.tokens >= 0].copy()
+    built["column"] = [f"{d}, {tokens_label(int(t))}" for d, t in zip(built.desnet, built.tokens, strict=True)]
+    best = built.groupby("column").loss.transform("min")
+    built["text"] = [
+        _text(loss, deviation, loss == least)
+        for loss, deviation, least in zip(built.loss, built.deviation, best, strict=True)
+    ]
+    table = built.pivot_table(
+        index=["ancestor", "init"], columns="column", values="text", aggfunc="first", sort=False
+    ).fillna("")
+    return table.reset_index()
+
+
+def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """DesNet → initialiser → validation loss along the longest recovery, the mean over studies."""
+    longest = int(frame.tokens.max())
+    panels: dict[str, Mapping] = {}
+    for row in frame[frame.tokens == longest].itertuples() if longest > 0 else ():
+        path = f"desnets/{row.ancestor or 'scratch'}/{row.desnet}/{row.init}/{tokens_label(longest)}"
+        found = [loss_curve(folder / path) for folder in results]
+        if all(found):
+            mean = [
+                (points[0][0], sum(loss for _, loss in points) / len(points)) for points in zip(*found, strict=True)
+            ]
+            label = f"{row.init}, {row.ancestor}" if row.ancestor else row.init
+            panels.setdefault(row.desnet, {})[label] = mean
+    return panels
+
+
+def _text(loss: float, deviation: float, is_best: bool) -> str:
+    text = f"{loss:.3f}" if pd.isna(deviation) else f"{loss:.3f} ± {deviation:.3f}"
+    return f"**{text}**" if is_best else text

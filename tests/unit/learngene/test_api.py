@@ -1,0 +1,336 @@
+"""`colpipe.linit`, `colpipe.initialise` and `colpipe.scan`, as a notebook calls them."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+
+import colpipe
+from colpipe.checkpoint import MANIFEST, fingerprint, write_json
+from colpipe.errors import ColpipeError
+from colpipe.learngene.inheritance import Inheritance, inheritance, passed_on
+from colpipe.learngene.initialisers import KINDS
+from colpipe.learngene.linit import linit
+from colpipe.settings import Shape
+from tests.conftest import make_tokenizer
+from tests.unit.learngene.layouts import stored
+from tests.unit.learngene.tiny import assert_same, distance, logits
+
+SHAPE = {"layers": 4, "heads": 3, "hidden": 12, "ffn": 30}
+GROUPED_SHAPE = {"layers": 4, "heads": 6, "kv_heads": 3, "hidden": 12, "ffn": 30}
+
+
+def first_logit(model) -> float:
+    """A score like any other: it differs from model to model."""
+    return logits(model)[0, 0, 0].item()
+
+
+def copied(folder: Path, to: Path, **manifest) -> Path:
+    """A copy of a model folder, with a manifest where one is given."""
+    shutil.copytree(folder, to)
+    if manifest:
+        write_json(to / MANIFEST, {"files": {}, **manifest})
+    return to
+
+
+@pytest.fixture
+def descended(gpt2, tmp_path):
+    """The neighbours, with manifests: the smaller's layers came from the larger's 0 and 2, the larger's are ranked."""
+    large = copied(gpt2.large_folder, tmp_path / "large", ranking=[0, 2, 1, 4, 3])
+    parents = {"teacher": fingerprint(large)}
+    return copied(gpt2.small_folder, tmp_path / "small", layer_map=[0, 2], parents=parents), large
+
+
+def test_linit_returns_a_stock_model(gpt2):
+    model = colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, alpha=0.3)
+    assert type(model) is GPT2LMHeadModel and not model.training
+    expected = linit(*gpt2.weights, gpt2.sizes(), 0.3, "paper")
+    assert distance(model, expected.load()) == 0
+    assert model.num_parameters() == expected.parameters
+    assert distance(colpipe.linit(str(gpt2.small_folder), gpt2.large, SHAPE, alpha=0.3), model) == 0
+
+
+def test_linit_of_every_family_by_default(neighbours):
+    shape = GROUPED_SHAPE if "group" in neighbours.weights[0].family.keys else SHAPE
+    model = colpipe.linit(neighbours.small_folder, neighbours.large_folder, shape, method="nested")
+    count, small, large = (one.num_parameters() for one in (model, neighbours.small, neighbours.large))
+    alpha = (large - count) / (large - small)
+    assert 0 < alpha < 1
+    assert distance(model, linit(*neighbours.weights, neighbours.sizes(), alpha, "nested").load()) == 0
+
+
+def test_linit_writes_a_folder_that_says_how_it_was_made(descended, tmp_path):
+    small, large = descended
+    (small / "tokenizer_config.json").write_text("{}")
+    out = colpipe.linit(small, large, SHAPE, "auto", "nested", compensate=0.5, out=tmp_path / "desnet")
+    assert out == tmp_path / "desnet"
+    manifest = json.loads((out / MANIFEST).read_text())
+    model = colpipe.linit(small, large, SHAPE, "auto", "nested", compensate=0.5)
+    assert distance(AutoModelForCausalLM.from_pretrained(out), model) == 0
+    assert manifest["stage"] == "assemble"
+    assert manifest["sources"] == {"smaller": str(small), "larger": str(large)}
+    assert manifest["parents"] == {"smaller": fingerprint(small), "larger": fingerprint(large)}
+    files = {"config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json"}
+    assert set(manifest["files"]) == files
+    assert (manifest["method"], manifest["compensate"]) == ("nested", 0.5)
+    assert 0 < manifest["alpha"] < 1
+    assert manifest["parameters"] == model.num_parameters()
+    both = {"vocabulary": 50, "position": 16}  # how many of the leading ones
+    assert manifest["index_maps"] == {
+        "smaller": {**both, "layer": [0, None, 1, None], "hidden": 8, "head": 2, "ffn": 20},
+        "larger": {**both, "layer": [0, 1, 2, 4], "hidden": 12, "head": 3, "ffn": 30},
+    }
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_loaded_models_leave_no_fingerprint(gpt2, tmp_path):
+    out = colpipe.linit(gpt2.small, gpt2.large_folder, SHAPE, 0.5, out=tmp_path / "desnet")
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert manifest["sources"] == {"smaller": "a loaded model", "larger": str(gpt2.large_folder)}
+    assert manifest["parents"] == {"larger": fingerprint(gpt2.large_folder)}
+
+
+def test_the_same_call_writes_the_same_bytes(gpt2, tmp_path):
+    one, other = (
+        colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, 0.3, "aligned", out=tmp_path / name)
+        for name in ("one", "other")
+    )
+    assert fingerprint(one) == fingerprint(other)
+    assert (one / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+
+
+def test_writing_again_replaces_what_was_made_before(gpt2, tmp_path):
+    for alpha in (0.2, 0.8):
+        out = colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, alpha, out=tmp_path / "desnet")
+    expected = linit(*gpt2.weights, gpt2.sizes(), 0.8)
+    assert_same(stored(out), dict(expected.tensors()))
+
+
+def test_files_that_are_not_its_own_survive(gpt2, tmp_path):
+    (tmp_path / "models" / "other").mkdir(parents=True)
+    for name in ("models/notes.txt", "models/other/model.safetensors"):
+        (tmp_path / name).write_text("years of work")
+    with suppress(ColpipeError):  # a refusal would do
+        colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, 0.5, out=tmp_path / "models")
+    for name in ("models/notes.txt", "models/other/model.safetensors"):
+        assert (tmp_path / name).exists(), name
+
+
+def layers_taken(small, large, tmp_path, **arguments) -> tuple:
+    out = colpipe.linit(small, large, SHAPE, method="nested", out=tmp_path / "desnet", **arguments)
+    maps = json.loads((out / MANIFEST).read_text())["index_maps"]
+    return maps["smaller"]["layer"], maps["larger"]["layer"]
+
+
+def test_the_layers_of_neighbours_correspond_by_inheritance(descended, tmp_path):
+    small, large = descended
+    assert layers_taken(small, large, tmp_path, alpha=0.3) == ([0, None, 1, None], [0, 1, 2, 4])
+
+
+def test_a_layer_map_to_another_teacher_is_not_used(descended, gpt2, tmp_path):
+    small, _ = descended
+    retrained = copied(gpt2.large_folder, tmp_path / "retrained")
+    (retrained / "generation_config.json").write_text("{}")  # not the bytes that the smaller remembers
+    assert layers_taken(small, retrained, tmp_path, alpha=0.3) == ([0, None, None, 1], [0, 1, 3, 4])
+
+
+def test_layers_are_added_by_the_ranking(gpt2, tmp_path):
+    large = copied(gpt2.large_folder, tmp_path / "large", ranking=[0, 2, 1, 4, 3])
+    assert layers_taken(gpt2.small_folder, large, tmp_path, alpha=0.3) == ([0, None, None, 1], [0, 1, 2, 4])
+
+
+def test_a_search_uses_the_layer_map_too(descended, tmp_path):
+    taken = layers_taken(*descended, tmp_path, alpha="search", score=first_logit)
+    assert taken == ([0, None, 1, None], [0, 1, 2, 4])
+
+
+def test_a_scan_uses_the_layer_map_too(descended):
+    small, large = descended
+    model = colpipe.linit(small, large, SHAPE, 0.3, "nested")
+    row = colpipe.scan(small, large, [SHAPE], first_logit, alphas=[0.3])[0]
+    assert row["loss"] == first_logit(model)
+
+
+def test_inheritance_reads_a_manifest(descended, gpt2):
+    small, large = descended
+    assert inheritance(small).layer_map == inheritance(small, large).layer_map == [0, 2]
+    assert inheritance(small, gpt2.small_folder).layer_map is None
+    assert inheritance(large) == Inheritance(None, [0, 2, 1, 4, 3], None)
+    assert inheritance(gpt2.small_folder) == Inheritance()
+
+
+def test_what_a_member_passes_on():
+    source = Inheritance([5, 6, 7], [2, 0, 1], [0.5, 1.0])
+    assert passed_on(source, [0, 2]) == {"layer_map": [0, 2], "ranking": [1, 0], "energy": [0.5, 1.0]}
+    assert passed_on(Inheritance(), [0, 2]) == {"layer_map": [0, 2]}
+
+
+def test_a_search_takes_the_minimum_and_loads_each_neighbour_once(gpt2, tmp_path, monkeypatch):
+    read, loads, losses = AutoModelForCausalLM.from_pretrained, [], []
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM,
+        "from_pretrained",
+        lambda source, *arguments, **more: loads.append(Path(source)) or read(source, *arguments, **more),
+    )
+
+    def score(model) -> float:
+        losses.append(first_logit(model))
+        return losses[-1]
+
+    arguments = {"method": "nested", "alpha": "search", "score": score}
+    out = colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, out=tmp_path / "desnet", **arguments)
+    assert loads == [gpt2.small_folder, gpt2.large_folder]
+    assert len(losses) == 33  # 11 alphas, 3 compensations
+    assert first_logit(read(out)) == min(losses)
+    manifest = json.loads((out / MANIFEST).read_text())
+    again = linit(*gpt2.weights, gpt2.sizes(), manifest["alpha"], "nested", manifest["compensate"])
+    assert first_logit(again.load()) == min(losses)
+
+
+def test_a_search_needs_a_score(gpt2):
+    with pytest.raises(ColpipeError, match="alpha 'search' needs score="):
+        colpipe.linit(gpt2.small, gpt2.large, SHAPE, alpha="search")
+
+
+def test_a_scan_orders_the_candidates(gpt2, monkeypatch):
+    read, loads = AutoModelForCausalLM.from_pretrained, []
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM,
+        "from_pretrained",
+        lambda source, *arguments, **more: loads.append(Path(source)) or read(source, *arguments, **more),
+    )
+    shapes = [SHAPE, {"layers": 3, "heads": 2, "hidden": 8}]
+    rows = colpipe.scan(gpt2.small_folder, gpt2.large_folder, shapes, first_logit, [0.2, "auto"], [0.0, 1.0])
+    assert loads == [gpt2.small_folder, gpt2.large_folder]
+    assert len(rows) == 8 and {row["method"] for row in rows} == {"nested"}
+    assert [row["loss"] for row in rows] == sorted(row["loss"] for row in rows)
+    top = {key: rows[0][key] for key in ("layers", "heads", "hidden", "ffn")}
+    arguments = {"alpha": rows[0]["alpha"], "method": "nested", "compensate": rows[0]["compensate"]}
+    model = colpipe.linit(gpt2.small, gpt2.large, top, **arguments)
+    assert first_logit(model) == rows[0]["loss"] and model.num_parameters() == rows[0]["parameters"]
+
+
+def test_what_a_shape_leaves_out_follows_the_larger(llama, gpt2):
+    config = colpipe.linit(llama.small, llama.large, {"layers": 3, "heads": 6, "hidden": 12}, 0.5).config
+    assert (config.num_key_value_heads, config.head_dim, config.intermediate_size) == (3, 4, 30)
+    config = colpipe.linit(gpt2.small, gpt2.large, {"layers": 3, "heads": 3, "hidden": 12}, 0.5).config
+    assert config.n_inner == 30
+
+
+def test_a_shape_object_is_a_shape(llama):
+    full = Shape(**GROUPED_SHAPE, head_dim=4)
+    assert distance(
+        colpipe.linit(llama.small, llama.large, full, 0.5),
+        colpipe.linit(llama.small, llama.large, GROUPED_SHAPE, 0.5),
+    ) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({**SHAPE, "depth": 3}, "shape: depth: unknown; a shape has layers, heads, hidden, ffn, kv_heads, head_dim"),
+        ({"layers": 4}, "shape: heads, hidden: missing"),
+        ({**SHAPE, "hidden": 13}, "the target: gpt2 has no head_dim of its own"),
+        ({**SHAPE, "kv_heads": 1}, "the target: kv_heads is 1 of 3 heads, but gpt2 has no grouped queries"),
+        ({**SHAPE, "heads": 2}, "small: head_dim is 4, the target's is 6|large: head_dim is 4, the target's is 6"),
+        ({**SHAPE, "layers": 6}, "large: layer is 5, the target's 6 is more than that"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(gpt2, tmp_path, shape, message):
+    with pytest.raises(ColpipeError, match=message):
+        colpipe.linit(gpt2.small_folder, gpt2.large_folder, shape, 0.5, out=tmp_path / "desnet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_vocabulary_is_cropped_to_the_smaller_one(gpt2):
+    padded = AutoModelForCausalLM.from_pretrained(gpt2.large_folder)
+    padded.resize_token_embeddings(56)
+    model = colpipe.linit(gpt2.small, padded, SHAPE, 0.5)
+    assert model.config.vocab_size == 50
+    assert distance(model, colpipe.linit(gpt2.small, gpt2.large, SHAPE, 0.5)) == 0
+
+
+def with_tokenizer(folder: Path, to: Path, texts: list[str]) -> Path:
+    make_tokenizer(texts, 300).save_pretrained(copied(folder, to))
+    return to
+
+
+def test_neighbours_of_one_tokenizer_take_it_along(gpt2, tmp_path):
+    texts = ["the old stone school by the river"]
+    small, large = (with_tokenizer(getattr(gpt2, f"{one}_folder"), tmp_path / one, texts) for one in ("small", "large"))
+    out = colpipe.linit(small, large, SHAPE, 0.5, out=tmp_path / "desnet")
+    assert (out / "tokenizer.json").read_bytes() == (large / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("call", ["linit", "scan"])
+def test_neighbours_of_different_tokenizers_are_refused(gpt2, tmp_path, call):
+    small = with_tokenizer(gpt2.small_folder, tmp_path / "small", ["the old stone school by the river"])
+    large = with_tokenizer(gpt2.large_folder, tmp_path / "large", ["great music built in a small city"])
+    message = r"small and .*large have different tokenizers \(vocabulary .*the first difference is '.*'\)"
+    calls = {
+        "linit": lambda: colpipe.linit(small, large, SHAPE, 0.5),
+        "scan": lambda: colpipe.scan(small, large, [SHAPE], first_logit, [0.5]),
+    }
+    with pytest.raises(ColpipeError, match=message):
+        calls[call]()
+
+
+SHAPES = {
+    "rand": (SHAPE, "large"),
+    "single": (SHAPE, "small"),
+    "subset": (SHAPE, "large"),
+    "auto-learngene": ({"layers": 4, "heads": 4, "hidden": 16}, "large"),
+    "vanilla-learngene": ({"layers": 4, "heads": 4, "hidden": 16}, "large"),
+    "hypercloning": ({"layers": 3, "heads": 4, "hidden": 16}, "small"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_initialise_returns_a_stock_model_or_a_folder(gpt2, tmp_path, kind):
+    shape, source = SHAPES[kind]
+    model = colpipe.initialise(kind, getattr(gpt2, source), shape, seed=1)
+    assert type(model) is GPT2LMHeadModel and model.config.n_layer == shape["layers"]
+    out = colpipe.initialise(kind, getattr(gpt2, f"{source}_folder"), shape, seed=1, out=tmp_path / "out")
+    assert distance(AutoModelForCausalLM.from_pretrained(out), model) == 0
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert manifest["parents"] == {"source": fingerprint(getattr(gpt2, f"{source}_folder"))}
+    assert (manifest["seed"], manifest["parameters"]) == (1, model.num_parameters())
+
+
+def test_a_manifest_names_the_kind(gpt2, tmp_path):
+    out = colpipe.initialise("rand", gpt2.large_folder, SHAPE, out=tmp_path / "out")
+    assert json.loads((out / MANIFEST).read_text())["kind"] == "rand"
+
+
+def test_initialise_passes_its_arguments_on(gpt2):
+    lossless = colpipe.initialise("single", gpt2.small, SHAPE, method="lossless")
+    assert distance(lossless, gpt2.small) < 1e-4
+    first, even = (colpipe.initialise("subset", gpt2.large, SHAPE, select=select) for select in ("first", "even"))
+    theirs = gpt2.large.transformer.h
+    assert torch.equal(first.transformer.h[2].ln_1.weight, theirs[2].ln_1.weight[:12])
+    assert torch.equal(even.transformer.h[2].ln_1.weight, theirs[3].ln_1.weight[:12])
+    one, other = (colpipe.initialise("rand", gpt2.large, SHAPE, seed=seed) for seed in (1, 2))
+    assert distance(one, other) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("linit", {}, "kind 'linit': known are rand, single, subset, .*; linit takes two neighbours"),
+        ("subset", {"select": "frist"}, "frist"),
+        ("single", {"method": "losless"}, "losless"),
+    ],
+)
+def test_a_misspelt_argument_is_refused(gpt2, kind, more, message):
+    with pytest.raises(ColpipeError, match=message):
+        colpipe.initialise(kind, gpt2.large if kind == "subset" else gpt2.small, SHAPE, **more)
+
+
+def test_the_package_knows_nothing_else():
+    with pytest.raises(AttributeError, match="module 'colpipe' has no attribute 'distil'"):
+        colpipe.distil  # noqa: B018
