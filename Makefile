@@ -24,6 +24,8 @@ initialisers: .venv/installed  ## run the comparison of initialisers
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	    --configfile config/initialisers.yaml --config study=initialisers-$$seed seed=$$seed || exit 1; done
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/initialisers-smollm2.yaml
+	$(BIN)/python -m colpipe.stages.cuts --settings config/cuts-smollm2.yaml --output results/initialisers-smollm2/cuts \
+	    --model results/initialisers-smollm2/sft/smollm2-135m --corpus results/initialisers-smollm2/data/wikipedia
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-[012] --output docs/initialisers/micro
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
 

@@ -9,6 +9,8 @@ from colpipe.architectures import Tensor
 from colpipe.errors import ColpipeError
 from colpipe.learngene.selection import IndexMap
 
+FEW = 8  # runs of indices that are put together piece by piece
+
 
 def open_axes(value: torch.Tensor, tensor: Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
     """A stored tensor with one dimension per named axis, in the order of `tensor.names`; a view.
@@ -31,14 +33,28 @@ def close_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
 def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) -> torch.Tensor:
     """Take the mapped indices of every named axis of an opened tensor; axes without a map are taken whole.
 
-    Runs of indices are views, so that a subset copies nothing before it is mixed.
+    A run of indices is a view, so that a subset copies nothing before it is mixed; a few runs, as an expansion has them, are
+    put together by copying them whole, which is several times faster than index by index.
     """
     for dimension, axis in enumerate(tensor.names):
-        indices = maps.get(axis)
-        if indices is None:
+        if axis not in maps:
             continue
-        if list(indices) == list(range(len(indices))):
-            value = value.narrow(dimension, 0, len(indices))
+        pieces = runs(maps[axis])
+        if len(pieces) == 1:
+            value = value.narrow(dimension, *pieces[0])
+        elif len(pieces) <= FEW:
+            value = torch.cat([value.narrow(dimension, *piece) for piece in pieces], dimension)
         else:
-            value = value.index_select(dimension, torch.tensor(indices))
+            value = value.index_select(dimension, torch.tensor(maps[axis]))
     return value
+
+
+def runs(indices: IndexMap) -> list[tuple[int, int]]:
+    """(start, length) of the runs of consecutive indices: 0 1 2 3 2 3 → (0, 4), (2, 2)."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        if found and index == sum(found[-1]):
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((index, 1))
+    return found

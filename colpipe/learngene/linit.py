@@ -20,6 +20,7 @@ from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset
 from colpipe.learngene.weights import Weights
 
+ROWS = 1024  # of the vocabulary, mixed at a time
 METHODS = ("paper", "nested", "lossless", "aligned")
 
 
@@ -148,20 +149,30 @@ def mixture(
     """
 
     def value(name: str, layer: int | None) -> torch.Tensor:
+        large, small = larger.take(name, layer, from_large), smaller.take(name, layer, from_small)
+        if larger.family.tensors[name].names[0] != "vocabulary":
+            return mixed(name, layer, large, small)
+        # Embedding and head are far larger than anything else: mixed some rows at a time, so that only their result is
+        # in memory whole.
+        result = torch.empty(large.shape, dtype=larger.dtype)
+        for rows, theirs, ours in zip(*(part.split(ROWS) for part in (result, large, small)), strict=True):
+            rows.copy_(mixed(name, layer, theirs, ours))
+        return result
+
+    def mixed(name: str, layer: int | None, large: torch.Tensor, small: torch.Tensor | None) -> torch.Tensor:
         role, alpha = larger.family.tensors[name].role, alphas[layer]
-        large = larger.take(name, layer, from_large).float()
+        large = large.float()
         if role == "gain":
             large = large * gain
-        small = smaller.take(name, layer, from_small)
         if grow:
             small = grow(name, small)
         if small is None:  # a block that the smaller lacks; losslessly grown, it writes nothing
             return (1 - alpha) * large if grow and role == "write" else large
         if small.shape == large.shape:
             return torch.lerp(large, small.float(), alpha)
-        mixed = large.clone(memory_format=torch.contiguous_format)
-        mixed[tuple(slice(0, size) for size in small.shape)].lerp_(small.float(), alpha)
-        return mixed
+        whole = large.clone(memory_format=torch.contiguous_format)
+        whole[tuple(slice(0, size) for size in small.shape)].lerp_(small.float(), alpha)
+        return whole
 
     return value
 

@@ -62,6 +62,14 @@ def test_a_rotation_tied_again_says_so(neighbours_of, family):
     assert 1e-3 < distance(model, neighbours.large) < 1  # not exact, and not another model
 
 
+@pytest.mark.parametrize("family", GROUPED)
+def test_a_rotation_tied_again_is_exact_where_the_final_norm_has_one_gain(neighbours_of, family):
+    model = copy.deepcopy(neighbours_of(family, True).large)
+    torch.nn.init.constant_(model.model.norm.weight, 1.5)
+    assembly = reorder(Weights(model), measure(model, [IDS]), "rotate", tied=True)
+    assert distance(assembly.load(), model) < 1e-4
+
+
 @pytest.mark.parametrize("select", ["rank", "rotate"])
 def test_a_head_of_its_own_is_not_tied_silently(llama, select):
     with pytest.raises(ColpipeError, match=r"large: its head is not tied to the embedding"):
@@ -87,6 +95,13 @@ def test_energy_is_the_share_of_the_leading_channels(neighbours, importance):
     assert len(energy) == 16 and energy == sorted(energy) and energy[-1] == 1
     shares = [after - before for before, after in pairwise([0, *energy])]
     assert all(before >= after - 2e-6 for before, after in pairwise(shares))  # rounded to 6 digits
+
+
+def test_channels_are_measured_as_the_norm_sees_them(neighbours, importance):
+    covariance = importance.covariance
+    assert covariance.trace().item() == pytest.approx(len(covariance), rel=1e-4)  # of unit mean square
+    if neighbours.weights[0].family.norm == "layer":
+        assert covariance.sum(1).abs().max() < 1e-4  # and of mean 0
 
 
 def test_what_writes_nothing_comes_last(llama):

@@ -139,6 +139,13 @@ def test_lossless_thins_the_epsilon_as_the_variance(neighbours_of, family, tmp_p
     assert distance(single(small, neighbours.sizes(), "lossless").load(), model) < 1e-4
 
 
+@pytest.mark.parametrize("method", ["nested", "lossless"])
+def test_a_vocabulary_mixed_some_rows_at_a_time_is_the_same(neighbours, method, monkeypatch):
+    expected = dict(linit(*neighbours.weights, neighbours.sizes(), 0.3, method, 0.5).tensors())
+    monkeypatch.setattr("colpipe.learngene.linit.ROWS", 7, raising=False)
+    assert_same(dict(linit(*neighbours.weights, neighbours.sizes(), 0.3, method, 0.5).tensors()), expected)
+
+
 def test_an_untied_larger_and_a_tied_smaller_give_an_untied_model(neighbours_of):
     tied, untied = neighbours_of("llama", True), neighbours_of("llama", False)
     assembly = linit(Weights(tied.small_folder), Weights(untied.large_folder), untied.sizes(), 1.0, "lossless")
@@ -199,7 +206,7 @@ def test_a_lossless_target_below_the_smaller_is_refused(neighbours, numbers, mes
         linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, "lossless")
     with pytest.raises(ColpipeError, match=message):
         single(neighbours.weights[0], neighbours.sizes(*numbers), "lossless")
-    linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, "nested").load()  # which has no such limit
+    linit(*neighbours.weights, neighbours.sizes(*numbers), 0.5, "nested")  # which has no such limit
 
 
 def test_heads_of_another_width_are_refused(tmp_path, gpt2, llama):

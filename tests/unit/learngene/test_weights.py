@@ -75,6 +75,7 @@ def test_bfloat16_sources_are_mixed_in_float32(gpt2, tmp_path):
     large = Weights(in_shards(gpt2.large, tmp_path / "large", torch.bfloat16))
     small = gpt2.weights[0]
     assembly = linit(small, large, gpt2.sizes(2, 2, 20), 0.3)
+    assert {value.dtype for _, value in assembly.tensors()} == {torch.bfloat16}
     assembly.write(tmp_path / "desnet")
     tensors = load_file(tmp_path / "desnet" / "model.safetensors")
     for name, value in tensors.items():
