@@ -49,6 +49,10 @@ def main(job: Job) -> None:
             ordered = reorder(source, importance, select, tied=False)
             source, known = Weights(ordered.load()), ordered.details
         for cut in settings.cuts:
+            if select == "even" and "layers" not in cut:
+                continue  # it differs from `first` in the layers only
+            if job.stop_requested:
+                job.stop()
             subset = take_subset(
                 source,
                 _target(source, cut),

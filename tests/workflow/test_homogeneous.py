@@ -101,4 +101,4 @@ def test_a_model_of_another_shape_than_the_study_says_is_refused(home):
     (home / "own.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     result = snakemake(home, "results/own/chain/gpt2/large/manifest.json", "--configfile", "own.yaml", check=False)
     assert result.returncode == 1
-    assert "sft/public: head is 3, the study's shape says 4" in result.stderr
+    assert "sft/public: hidden is 24, the study's shape says 32" in result.stderr
