@@ -146,8 +146,8 @@ def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, voc
     """A GPT-2 whose every tensor is random, biases and gains too, saved as a stock folder."""
     import torch
 
-    from colpipe.learngene.initialisers import random_model
     from colpipe.settings import Architecture, Shape
+    from colpipe.training.models import random_model
 
     architecture = Architecture(vocabulary=vocabulary, positions=positions)
     model = random_model(architecture.configure(Shape(layers=layers, heads=heads, hidden=hidden), 0), seed)
@@ -162,7 +162,7 @@ def make_model(folder: Path, architecture, shape, seed: int):
     """A model of any family whose every tensor is random, saved as a stock folder: gains around 1, all others around 0."""
     import torch
 
-    from colpipe.learngene.initialisers import random_model
+    from colpipe.training.models import random_model
 
     model = random_model(architecture.configure(shape, 0), seed)
     with torch.no_grad():

@@ -19,7 +19,8 @@ class Assembly:
         sizes: size of every axis.
         config: `config.json` mapping.
         dtype: in which it is stored; tensors are computed in float32.
-        value: (name in the table, layer or None) → the tensor with one dimension per named axis.
+        value: (name in the table, layer or None) → the tensor with one dimension per named axis, or its parts along the
+            first axis, one after the other.
         details: what a manifest records: method, alpha, index maps.
     """
 
@@ -28,7 +29,7 @@ class Assembly:
     tied: bool
     config: dict
     dtype: torch.dtype
-    value: Callable[[str, int | None], torch.Tensor]
+    value: Callable[[str, int | None], torch.Tensor | Iterator[torch.Tensor]]
     details: dict = field(default_factory=dict)
 
     @property
@@ -50,12 +51,27 @@ class Assembly:
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor as stored) one after the other."""
         for name, layer in self.names():
-            value = close_axes(self.value(name, layer), self.family.tensors[name])
-            yield name.format(layer=layer), value.to(self.dtype)
+            yield name.format(layer=layer), torch.cat(list(self._parts(name, layer)))
+
+    def _parts(self, name: str, layer: int | None) -> Iterator[torch.Tensor]:
+        """A tensor as stored, in parts along its first dimension."""
+        value = self.value(name, layer)
+        for part in [value] if isinstance(value, torch.Tensor) else value:
+            yield close_axes(part, self.family.tensors[name]).to(self.dtype)
 
     def write(self, folder: Path) -> None:
-        """Write a stock Hugging Face folder; no more than one tensor is in memory."""
-        write_model(self.shapes(), self.tensors(), self.config, self.dtype, folder)
+        """Write a stock Hugging Face folder; no more than one tensor, or part of one, is in memory.
+
+        On one thread: moving bytes gains nothing from more, and where others use the processor, threads that wait for
+        each other after every part are many times slower.
+        """
+        parts = ((name.format(layer=layer), self._parts(name, layer)) for name, layer in self.names())
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            write_model(self.shapes(), parts, self.config, self.dtype, folder)
+        finally:
+            torch.set_num_threads(threads)
 
     def load(self):
         """A stock transformers model, its head tied where the configuration says so."""

@@ -1,6 +1,7 @@
 """Changing a tensor's size: one gather over named axes, for every family and method."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -39,7 +40,7 @@ def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) ->
     for dimension, axis in enumerate(tensor.names):
         if axis not in maps:
             continue
-        pieces = runs(maps[axis])
+        pieces = runs(tuple(maps[axis]))
         if len(pieces) == 1:
             value = value.narrow(dimension, *pieces[0])
         elif len(pieces) <= FEW:
@@ -49,7 +50,8 @@ def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) ->
     return value
 
 
-def runs(indices: IndexMap) -> list[tuple[int, int]]:
+@lru_cache(maxsize=64)  # the same few maps serve every layer
+def runs(indices: tuple[int, ...]) -> list[tuple[int, int]]:
     """(start, length) of the runs of consecutive indices: 0 1 2 3 2 3 → (0, 4), (2, 2)."""
     found: list[tuple[int, int]] = []
     for index in indices:

@@ -178,6 +178,8 @@ def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: in
 
 def rand(config: Mapping, seed: int = 0, dtype: torch.dtype = torch.float32) -> Assembly:
     """transformers' random initialisation of a `config.json` mapping; seeded."""
+    from colpipe.training.models import random_model  # seconds, spared the others
+
     family = FAMILIES[config["model_type"]]
     model = Weights(random_model(dict(config), seed))
     everything = Selection(range(model.sizes["layer"]), {})
@@ -186,12 +188,3 @@ def rand(config: Mapping, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
         return model.take(name, layer, everything).float()
 
     return Assembly(family, model.sizes, model.tied, dict(config), dtype, value)
-
-
-def random_model(config: Mapping, seed: int):
-    """A transformers model with its random initialisation, from a `config.json` mapping."""
-    from transformers import AutoConfig, AutoModelForCausalLM  # seconds, spared the others
-
-    torch.manual_seed(seed)
-    settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))

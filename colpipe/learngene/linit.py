@@ -10,7 +10,7 @@
 Every method mixes in float32 what `Weights.take` gives for the two, tensor by tensor.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -20,7 +20,7 @@ from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset
 from colpipe.learngene.weights import Weights
 
-ROWS = 1024  # of the vocabulary, mixed at a time
+PART = 2**17  # elements mixed at a time: few enough for the processor's cache, and for memory to be used again
 METHODS = ("paper", "nested", "lossless", "aligned")
 
 
@@ -139,8 +139,8 @@ def mixture(
     alphas: Mapping[int | None, float],
     gain: float = 1.0,
     grow: Callable | None = None,
-) -> Callable[[str, int | None], torch.Tensor]:
-    """(name, layer) → alpha · smaller + (1 − alpha) · larger where the smaller has something, else the larger's own.
+) -> Callable[[str, int | None], Iterator[torch.Tensor]]:
+    """(name, layer) → parts of alpha · smaller + (1 − alpha) · larger where the smaller has something, else of the larger.
 
     Args:
         alphas: layer → alpha; None stands for the tensors outside the layers.
@@ -148,16 +148,13 @@ def mixture(
         grow: grows the smaller's tensors losslessly (`lossless_growth`).
     """
 
-    def value(name: str, layer: int | None) -> torch.Tensor:
+    def value(name: str, layer: int | None) -> Iterator[torch.Tensor]:
         large, small = larger.take(name, layer, from_large), smaller.take(name, layer, from_small)
-        if larger.family.tensors[name].names[0] != "vocabulary":
-            return mixed(name, layer, large, small)
-        # Embedding and head are far larger than anything else: mixed some rows at a time, so that only their result is
-        # in memory whole.
-        result = torch.empty(large.shape, dtype=larger.dtype)
-        for rows, theirs, ours in zip(*(part.split(ROWS) for part in (result, large, small)), strict=True):
-            rows.copy_(mixed(name, layer, theirs, ours))
-        return result
+        whole = grow and larger.family.tensors[name].names[0] != "vocabulary"  # growth looks at all of such a tensor
+        rows = len(large) if whole else max(1, PART * len(large) // large.numel())
+        for start in range(0, len(large), rows):
+            part = slice(start, start + rows)
+            yield mixed(name, layer, large[part], None if small is None else small[part])
 
     def mixed(name: str, layer: int | None, large: torch.Tensor, small: torch.Tensor | None) -> torch.Tensor:
         role, alpha = larger.family.tensors[name].role, alphas[layer]

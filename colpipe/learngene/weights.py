@@ -2,6 +2,7 @@
 
 import json
 import math
+import mmap
 import re
 import shutil
 import struct
@@ -53,7 +54,7 @@ class Weights:
             stored = source.state_dict()
         self.family = family_of(self.config, f"{self.name}/config.json")
         self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
-        self._stored = self._by_table_name(stored)
+        self._stored, self._headers = self._by_table_name(stored), {}
         embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
         self.dtype = self.read(embedding).dtype
 
@@ -89,9 +90,10 @@ class Weights:
             return place.detach().cpu()
         path = self.folder / place
         try:
-            with safe_open(path, "pt") as file:
-                return file.get_tensor(stored)
-        except (OSError, SafetensorError) as error:
+            if place not in self._headers:
+                self._headers[place] = read_header(path)
+            return map_tensor(path, *self._headers[place][stored])
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ColpipeError(f"{path}: tensor {stored} cannot be read: {error}") from None
 
     def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor | None:
@@ -128,6 +130,34 @@ def _stored_names(folder: Path) -> dict[str, str]:
             return dict.fromkeys(file.keys(), "model.safetensors")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ColpipeError(f"{folder}: its weights cannot be read: {error}") from None
+
+
+def read_header(path: Path) -> dict[str, tuple[torch.dtype, list[int], int]]:
+    """Stored tensor name → (dtype, shape, offset in the file in bytes) of a safetensors file, which is checked first."""
+    with safe_open(path, "pt"):
+        pass
+    dtypes = {name: dtype for dtype, name in DTYPES.items()}
+    with open(path, "rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    return {
+        name: (dtypes[entry["dtype"]], entry["shape"], 8 + size + entry["data_offsets"][0])
+        for name, entry in header.items()
+        if entry.get("dtype") in dtypes
+    }
+
+
+def map_tensor(path: Path, dtype: torch.dtype, shape: list[int], start: int) -> torch.Tensor:
+    """One tensor of a file, mapped by itself: its pages leave memory with it.
+
+    `safe_open` would read the whole header and map the whole file again for each tensor.
+    """
+    count, skipped = math.prod(shape), start % mmap.ALLOCATIONGRANULARITY
+    with open(path, "rb") as file:
+        pages = mmap.mmap(
+            file.fileno(), skipped + count * dtype.itemsize, access=mmap.ACCESS_COPY, offset=start - skipped
+        )
+    return torch.frombuffer(pages, dtype=dtype, count=count, offset=skipped).view(shape)
 
 
 def read_config(folder: Path) -> dict:
@@ -175,12 +205,16 @@ def write_model(
     with open(folder / "model.safetensors", "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for (expected, shape), (name, tensor) in zip(shapes.items(), tensors, strict=True):
-            if (name, tuple(tensor.shape)) != (expected, tuple(shape)):
-                raise ColpipeError(
-                    f"{folder}: {expected} of shape {shape} was to come, not {name} {tuple(tensor.shape)}"
-                )
-            value = tensor.to(dtype).contiguous().view(-1)
-            file.write(value.view(torch.uint8).numpy())
+            rows = 0
+            for part in [tensor] if isinstance(tensor, torch.Tensor) else tensor:
+                if (name, tuple(part.shape[1:])) != (expected, tuple(shape[1:])):
+                    raise ColpipeError(
+                        f"{folder}: {expected} of shape {shape} was to come, not {name} {tuple(part.shape)}"
+                    )
+                rows += len(part)
+                file.write(part.to(dtype).contiguous().view(-1).view(torch.uint8).numpy())
+            if rows != shape[0]:
+                raise ColpipeError(f"{folder}: {expected} of shape {shape} was to come, {rows} rows of it came")
     config = {**config, "dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

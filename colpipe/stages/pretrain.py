@@ -3,9 +3,8 @@
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.learngene.initialisers import random_model
 from colpipe.settings import Architecture, Pretrain, Shape, Strict
-from colpipe.training.models import load_tokenizer, save_model
+from colpipe.training.models import load_tokenizer, random_model, save_model
 from colpipe.training.trainer import train, validation_items
 
 

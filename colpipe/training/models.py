@@ -1,9 +1,10 @@
 """Loading, creating and saving stock transformers models."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from colpipe.checkpoint import require_space
@@ -61,6 +62,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def random_model(config: Mapping, seed: int) -> PreTrainedModel:
+    """A transformers model with its random initialisation, from a `config.json` mapping."""
+    torch.manual_seed(seed)
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
