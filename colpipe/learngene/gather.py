@@ -1,6 +1,6 @@
 """Changing a tensor's size: one gather over named axes, for every family and method."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import torch
@@ -32,22 +32,43 @@ def close_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
 
 
 def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) -> torch.Tensor:
-    """Take the mapped indices of every named axis of an opened tensor; axes without a map are taken whole.
+    """Take the mapped indices of every named axis of an opened tensor; axes without a map are taken whole."""
+    return next(gather_rows(value, tensor, maps, None))
+
+
+def gather_rows(
+    value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap], rows: int | None
+) -> Iterator[torch.Tensor]:
+    """What `gather` gives, so many indices of the first axis at a time (None: all at once).
 
     A run of indices is a view, so that a subset copies nothing before it is mixed; a few runs, as an expansion has them, are
     put together by copying them whole, which is several times faster than index by index.
     """
-    for dimension, axis in enumerate(tensor.names):
-        if axis not in maps:
-            continue
-        pieces = runs(tuple(maps[axis]))
-        if len(pieces) == 1:
-            value = value.narrow(dimension, *pieces[0])
-        elif len(pieces) <= FEW:
-            value = torch.cat([value.narrow(dimension, *piece) for piece in pieces], dimension)
-        else:
-            value = value.index_select(dimension, torch.tensor(maps[axis]))
-    return value
+    first, *others = tensor.names
+    wanted = maps.get(first, range(len(value)))
+    pieces = [(axis, compact(maps[axis])) for axis in others if axis in maps]
+    rows = rows or len(wanted)
+    for start in range(0, len(wanted), rows):
+        part = value
+        for axis, piece in [(first, compact(wanted[start : start + rows])), *pieces]:
+            part = _pick(part, tensor.names.index(axis), piece)
+        yield part
+
+
+def _pick(value: torch.Tensor, dimension: int, pieces: list[tuple[int, int]] | torch.Tensor) -> torch.Tensor:
+    if isinstance(pieces, torch.Tensor):
+        return value.index_select(dimension, pieces)
+    if len(pieces) == 1:
+        return value.narrow(dimension, *pieces[0])
+    return torch.cat([value.narrow(dimension, *piece) for piece in pieces], dimension)
+
+
+def compact(indices: IndexMap) -> list[tuple[int, int]] | torch.Tensor:
+    """The runs of an index map or, where they are many, its indices."""
+    if isinstance(indices, range) and indices.step == 1:
+        return [(indices.start, len(indices))]
+    pieces = runs(tuple(indices))
+    return pieces if len(pieces) <= FEW else torch.tensor(indices)
 
 
 @lru_cache(maxsize=64)  # the same few maps serve every layer

@@ -10,6 +10,7 @@ that the leading indices of every axis are the important ones and every later su
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -97,19 +98,19 @@ def measure(model, batches: Iterable[torch.Tensor]) -> Importance:
 
         return hook
 
-    hooks = [module.register_forward_hook(at_norm) for module in norms]
-    for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, head))):
-        hooks.append(module.register_forward_pre_hook(at_attention(layer)))
-    for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, "ffn"))):
-        hooks.append(module.register_forward_pre_hook(at_feed_forward(layer)))
     block = next(name for name in family.tensors if "{layer}" in name).partition(".{layer}")[0]
-    for layer, module in enumerate(model.get_submodule(block)):
-        hooks.append(module.register_forward_hook(at_layer(layer)))
-    for ids in batches:
-        model(input_ids=ids.to(model.device), attention_mask=torch.ones_like(ids).to(model.device), use_cache=False)
-        count += ids.numel()
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as hooks:
+        for module in norms:
+            hooks.enter_context(module.register_forward_hook(at_norm))
+        for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, head))):
+            hooks.enter_context(module.register_forward_pre_hook(at_attention(layer)))
+        for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, "ffn"))):
+            hooks.enter_context(module.register_forward_pre_hook(at_feed_forward(layer)))
+        for layer, module in enumerate(model.get_submodule(block)):
+            hooks.enter_context(module.register_forward_hook(at_layer(layer)))
+        for ids in batches:
+            model(input_ids=ids.to(model.device), attention_mask=torch.ones_like(ids).to(model.device), use_cache=False)
+            count += ids.numel()
     if not count:
         raise ColpipeError("no tokens to measure importance on")
     return Importance(**{name: (value / count).cpu() for name, value in vars(total).items()})

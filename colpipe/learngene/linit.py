@@ -10,7 +10,9 @@
 Every method mixes in float32 what `Weights.take` gives for the two, tensor by tensor.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import torch
 
@@ -20,7 +22,7 @@ from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset
 from colpipe.learngene.weights import Weights
 
-PART = 2**17  # elements mixed at a time: few enough for the processor's cache, and for memory to be used again
+PART = 2**20  # bytes mixed at a time: few enough for the processor's cache, and for memory to be used again
 METHODS = ("paper", "nested", "lossless", "aligned")
 
 
@@ -107,6 +109,11 @@ def linit(
         )
     else:
         came_from = list(layer_map or evenly_spaced(larger.sizes["layer"], smaller.sizes["layer"]))
+        if len(came_from) != smaller.sizes["layer"] or max(came_from) >= larger.sizes["layer"]:
+            raise ColpipeError(
+                f"layer_map {came_from}: {smaller.name} has {smaller.sizes['layer']} layers, {larger.name} "
+                f"{larger.sizes['layer']}; it gives a layer of the larger for each of the smaller"
+            )
         layers = between(came_from, larger.sizes["layer"], target["layer"], ranking)
         from_small = Selection(
             [came_from.index(layer) if layer in came_from else None for layer in layers], _leading(smaller, target)
@@ -149,26 +156,29 @@ def mixture(
     """
 
     def value(name: str, layer: int | None) -> Iterator[torch.Tensor]:
-        large, small = larger.take(name, layer, from_large), smaller.take(name, layer, from_small)
-        whole = grow and larger.family.tensors[name].names[0] != "vocabulary"  # growth looks at all of such a tensor
-        rows = len(large) if whole else max(1, PART * len(large) // large.numel())
-        for start in range(0, len(large), rows):
-            part = slice(start, start + rows)
-            yield mixed(name, layer, large[part], None if small is None else small[part])
+        tensor = larger.family.tensors[name]
+        width = math.prod(larger.sizes[axis] for axis in tensor.names[1:])
+        rows = max(1, PART // (width * larger.dtype.itemsize))
+        if grow and tensor.names[0] != "vocabulary":
+            rows = None  # growth looks at all of such a tensor
+        sources = larger.take_rows(name, layer, from_large, rows), smaller.take_rows(name, layer, from_small, rows)
+        for large, small in zip_longest(*sources):
+            yield mixed(name, layer, large, small)
 
     def mixed(name: str, layer: int | None, large: torch.Tensor, small: torch.Tensor | None) -> torch.Tensor:
         role, alpha = larger.family.tensors[name].role, alphas[layer]
-        large = large.float()
         if role == "gain":
-            large = large * gain
+            large = large.float() * gain
         if grow:
             small = grow(name, small)
         if small is None:  # a block that the smaller lacks; losslessly grown, it writes nothing
             return (1 - alpha) * large if grow and role == "write" else large
+        if small.dtype != large.dtype:
+            large, small = large.float(), small.float()
         if small.shape == large.shape:
-            return torch.lerp(large, small.float(), alpha)
+            return torch.lerp(large, small, alpha)  # computed in float32 for bfloat16 too, and rounded once
         whole = large.clone(memory_format=torch.contiguous_format)
-        whole[tuple(slice(0, size) for size in small.shape)].lerp_(small.float(), alpha)
+        whole[tuple(slice(0, size) for size in small.shape)].lerp_(small, alpha)
         return whole
 
     return value
@@ -188,10 +198,10 @@ def _per_layer(alpha: float | Sequence[float], layers: int) -> dict[int | None, 
     return {None: sum(values) / layers, **dict(enumerate(values))}
 
 
-def _leading(source: Weights, target: Mapping[str, int]) -> dict[str, list[int]]:
+def _leading(source: Weights, target: Mapping[str, int]) -> dict[str, range]:
     """The leading indices of every axis, as many as the target has or the source can give."""
     return {
-        axis: subset(source.sizes[axis], target[axis]) for axis in ("vocabulary", "position", *source.family.widths)
+        axis: range(min(source.sizes[axis], target[axis])) for axis in ("vocabulary", "position", *source.family.widths)
     }
 
 

@@ -6,7 +6,7 @@ import mmap
 import re
 import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from colpipe.architectures import Tensor, family_of
 from colpipe.checkpoint import require_space
 from colpipe.errors import ColpipeError
-from colpipe.learngene.gather import gather, open_axes
+from colpipe.learngene.gather import gather_rows, open_axes
 from colpipe.learngene.selection import Selection
 
 DTYPES = {
@@ -47,19 +47,19 @@ class Weights:
         if self.folder:
             self.config = read_config(self.folder)
             self.name = str(self.folder)
-            stored = _stored_names(self.folder)
+            stored = _stored_tensors(self.folder)
         else:
             self.config = json.loads(source.config.to_json_string(use_diff=False))
             self.name = self.config.get("_name_or_path") or type(source).__name__
             stored = source.state_dict()
         self.family = family_of(self.config, f"{self.name}/config.json")
         self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
-        self._stored, self._headers = self._by_table_name(stored), {}
+        self._stored = self._by_table_name(stored)
         embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
         self.dtype = self.read(embedding).dtype
 
     def _by_table_name(self, stored: Mapping[str, object]) -> dict[str, tuple[str, object]]:
-        """Name in the table → (stored name, file or tensor)."""
+        """Name in the table → stored name, and the tensor or where it is."""
         wanted = {
             name.format(layer=layer)
             for name, _ in self.family.table(tied=False)
@@ -88,13 +88,10 @@ class Weights:
         stored, place = self._stored[name]
         if isinstance(place, torch.Tensor):
             return place.detach().cpu()
-        path = self.folder / place
         try:
-            if place not in self._headers:
-                self._headers[place] = read_header(path)
-            return map_tensor(path, *self._headers[place][stored])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ColpipeError(f"{path}: tensor {stored} cannot be read: {error}") from None
+            return map_tensor(*place)
+        except (OSError, ValueError) as error:
+            raise ColpipeError(f"{place[0]}: tensor {stored} cannot be read: {error}") from None
 
     def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor | None:
         """The selected part of a tensor, one dimension per axis, for one layer of the target.
@@ -107,39 +104,50 @@ class Weights:
         Returns:
             None where the selection has no source for the layer. An untied head is the embedding in a tied source.
         """
+        return next(self.take_rows(name, layer, selection, None), None)
+
+    def take_rows(self, name: str, layer: int | None, selection: Selection, rows: int | None) -> Iterator[torch.Tensor]:
+        """What `take` gives, so many rows (indices of the first axis) at a time; nothing where it has no source."""
         tensor = self.family.tensors[name]
         origin = None
         if layer is not None and (origin := selection.layers[layer]) is None:
-            return None
+            return
         if tensor.role == "head" and self.tied:
             name, tensor = next(item for item in self.family.tensors.items() if item[1].role == "embed")
         value = self.read(name.format(layer=origin))
         try:
-            return gather(open_axes(value, tensor, self.sizes), tensor, selection.at(origin))
+            yield from gather_rows(open_axes(value, tensor, self.sizes), tensor, selection.at(origin), rows)
         except ColpipeError as error:
             raise ColpipeError(f"{self.name}: {name.format(layer=origin)}: {error}") from None
 
 
-def _stored_names(folder: Path) -> dict[str, str]:
-    """Stored tensor name → file."""
+def _stored_tensors(folder: Path) -> dict[str, tuple[Path, torch.dtype, list[int], int]]:
+    """Stored tensor name → what `map_tensor` wants, of all files of a model."""
     index = folder / "model.safetensors.index.json"
     try:
+        files = ["model.safetensors"]
         if index.exists():
-            return json.loads(index.read_text())["weight_map"]
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            return dict.fromkeys(file.keys(), "model.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ColpipeError(f"{folder}: its weights cannot be read: {error}") from None
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError) as error:
+        raise ColpipeError(f"{index}: cannot be read: {error}") from None
+    return {name: (folder / file, *place) for file in files for name, place in read_header(folder / file).items()}
 
 
 def read_header(path: Path) -> dict[str, tuple[torch.dtype, list[int], int]]:
-    """Stored tensor name → (dtype, shape, offset in the file in bytes) of a safetensors file, which is checked first."""
-    with safe_open(path, "pt"):
-        pass
+    """Stored tensor name → (dtype, shape, offset in the file in bytes) of a safetensors file, which is checked first.
+
+    Raises:
+        ColpipeError: there is none, it is cut short, or it is no safetensors file.
+    """
     dtypes = {name: dtype for dtype, name in DTYPES.items()}
-    with open(path, "rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(size))
+    try:
+        with safe_open(path, "pt"):
+            pass
+        with open(path, "rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(size))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ColpipeError(f"{path}: weights cannot be read: {error}") from None
     return {
         name: (dtypes[entry["dtype"]], entry["shape"], 8 + size + entry["data_offsets"][0])
         for name, entry in header.items()

@@ -69,6 +69,19 @@ def test_neighbours_that_do_not_descend_from_each_other_are_matched_evenly(llama
     assert_close(linit(*llama.weights, llama.sizes(), 0.3, "nested"), expected)
 
 
+@pytest.mark.parametrize("layer_map", [[0], [0, 1, 2], [0, 5]], ids=str)
+def test_a_layer_map_of_other_neighbours_is_refused(llama, layer_map):
+    with pytest.raises(ColpipeError, match=r"layer_map \[0.*has 2 layers, .*large.* 5; it gives a layer"):
+        linit(*llama.weights, llama.sizes(), 0.3, "nested", layer_map=layer_map)
+
+
+@pytest.mark.parametrize("method", ["paper", "nested", "lossless", "aligned"])
+def test_the_size_of_the_parts_changes_nothing(neighbours, method, monkeypatch):
+    in_one = dict(linit(*neighbours.weights, neighbours.sizes(), 0.3, method).tensors())
+    monkeypatch.setattr("colpipe.learngene.linit.PART", 100)
+    assert_same(dict(linit(*neighbours.weights, neighbours.sizes(), 0.3, method).tensors()), in_one)
+
+
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_compensation_makes_up_for_the_channels_that_the_larger_lost(neighbours, exponent):
     gain = (neighbours.large_shape.hidden / neighbours.between.hidden) ** exponent
