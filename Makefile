@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean initialisers
+.PHONY: demo test lint clean initialisers ablation
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
@@ -28,6 +28,12 @@ initialisers: .venv/installed  ## run the comparison of initialisers
 	    --model results/initialisers-smollm2/sft/smollm2-135m --corpus results/initialisers-smollm2/data/wikipedia
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-[012] --output docs/initialisers/micro
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
+
+# Every distillation objective, direct and stepwise, three seeds: the numbers of docs/ablation.md.
+ablation: .venv/installed  ## run the comparison of distillation objectives
+	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
+	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed || exit 1; done
+	$(BIN)/python -m colpipe.stages.compare results/ablation-[012] --output docs/ablation
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete

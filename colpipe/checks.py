@@ -53,14 +53,12 @@ def unknown_names(study: "Study") -> Iterator[str]:
     for name, ancestor in study.ancestors.items():
         yield from check(f"ancestors.{name}.model", ancestor.model, "models")
         yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
+        yield from _override_problems(study, "ancestors", name)
     for name, member in study.chain.items():
         yield from check(f"chain.{name}.model", member.model, "models")
         if name in study.models:
             yield f"chain.{name}: a model has this name too; members and models need different names"
-        try:
-            study.distill_settings(name)
-        except ValidationError as error:
-            yield from (f"chain.{name}.distill.{line}" for line in lines(error))
+        yield from _override_problems(study, "chain", name)
     for name, desnet in study.desnets.items():
         for number, initialiser in enumerate(desnet.initialisers or []):
             yield from check(f"desnets.{name}.initialisers.{number}", initialiser, "initialisers")
@@ -75,10 +73,16 @@ def unknown_names(study: "Study") -> Iterator[str]:
     for stage in ("sft", "answers"):
         if settings := getattr(stages, stage):
             yield from check(f"stages.{stage}.instructions", settings.instructions, "instructions")
-    for number, name in enumerate(stages.distill.data):
-        if name not in study.corpora and name not in study.instructions:
-            known = ", ".join([*study.corpora, *study.instructions])
-            yield f"stages.distill.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
+    overrides = {f"ancestors.{name}.distill": ancestor.distill for name, ancestor in study.ancestors.items()}
+    overrides |= {f"chain.{name}.distill": member.distill for name, member in study.chain.items()}
+    places = {"stages.distill": stages.distill.data} | {
+        path: given.get("data", []) for path, given in overrides.items()
+    }
+    for path, data in places.items():
+        for number, name in enumerate(data):
+            if name not in study.corpora and name not in study.instructions:
+                known = ", ".join([*study.corpora, *study.instructions])
+                yield f"{path}.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
     for name in set(study.corpora) & set(study.instructions):
         yield f"corpora.{name}: instructions has this name too; they need different names"
     if SCRATCH in study.ancestors:
@@ -210,6 +214,53 @@ def length_problems(study: "Study") -> Iterator[str]:
     for path, length in lengths.items():
         if length > positions:
             yield f"{path}: {length} is more than architecture.positions {positions}"
+
+
+def distill_problems(study: "Study") -> Iterator[str]:
+    """Objectives without the data or the sizes that they need, each once."""
+    seen = set()
+    for ancestor in study.ancestors:
+        for member in study.chain:
+            for line in _objective_problems(study, ancestor, member):
+                if line not in seen:
+                    seen.add(line)
+                    yield f"{_override_path(study, ancestor, member)}: {line}"
+        for teacher in (None, *study.chain):
+            settings = [study.distill_settings(ancestor, member) for member in study.taught_by(ancestor, teacher)]
+            wanted = {(each.signal, each.max_length, tuple(each.data)) for each in settings if each.signal}
+            if len(wanted) > 1:
+                yield (
+                    f"ancestors.{ancestor}: the students of {teacher or 'the ancestor'} want its signal with different "
+                    f"signal, max_length or data {sorted(wanted)}; they share one"
+                )
+
+
+def _objective_problems(study: "Study", ancestor: str, member: str) -> Iterator[str]:
+    settings = study.distill_settings(ancestor, member)
+    objective, rollout = settings.objective, settings.rollout
+    if objective in ("seqkd", "minillm", "on_policy"):
+        if not any(name in study.instructions for name in settings.data):
+            yield f"data: {settings.data} are corpora only; objective {objective!r} answers prompts: add instructions"
+        if settings.signal:
+            yield f"signal: {settings.signal}; objective {objective!r} is not on the data's tokens: null is allowed"
+    if objective in ("minillm", "on_policy") and rollout.size % settings.batch_size:
+        yield f"rollout.size: {rollout.size} is not a multiple of batch_size {settings.batch_size}"
+
+
+def _override_path(study: "Study", ancestor: str, member: str) -> str:
+    """Where a member's settings are changed last."""
+    if study.chain[member].distill:
+        return f"chain.{member}.distill"
+    return f"ancestors.{ancestor}.distill" if study.ancestors[ancestor].distill else "stages.distill"
+
+
+def _override_problems(study: "Study", section: str, name: str) -> Iterator[str]:
+    """Keys and values that `stages.distill` does not know."""
+    settings, overrides = study.stages.distill, getattr(study, section)[name].distill
+    try:
+        type(settings).model_validate({**settings.model_dump(), **overrides})
+    except ValidationError as error:
+        yield from (f"{section}.{name}.distill.{line}" for line in lines(error))
 
 
 def lines(error: ValidationError) -> Iterator[str]:

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 
 from colpipe import checkpoint
 from colpipe.checks import SCRATCH
-from colpipe.settings import Source, tokens_label
+from colpipe.settings import Distill, Source, tokens_label
 from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]
+ORIGIN = "origin"  # stands for the ancestor, or its bridge, among the teachers of a chain
 
 
 class Plan:
@@ -259,19 +260,25 @@ class Plan:
             "measuring": self.study.stages.order,
         }
 
+    def teacher(self, ancestor: str, member: str | None) -> str:
+        """Folder of a teacher: a member, or (None) what the chain descends from."""
+        return f"{self.results}/chain/{ancestor}/{member}" if member else self.origin(ancestor)
+
     def distill_parents(self, wildcards) -> Parents:
         ancestor, member = self.study.ancestors[wildcards.ancestor], self.study.chain[wildcards.member]
-        before = self.study.teacher(wildcards.member)
-        teacher = f"{self.results}/chain/{wildcards.ancestor}/{before}" if before else self.origin(wildcards.ancestor)
+        settings = self.study.distill_settings(wildcards.ancestor, wildcards.member)
+        before = self.study.teacher(wildcards.ancestor, wildcards.member)
         begins = ancestor.start or member.start
         start = {"pretrained": member.model, "scratch": wildcards.member}.get(begins)
         ordered = begins == "inherit" and not before and ancestor.select in ("rank", "rotate")
+        signal = f"{self.results}/signals/{wildcards.ancestor}/{before or ORIGIN}" if settings.signal else None
         return {
-            "teacher": teacher,
+            "teacher": self.teacher(wildcards.ancestor, before),
             **({"student": f"{self.results}/sft/{start}"} if start else {}),
             **({"ordered": f"{self.results}/ordered/{wildcards.ancestor}"} if ordered else {}),
+            **({"signal": signal} if signal else {}),
             "tokenizer": self.tokenizer,
-            "data": {name: self.data(name) for name in self.study.stages.distill.data},
+            "data": {name: self.data(name) for name in settings.data},
         }
 
     def distill_settings(self, wildcards) -> dict:
@@ -279,8 +286,28 @@ class Plan:
             "architecture": self.study.architecture,
             "shape": self.study.chain[wildcards.member].shape,
             "select": self.study.ancestors[wildcards.ancestor].select,
-            "training": self.study.distill_settings(wildcards.member),
+            "training": self.study.distill_settings(wildcards.ancestor, wildcards.member),
         }
+
+    def teacher_signal_parents(self, wildcards) -> Parents:
+        teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
+        data = self._shared_settings(wildcards).data
+        return {"teacher": self.teacher(wildcards.ancestor, teacher), "data": {name: self.data(name) for name in data}}
+
+    def teacher_signal_settings(self, wildcards) -> dict:
+        settings = self._shared_settings(wildcards)
+        return {
+            "architecture": self.study.architecture,
+            "top_k": settings.signal,
+            "max_length": settings.max_length,
+        }
+
+    def _shared_settings(self, wildcards) -> Distill:
+        """Those of any student of a teacher that uses its signal; the study is refused where they differ."""
+        teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
+        students = self.study.taught_by(wildcards.ancestor, teacher)
+        found = [self.study.distill_settings(wildcards.ancestor, member) for member in students]
+        return next(settings for settings in found if settings.signal)
 
     def assemble_parents(self, wildcards) -> Parents:
         study, chain = self.study, f"{self.results}/chain/{wildcards.ancestor}"

@@ -297,13 +297,48 @@ class Bridge(Training):
     """Passes over the answers (paper: 10)."""
 
 
+class Rollout(Strict):
+    """Answers sampled during distillation, by `minillm` and `on_policy` (Appendix C.1), or before it, by `seqkd`."""
+
+    size: Positive = 256
+    """Prompts answered before each round of updates, over all devices (paper: 256); a multiple of `batch_size`."""
+    epochs: Positive | None = None
+    """Passes over them (paper: 4); `null` is 4 for `minillm`, 1 for `on_policy`."""
+    max_prompt: Positive = 256
+    """Longer prompts are left out, tokens; prompt and answer together have at most `max_length`."""
+    batch_size: Positive = 32
+    """Prompts answered together; part of the result, because sums round differently in other batches."""
+    teacher_mix: Fraction = 0.2
+    """`minillm`: share of the teacher in the mixture that is sampled from."""
+    discount: Fraction = 0.95
+    """`minillm`: γ, weight of a reward one token later."""
+    reward_scale: float = Field(default=0.5, gt=0)
+    """`minillm`: rewards log p − log q are divided by this."""
+    reward_limit: float = Field(default=100.0, gt=0)
+    """`minillm`: and clipped to ± this."""
+    count_own: bool = False
+    """`minillm`: whether a token's own reward counts in its return although the exact divergence has it too, as in MiniLLM's
+    published code."""
+    clip: float = Field(default=0.2, gt=0)
+    """`minillm`: ε, how far a probability ratio may move from 1 (paper: 0.2)."""
+    text_weight: Annotated[float, Field(ge=0)] = 1.0
+    """`minillm`: weight of the cross-entropy on the corpora among `data`, if there are any."""
+
+
 class Distill(Training):
     """One step of the chain: a member learns from the member before it (Eq. 1)."""
 
     data: list[Name]
     """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row."""
-    objective: Literal["reverse_kl"] = "reverse_kl"
-    """Divergence from teacher to student, per token: `reverse_kl` is Eq. 1."""
+    objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "minillm"
+    """`minillm`: policy gradient and exact divergence on answers sampled from student and teacher together (Appendix C.1);
+    `on_policy`: reverse divergence on the student's own answers. On the data's tokens: `reverse_kl` (Eq. 1), `forward_kl`
+    (half of it cross-entropy: vanilla distillation), `jsd`. `seqkd`: cross-entropy on the teacher's answers (Eq. 2)."""
+    rollout: Rollout = Rollout()
+    """How answers are sampled and what they are worth."""
+    signal: Positive | None = None
+    """`reverse_kl`, `forward_kl`, `jsd`: have the teacher run once, and keep its this many most probable tokens wherever
+    there is loss, for all epochs and students (stage `teacher_signal`); `null`: it runs beside the student."""
     steps: Positive | None = 5000
     """Optimiser steps (paper: 5000)."""
     learning_rate: float = Field(default=5e-6, gt=0)
@@ -312,6 +347,13 @@ class Distill(Training):
     """Learning rate after warm-up (MiniLLM: constant)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up (MiniLLM: 100)."""
+    keep: Literal["rouge_l", "loss", "last"] = "rouge_l"
+    """Which of the `evaluations` is published: the best by Rouge-L of generated answers (Appendix C.1; by loss where none
+    are scored), or by validation loss, or the last state; without evaluations the last."""
+    answer_rows: Annotated[int, Field(ge=0)] = 128
+    """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
+    answer_tokens: Positive = 64
+    """Longest of these answers, tokens."""
 
 
 class Order(Strict):
@@ -352,6 +394,8 @@ class Runtime(Strict):
     """Device of the training and generating stages."""
     micro_batch: Positive | None = None
     """Sequences per forward pass and device; `null` is the whole batch. Accumulation is derived."""
+    gradient_checkpointing: bool = False
+    """Compute hidden states again in the backward pass: less memory, about a third more time."""
     save_minutes: Annotated[float, Field(ge=0)] = 2.0
     """Minutes between saved states of a running stage; 0 saves at every step."""
     progress_seconds: Annotated[float, Field(ge=0)] = 15.0

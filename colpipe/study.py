@@ -70,6 +70,10 @@ class Ancestor(Strict):
     """What a subset keeps. `first`: the first layers, channels, heads, units; `even`: evenly spaced layers, the first of
     the rest; `rank`: the most important of each, measured by stage `order`; `rotate`: the principal components of the
     residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`."""
+    teacher: Literal["previous", "ancestor"] = "previous"
+    """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
+    distill: dict[str, Any] = {}
+    """Keys of `stages.distill` that this ancestor's chain overrides; a member's own come last."""
 
 
 class Member(Strict):
@@ -171,7 +175,11 @@ class Study(Strict):
     def consistent(self) -> "Study":
         problems = [*checks.unknown_names(self), *checks.missing_stages(self), *checks.shape_problems(self)]
         problems = problems or [*checks.plan_sizes(self)]
-        problems = problems or [*checks.size_problems(self), *checks.length_problems(self)]
+        problems = problems or [
+            *checks.size_problems(self),
+            *checks.length_problems(self),
+            *checks.distill_problems(self),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -182,15 +190,23 @@ class Study(Strict):
         """Names of the chain's members, largest first."""
         return list(self.chain)
 
-    def teacher(self, member: str) -> str | None:
-        """The member before this one, or None for the first, whose teacher is the ancestor or its bridge."""
+    def teacher(self, ancestor: str, member: str) -> str | None:
+        """The member before this one; None where the ancestor or its bridge is the teacher: of the first, or of all."""
         members = self.members()
         position = members.index(member)
-        return members[position - 1] if position else None
+        return members[position - 1] if position and self.ancestors[ancestor].teacher == "previous" else None
 
-    def distill_settings(self, member: str) -> Distill:
-        """Distillation settings of one member, its overrides applied."""
-        return Distill.model_validate({**self.stages.distill.model_dump(), **self.chain[member].distill})
+    def distill_settings(self, ancestor: str, member: str) -> Distill:
+        """Distillation settings of one member, the overrides of ancestor and member applied."""
+        settings = self.stages.distill.model_dump()
+        for overrides in (self.ancestors[ancestor].distill, self.chain[member].distill):
+            rollout = settings["rollout"] | overrides.get("rollout", {})
+            settings |= {**overrides, "rollout": rollout}
+        return Distill.model_validate(settings)
+
+    def taught_by(self, ancestor: str, teacher: str | None) -> list[str]:
+        """The members that a teacher has."""
+        return [member for member in self.chain if self.teacher(ancestor, member) == teacher]
 
     def parameters(self, shape: Shape) -> int:
         """Parameter count of a shape in the study's architecture."""

@@ -62,7 +62,14 @@ STUDY = {
         "sft": {"instructions": "describe", "steps": 4, "max_length": 250},
         "answers": {"instructions": "describe", "prompts": 12, "max_new_tokens": 4, "batch_size": 2},
         "bridge": {"steps": 4, "max_length": 128},
-        "distill": {"data": ["describe", "stories"], "steps": 4, "batch_size": 4, "max_length": 100, "warmup_steps": 1},
+        "distill": {
+            "objective": "reverse_kl",
+            "data": ["describe", "stories"],
+            "steps": 4,
+            "batch_size": 4,
+            "max_length": 100,
+            "warmup_steps": 1,
+        },
         "recover": {"corpus": "stories", "epochs": 1, "batch_size": 2, "max_length": 32, "evaluations": 1},
     },
 }  # fmt: skip

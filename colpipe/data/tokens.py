@@ -76,6 +76,11 @@ class Rows(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.rows[index]
 
+    def prompts(self, longest: int) -> list[torch.Tensor]:
+        """Token ids of the prompts that are not longer than this."""
+        prompts = [row["input_ids"][row["labels"] == IGNORE] for row in self.rows]
+        return [prompt for prompt in prompts if len(prompt) <= longest]
+
 
 def read_rows(folder: Path, split: str) -> list[dict]:
     """Rows of prepared instructions.
@@ -91,20 +96,17 @@ def read_rows(folder: Path, split: str) -> list[dict]:
 
 
 def collate(pad: int):
-    """Function that pads rows on the right into a batch: ids (B, T), labels (B, T), attention mask (B, T)."""
+    """Function that pads rows on the right into a batch: ids (B, T), labels (B, T), attention mask (B, T).
+
+    Other columns that rows have, (T, …) beside their labels, are padded with 0.
+    """
+
+    def padded(rows: list[dict], name: str, fill: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True, padding_value=fill)
 
     def pad_batch(rows: list[dict]) -> dict[str, torch.Tensor]:
-        length = max(len(row["input_ids"]) for row in rows)
-        batch = {
-            "input_ids": torch.full((len(rows), length), pad),
-            "labels": torch.full((len(rows), length), IGNORE),
-            "attention_mask": torch.zeros((len(rows), length), dtype=torch.long),
-        }
-        for number, row in enumerate(rows):
-            size = len(row["input_ids"])
-            batch["input_ids"][number, :size] = row["input_ids"]
-            batch["labels"][number, :size] = row["labels"]
-            batch["attention_mask"][number, :size] = 1
-        return batch
+        fills = {"input_ids": pad, "labels": IGNORE}
+        masked = [{**row, "attention_mask": torch.ones_like(row["input_ids"])} for row in rows]
+        return {name: padded(masked, name, fills.get(name, 0)) for name in masked[0]}
 
     return pad_batch

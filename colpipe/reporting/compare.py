@@ -1,5 +1,6 @@
 """Several studies that differ in their seed, as one table: mean and spread."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,12 +63,63 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
         path = f"desnets/{row.ancestor or 'scratch'}/{row.desnet}/{row.init}/{tokens_label(longest)}"
         found = [loss_curve(folder / path) for folder in results]
         if all(found):
-            mean = [
-                (points[0][0], sum(loss for _, loss in points) / len(points)) for points in zip(*found, strict=True)
-            ]
             label = f"{row.init}, {row.ancestor}" if row.ancestor else row.init
-            panels.setdefault(row.desnet, {})[label] = mean
+            panels.setdefault(row.desnet, {})[label] = _mean(found)
     return panels
+
+
+def chain_frame(results: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
+    """The members of the chains, as `spread` has them, with what their distillation took and how its student answers.
+
+    Returns:
+        Columns ancestor, desnet, loss, deviation, seeds; `seconds` of the job and, where answers were scored, `rouge_l`
+        of the last evaluation, means over studies.
+    """
+    members = frame[frame.init == "distilled"].drop(columns=["init", "tokens", "alpha"])
+    rows = []
+    for row in members.itertuples():
+        folders = [folder / "chain" / row.ancestor / row.desnet for folder in results]
+        seconds = [json.loads((folder / "run.json").read_text())["seconds"] for folder in folders]
+        scores = [loss_curve(folder, "step", "rouge_l") for folder in folders] if _scored(folders[0]) else []
+        last = [curve[-1][1] for curve in scores if curve]
+        rows.append({"seconds": sum(seconds) / len(seconds), "rouge_l": sum(last) / len(last) if last else None})
+    return pd.concat([members.reset_index(drop=True), pd.DataFrame(rows)], axis="columns")
+
+
+def chain_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per ancestor (way to distil), for each member its held-out loss, Rouge-L of its answers and seconds."""
+    table = pd.DataFrame({"chain": frame.ancestor.drop_duplicates()})
+    for member in frame.desnet.drop_duplicates():
+        own = frame[frame.desnet == member].set_index("ancestor").loc[table.chain]
+        least = own.loss.min()
+        table[f"{member}, loss"] = [
+            _text(loss, deviation, loss == least) for loss, deviation in zip(own.loss, own.deviation, strict=True)
+        ]
+        if own.rouge_l.notna().all():
+            table[f"{member}, Rouge-L"] = [f"{value:.1f}" for value in own.rouge_l]
+        table[f"{member}, seconds"] = [f"{value:.0f}" for value in own.seconds]
+    return table
+
+
+def chain_curves(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Member → ancestor (way to distil) → held-out cross-entropy along distillation, the mean over studies."""
+    panels: dict[str, Mapping] = {}
+    for row in frame.itertuples():
+        folders = [folder / "chain" / row.ancestor / row.desnet for folder in results]
+        found = [loss_curve(folder, "step", "cross_entropy") for folder in folders]
+        if all(found):
+            panels.setdefault(row.desnet, {})[row.ancestor] = _mean(found)
+    return panels
+
+
+def _scored(folder: Path) -> bool:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return any("rouge_l" in json.loads(line) for line in lines)
+
+
+def _mean(curves: Sequence[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    """Point by point."""
+    return [(points[0][0], sum(value for _, value in points) / len(points)) for points in zip(*curves, strict=True)]
 
 
 def _text(loss: float, deviation: float, is_best: bool) -> str:

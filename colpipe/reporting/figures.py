@@ -17,21 +17,24 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ["-", "--", ":"]
 
 
-def loss_curve(folder: Path) -> list[tuple[int, float]]:
-    """(tokens seen, validation loss) along a training run, from its metrics."""
+def loss_curve(folder: Path, along: str = "tokens", measure: str = "loss") -> list[tuple[int, float]]:
+    """(tokens seen or steps, validation measure) along a training run, from its metrics."""
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
     except FileNotFoundError:
         return []
     records = [json.loads(line) for line in lines]
-    return [(record["tokens"], record["loss"]) for record in records if record["split"] == "validation"]
+    return [(record[along], record[measure]) for record in records if record["split"] == "validation"]
 
 
-def loss_against_tokens(panels: Mapping[str, Mapping[str, list[tuple[int, float]]]]) -> str:
-    """Validation loss along recovery, a panel per DesNet and a line per initialiser (as in Figures 7 to 9).
+def loss_against_tokens(
+    panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], along: str = "recovery tokens"
+) -> str:
+    """Validation loss along training, a panel per model and a line per way to make it (as in Figures 5b and 7 to 9).
 
     Args:
-        panels: DesNet → initialiser → (tokens, loss in nats per token).
+        panels: model → way → (tokens or steps, loss in nats per token).
+        along: what the horizontal axis counts.
     """
     lines = max(map(len, panels.values()))
     height = 3.4 if lines <= 6 else 3.4 + 0.15 * lines  # many lines are named below the panel
@@ -42,7 +45,7 @@ def loss_against_tokens(panels: Mapping[str, Mapping[str, list[tuple[int, float]
             points = zip(*curve, strict=True)
             axis.plot(*points, marker="o", markersize=4, color=colour, linestyle=style, label=label)
         axis.set_title(title, fontsize=11)
-        axis.set_xlabel("recovery tokens")
+        axis.set_xlabel(along)
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,11 +1,11 @@
 """SeqKD: a model of the chain's architecture learns the ancestor's answers (Eq. 2, §3.2)."""
 
+from colpipe.data.mixtures import VALIDATION_ITEMS
 from colpipe.data.tokens import read_rows
 from colpipe.job import Job, run_stage
 from colpipe.settings import Bridge
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
-from colpipe.training.trainer import VALIDATION_ITEMS
 
 
 def main(job: Job) -> None:

@@ -1,4 +1,7 @@
-"""Compare finished studies: one table and figure of held-out loss per DesNet, the mean over studies and their spread.
+"""Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
+
+DesNets go to losses.csv, table.md and curves.svg; where a study has several chains, their members to chain.csv, chain.md and
+chain.svg.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -12,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import curves_of, losses, spread, wide
+from colpipe.reporting.compare import chain_curves, chain_frame, chain_table, curves_of, losses, spread, wide
 from colpipe.reporting.figures import loss_against_tokens
 from colpipe.reporting.summary import markdown
 
@@ -24,22 +27,32 @@ def main() -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="results/<study> of finished studies")
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="for losses.csv, table.md, curves.svg"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the tables and figures")
     arguments = parser.parse_args()
     try:
         frame = spread(losses(arguments.results))
     except (ColpipeError, OSError) as error:
         sys.exit(f"compare: error: {error}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(arguments.output / "losses.csv", index=False, float_format="%.4f")
-    table = markdown(wide(frame))
-    (arguments.output / "table.md").write_text(table)
-    if panels := curves_of(arguments.results, frame):
-        (arguments.output / "curves.svg").write_text(loss_against_tokens(panels))
-    with pd.option_context("display.width", 200):
-        print(table)
+    if (frame.tokens >= 0).any():
+        panels = curves_of(arguments.results, frame)
+        write(arguments.output, ("losses", "table", "curves"), frame, wide(frame), panels, "recovery tokens")
+    if frame[frame.init == "distilled"].ancestor.nunique() > 1:
+        members = chain_frame(arguments.results, frame)
+        panels = chain_curves(arguments.results, members)
+        write(arguments.output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps")
+
+
+def write(
+    folder: Path, names: tuple[str, str, str], frame: pd.DataFrame, table: pd.DataFrame, panels: dict, along: str
+) -> None:
+    """Numbers, the table that people read, which is printed too, and the figure, where there are curves."""
+    numbers, readable, figure = names
+    frame.to_csv(folder / f"{numbers}.csv", index=False, float_format="%.4f")
+    (folder / f"{readable}.md").write_text(markdown(table))
+    print(markdown(table))
+    if panels:
+        (folder / f"{figure}.svg").write_text(loss_against_tokens(panels, along))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
-"""One step of the learngene chain: a member learns from the member before it (Eq. 1, §3.3).
+"""One step of the learngene chain: a member learns from the member before it, or from the ancestor (Eq. 1, §3.3).
 
 The first member's teacher is the ancestor, or its bridge. A member that inherits starts as the subset of its teacher, or of
 an equivalent of the ancestor whose leading indices are the important ones (stage `order`).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from colpipe.data.tokens import Blocks, Rows, collate, read_rows
+from colpipe.data.mixtures import items_of, mixed, split_kinds, validation_of
+from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
+from colpipe.evaluation.generation import answer_all
+from colpipe.evaluation.scores import rouge_l
 from colpipe.job import Job, run_stage
 from colpipe.learngene.importance import kept_signal
 from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Architecture, Distill, Select, Shape, Strict
+from colpipe.training.distillation import SAMPLED, answered, distill, sample_all
 from colpipe.training.models import load_model, load_tokenizer, save_model
-from colpipe.training.trainer import mixed, train, validation_items
+from colpipe.training.signal import Taught
 
 
 class Settings(Strict):
@@ -27,6 +32,7 @@ class Settings(Strict):
 
 def main(job: Job) -> None:
     settings: Settings = job.settings
+    training = settings.training
     teacher_folder = job.parents["teacher"]
     tokenizer = load_tokenizer(teacher_folder)
     if load_tokenizer(job.parents["tokenizer"]).get_vocab() != tokenizer.get_vocab():
@@ -38,30 +44,49 @@ def main(job: Job) -> None:
     else:
         student_folder = job.state / "start"
         details = _inherit(job.parents.get("ordered", teacher_folder), settings, student_folder)
-    student, teacher = load_model(student_folder), load_model(teacher_folder)
+    student = load_model(student_folder)
+    signal = job.parents.get("signal")
+    teacher = None if signal else load_model(teacher_folder)
 
-    length = settings.training.max_length
-    data, validation = [], []
-    for folder in job.parents_of("data").values():
-        if (folder / "train.npy").exists():
-            data.append(Blocks(folder, "train", length))
-            held_out = Blocks(folder, "validation", length)
-        else:
-            data.append(Rows(read_rows(folder, "train"), tokenizer, length))
-            held_out = Rows(read_rows(folder, "validation"), tokenizer, length)
-        validation.append(validation_items(held_out))
-    job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher.num_parameters():,}")
-    student = train(
+    folders = job.parents_of("data").values()
+    rows, text = items_of(folders, "train", tokenizer, training.max_length)
+    validation = validation_of(folders, tokenizer, training.max_length)
+    prompts = [prompt for each in rows for prompt in each.prompts(training.rollout.max_prompt)]
+    data = mixed([*rows, *text])
+    if signal:
+        data, validation = Taught(data, signal, "train"), Taught(validation, signal, "validation")
+    elif training.objective == "seqkd":
+        share = {"teacher": 1.0}
+        end, folder = tokenizer.eos_token_id, job.state / "answers"
+        answers = sample_all(job, {"teacher": teacher.eval()}, share, prompts, training, end, job.seed, folder)
+        data = mixed([[answered(row) for row in answers], *text])
+    job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
+    student, kept = distill(
         job,
         student,
-        settings.training,
-        mixed(data),
-        collator=collate(tokenizer.pad_token_id),
-        validation=mixed(validation),
-        teacher=teacher,
+        teacher,
+        training,
+        data=None if training.objective in SAMPLED else data,
+        prompts=prompts,
+        text=mixed(text) if text and training.objective == "minillm" else None,
+        validation=validation,
+        end=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+        answer_score=_answer_score(split_kinds(folders)[0], tokenizer, training),
     )
     save_model(student, tokenizer, job.staging)
-    job.publish(parameters=student.num_parameters(), **details)
+    job.publish(parameters=student.num_parameters(), **kept, **details)
+
+
+def _answer_score(instructions: list[Path], tokenizer, training: Distill) -> Callable | None:
+    """Rouge-L of a model's greedy answers to validation prompts; None where it is not asked for."""
+    if not (instructions and training.evaluations and training.answer_rows):
+        return None
+    share = -(-training.answer_rows // len(instructions))
+    rows = [row for folder in instructions for row in read_rows(folder, "validation")[:share]]
+    prompts, references = [row["prompt"] for row in rows], [row["completion"] for row in rows]
+    batch = training.rollout.batch_size
+    return lambda model: rouge_l(answer_all(model, tokenizer, prompts, training.answer_tokens, batch), references)
 
 
 def _inherit(source: Path, settings: Settings, folder: Path) -> dict:
@@ -89,9 +114,10 @@ if __name__ == "__main__":
             "teacher": "the member before, or the ancestor, or its bridge",
             "student": "model to start from; left out, the subset of the teacher",
             "ordered": "the teacher with its important indices first, to take the subset of",
+            "signal": "the teacher's signal on the same data; the teacher itself is not run then",
             "tokenizer": "tokenizer of the chain",
             "data*": "prepared instructions and corpora",
         },
         settings=Settings,
-        optional=("student", "ordered"),
+        optional=("student", "ordered", "signal"),
     )

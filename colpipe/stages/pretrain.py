@@ -1,11 +1,12 @@
 """Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
 
+from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Architecture, Pretrain, Shape, Strict
 from colpipe.training.models import load_tokenizer, random_model, save_model
-from colpipe.training.trainer import train, validation_items
+from colpipe.training.trainer import train
 
 
 class Settings(Strict):

@@ -1,10 +1,11 @@
 """Recovery pre-training of a DesNet on the first tokens of a corpus (§4: budgets of 0, 78M, 100M … tokens)."""
 
+from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.job import Job, run_stage
 from colpipe.settings import Pretrain
 from colpipe.training.models import load_model, load_tokenizer, save_model
-from colpipe.training.trainer import train, validation_items
+from colpipe.training.trainer import train
 
 
 def main(job: Job) -> None:

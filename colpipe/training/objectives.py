@@ -1,58 +1,184 @@
 """Distillation objectives over hidden states and output heads.
 
-Logits of B × T × V never exist at once: rows (tokens that carry loss) are projected in chunks, and each chunk's gradient is
-computed right away, inside the forward pass, which a scalar loss allows.
+Logits of B × T × V never exist at once, forward or backward: rows (tokens that carry loss) are projected a few at a time,
+and each chunk's gradient is computed right away, inside the forward pass, which a scalar loss allows.
+
+An objective looks at one chunk: from the log-probabilities of student (q) and teacher (p), (n, V), and the rows that they
+are, it gives each row's loss, (n,), and its slope, the derivative by the student's logits, (n, V).
 """
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 256  # tokens projected at a time
+CHUNK = 2**23  # logits projected at a time
+SMALLEST = math.log(1e-8)  # of the teacher's tail: where it rounds to 0, a student's tail would cost infinitely much
+
+Objective = Callable[[Tensor, Tensor | None, slice], tuple[Tensor, Tensor]]
 
 
-def reverse_kl(
-    student_hidden: Tensor, student_head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor, rows: int = ROWS
+class Projection(NamedTuple):
+    """Last hidden states where there is loss, and the output head that makes logits of them."""
+
+    hidden: Tensor
+    """(N, hidden)"""
+    weight: Tensor
+    """(V, hidden)"""
+    bias: Tensor | None = None
+    """(V,)"""
+
+    def log_probabilities(self, rows: slice, vocabulary: int) -> Tensor:
+        """(n, vocabulary), of the leading entries: padding of a longer vocabulary is cropped."""
+        bias = None if self.bias is None else self.bias[:vocabulary]
+        logits = F.linear(self.hidden[rows], self.weight[:vocabulary], bias)
+        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+
+
+class Signal(NamedTuple):
+    """A teacher's most probable tokens, kept on disk; the rest of its mass is one bucket."""
+
+    ids: Tensor
+    """(N, k)"""
+    log_probabilities: Tensor
+    """(N, k)"""
+
+    def spread(self, rows: slice, log_q: Tensor) -> Tensor:
+        """(n, V): the bucket's mass is spread as the student spreads its own over the same tokens.
+
+        Every divergence, and its slope, is then that of the k tokens and the two buckets.
+        """
+        ids, kept = self.ids[rows], self.log_probabilities[rows].to(log_q.dtype)
+        tail = torch.log1p(-kept.exp().sum(-1, keepdim=True).clamp(max=1)).clamp(min=SMALLEST)
+        own = torch.log1p(-log_q.gather(-1, ids).exp().sum(-1, keepdim=True).clamp(max=1)).clamp(min=SMALLEST)
+        return (log_q + (tail - own)).scatter_(-1, ids, kept)
+
+
+def chunked(
+    objective: Objective, student: Projection, teacher: Projection | Signal | None, chunk: int = CHUNK
 ) -> Tensor:
-    """Reverse Kullback-Leibler divergence KL(student ‖ teacher), summed over rows, in nats (Eq. 1).
+    """Loss summed over rows, in nats.
 
     A vocabulary that is padded in one of the models is cropped to the shorter one.
 
     Args:
-        student_hidden: (N, d_student) last hidden states of the student where there is loss.
-        student_head: (V, d_student) its output embedding.
-        teacher_hidden: (N, d_teacher) the teacher's, at the same positions; no gradient flows to it.
-        teacher_head: (V', d_teacher) its output embedding.
-        rows: rows projected at a time.
+        teacher: at the same positions; no gradient flows to it. None where the objective needs none.
+        chunk: logits projected at a time.
 
     Returns:
-        Scalar; gradients flow to `student_hidden` and `student_head`.
+        Scalar; gradients flow to the student's hidden states, weight and bias.
     """
-    return _ReverseKL.apply(student_hidden, student_head, teacher_hidden.detach(), teacher_head.detach(), rows)
+    return _Chunked.apply(*student, teacher, objective, chunk, torch.is_grad_enabled())
 
 
-class _ReverseKL(torch.autograd.Function):
+class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, student_hidden, student_head, teacher_hidden, teacher_head, rows):
-        vocabulary = min(len(student_head), len(teacher_head))
-        student_rows, teacher_rows = student_head[:vocabulary], teacher_head[:vocabulary]
-        grad_hidden, grad_head = torch.zeros_like(student_hidden), torch.zeros_like(student_head)
-        total = student_hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(student_hidden), rows):
-            chunk = slice(start, start + rows)
-            log_q = F.log_softmax(F.linear(student_hidden[chunk], student_rows).float(), dim=-1)
-            log_p = F.log_softmax(F.linear(teacher_hidden[chunk], teacher_rows).float(), dim=-1)
-            q, log_ratio = log_q.exp(), log_q - log_p
-            divergence = (q * log_ratio).sum(dim=-1, keepdim=True)
-            total += divergence.sum()
-            # d KL / d logits of the student: q (log q − log p − KL); the +1 of d(q log q) cancels in the softmax
-            slope = (q * (log_ratio - divergence)).to(student_hidden.dtype)
-            grad_hidden[chunk] = slope @ student_rows.to(slope.dtype)
-            grad_head[:vocabulary] += slope.T @ student_hidden[chunk]
-        ctx.save_for_backward(grad_hidden, grad_head)
+    def forward(ctx, hidden, weight, bias, teacher, objective, chunk, wants_gradient):
+        student = Projection(hidden, weight, bias)
+        vocabulary = min(len(weight), len(teacher.weight)) if isinstance(teacher, Projection) else len(weight)
+        grads = [torch.zeros_like(value) if wants_gradient and value is not None else None for value in student]
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        step = max(1, chunk // vocabulary)
+        for start in range(0, len(hidden), step):
+            rows = slice(start, start + step)
+            log_q = student.log_probabilities(rows, vocabulary)
+            if isinstance(teacher, Signal):
+                log_p = teacher.spread(rows, log_q)
+            else:
+                log_p = teacher and teacher.log_probabilities(rows, vocabulary)
+            losses, slope = objective(log_q, log_p, rows)
+            total += losses.sum()
+            if wants_gradient:
+                slope = slope.to(hidden.dtype)
+                grads[0][rows] = slope @ weight[:vocabulary].to(slope.dtype)
+                if slope.dtype == weight.dtype:
+                    grads[1][:vocabulary].addmm_(slope.T, hidden[rows])  # no second (V, hidden) beside the gradient
+                else:
+                    grads[1][:vocabulary] += slope.T @ hidden[rows]
+                if bias is not None:
+                    grads[2][:vocabulary] += slope.sum(0)
+            del log_q, log_p, slope  # before the next chunk's are made
+        ctx.gradients = grads  # not saved for backward: scaled in place there, or the head's would be there twice
         return total
 
     @staticmethod
     def backward(ctx, grad):
-        grad_hidden, grad_head = ctx.saved_tensors
-        return grad * grad_hidden, grad * grad_head, None, None, None
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("the gradients of this loss were used already; compute it again")
+        return *(None if value is None else value.mul_(grad) for value in gradients), None, None, None, None
+
+
+def reverse_kl(log_q: Tensor, log_p: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """KL(q ‖ p), Eq. 1."""
+    q, ratio = log_q.exp(), log_q - log_p
+    loss = torch.linalg.vecdot(q, ratio)
+    return loss, ratio.sub_(loss[:, None]).mul_(q)  # the +1 of d(q log q) cancels in the softmax
+
+
+def forward_kl(log_q: Tensor, log_p: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q)."""
+    p = log_p.exp()
+    return torch.linalg.vecdot(p, log_p - log_q), log_q.exp().sub_(p)
+
+
+def jensen_shannon(log_q: Tensor, log_p: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½ (p + q)."""
+    log_m = torch.logaddexp(log_q, log_p) - math.log(2)
+    q, by_q = log_q.exp(), (log_q - log_m).div_(2)
+    own = torch.linalg.vecdot(q, by_q)
+    loss = own + torch.linalg.vecdot(log_p.exp(), log_p - log_m) / 2
+    return loss, by_q.sub_(own[:, None]).mul_(q)
+
+
+def cross_entropy(labels: Tensor) -> Objective:
+    """−log q of the labels, (N,) token ids."""
+
+    def objective(log_q: Tensor, log_p: Tensor | None, rows: slice) -> tuple[Tensor, Tensor]:
+        wanted = labels[rows, None]
+        loss = -log_q.gather(-1, wanted)[:, 0]
+        slope = log_q.exp()
+        return loss, slope.scatter_add_(-1, wanted, slope.new_full(wanted.shape, -1.0))
+
+    return objective
+
+
+def policy_gradient(actions: Tensor, advantages: Tensor, log_sampled: Tensor, clip: float) -> Objective:
+    """max(−A ρ, −A clip(ρ, 1 ± clip)): the clipped policy gradient of Appendix C.1, for sampled tokens.
+
+    ρ = w · q / q_old with w = q_old / p̃, where p̃ is the mixture that the token was sampled from: ρ = q / p̃.
+
+    Args:
+        actions: (N,) sampled token ids.
+        advantages: (N,) A.
+        log_sampled: (N,) log p̃ of the tokens.
+    """
+
+    def objective(log_q: Tensor, log_p: Tensor | None, rows: slice) -> tuple[Tensor, Tensor]:
+        action, advantage = actions[rows, None], advantages[rows].to(log_q.dtype)
+        ratio = (log_q.gather(-1, action)[:, 0] - log_sampled[rows].to(log_q.dtype)).exp()
+        free, held = -advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)
+        pull = torch.where(free >= held, free, 0.0)[
+            :, None
+        ]  # d ρ / d logits = ρ (onehot − q); none where it is clipped
+        slope = (log_q.exp() * -pull).scatter_add_(-1, action, pull)
+        return torch.maximum(free, held), slope
+
+    return objective
+
+
+def weighted(*terms: tuple[float, Objective]) -> Objective:
+    """A weighted sum of objectives."""
+
+    def objective(log_q: Tensor, log_p: Tensor | None, rows: slice) -> tuple[Tensor, Tensor]:
+        (weight, first), *others = terms
+        loss, slope = (value.mul_(weight) for value in first(log_q, log_p, rows))
+        for weight, term in others:
+            more_loss, more_slope = term(log_q, log_p, rows)
+            loss, slope = loss.add_(more_loss, alpha=weight), slope.add_(more_slope, alpha=weight)
+        return loss, slope
+
+    return objective

@@ -9,7 +9,11 @@ from trl import SFTConfig, SFTTrainer
 from colpipe.data.tokens import Rows
 from colpipe.job import Job
 from colpipe.settings import Training
-from colpipe.training.trainer import disable_dropout, run_resumable, training_arguments
+from colpipe.training.trainer import RemembersBatch, disable_dropout, run_resumable, training_arguments
+
+
+class _Trainer(RemembersBatch, SFTTrainer):
+    pass
 
 
 def fine_tune(
@@ -34,13 +38,13 @@ def fine_tune(
         warnings.simplefilter("ignore", FutureWarning)  # trl turns checkpointing on under the name that is going away
         arguments = SFTConfig(
             **training_arguments(job, settings, state),
-            gradient_checkpointing=False,
+            gradient_checkpointing=None,
             packing=False,
             max_length=None,  # Rows has cut them already
             dataset_kwargs={"skip_prepare_dataset": True},
         )
     disable_dropout(model)
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         processing_class=tokenizer,

@@ -5,15 +5,24 @@ is added here is a state that is complete or not used, saved by the clock or whe
 people can read, and a stop at the first loss that is not a number.
 """
 
+import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils.data import ConcatDataset, Dataset, Subset
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import DataLoader, Dataset
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
 
 from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE
@@ -21,9 +30,10 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.settings import Training
 from colpipe.training.device import pick_device
-from colpipe.training.objectives import reverse_kl
+from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
-VALIDATION_ITEMS = 128  # blocks or rows scored at each evaluation during training
+VALIDATION = ("eval_cross_entropy", "eval_rouge_l")  # recorded beside the validation loss
+COLUMNS = ("advantages", "sampled", "top_ids", "top_logs")  # what a batch may hold beside a model's inputs and labels
 COMPLETE = "complete"  # written into a state when all of it is on disk
 
 
@@ -34,9 +44,8 @@ def train(
     data: Dataset,
     collator: Callable | None = None,
     validation: Dataset | None = None,
-    teacher: PreTrainedModel | None = None,
 ) -> PreTrainedModel:
-    """Train on cross-entropy or, with a teacher, on the reverse KL to it; resume if this job was cut off before.
+    """Train on cross-entropy; resume if this job was cut off before.
 
     Args:
         job: the stage at work; its state folder holds the in-step state, its metrics the curve.
@@ -45,20 +54,17 @@ def train(
         data: items with input_ids and labels.
         collator: makes a batch of items; None stacks them.
         validation: scored at the start and at `settings.evaluations` evenly spaced steps, the last one included.
-        teacher: frozen, of the same vocabulary.
 
     Raises:
         ColpipeError: the loss is not finite, the device is missing, or the disk has no room for the state.
     """
-    arguments = TrainingArguments(**training_arguments(job, settings))
     disable_dropout(model)
-    trainer = DistillationTrainer(
-        teacher=teacher,
+    trainer = ObjectiveTrainer(
         model=model,
-        args=arguments,
+        args=TrainingArguments(**training_arguments(job, settings)),
         train_dataset=data,
         eval_dataset=validation,
-        data_collator=collator,
+        collate_rows=collator,
     )
     return run_resumable(job, trainer, settings)
 
@@ -66,7 +72,7 @@ def train(
 def training_arguments(job: Job, settings: Training, state: str = "trainer") -> dict:
     """Settings as transformers' training arguments."""
     device = pick_device(job.runtime.device)
-    processes = max(1, torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1)
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by what starts several, before they know each other
     share, rest = divmod(settings.batch_size, processes)
     if rest:
         raise ColpipeError(f"batch_size {settings.batch_size} cannot be shared evenly by {processes} processes")
@@ -87,6 +93,7 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
         "adam_beta2": settings.betas[1],
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
+        "activation_checkpointing": job.runtime.gradient_checkpointing,
         "bf16": settings.precision == "bfloat16",
         "use_cpu": device.type == "cpu",
         "logging_steps": 1,  # every step is in the metrics; a resume would shift the window of a longer average
@@ -96,14 +103,23 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
         "include_num_input_tokens_seen": "non_padding",
         "seed": job.seed,
         "data_seed": job.seed,
+        "remove_unused_columns": False,  # objectives look at more than a model's inputs
         "disable_tqdm": True,
         "report_to": [],
     }
 
 
-def run_resumable(job: Job, trainer: Trainer, settings: Training, label: str = "") -> PreTrainedModel:
-    """Run a trainer from its last complete state, if any, to its end; leave with status 143 if told to stop."""
+def run_resumable(
+    job: Job, trainer: Trainer, settings: Training, label: str = "", callback: TrainerCallback | None = None
+) -> PreTrainedModel:
+    """Run a trainer from its last complete state, if any, to its end; leave with status 143 if told to stop.
+
+    Args:
+        callback: called after ours, which measures, and marks states that are complete.
+    """
     trainer.add_callback(_Watch(job, trainer, settings, label))
+    if callback:
+        trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
     state = _last_complete_state(Path(trainer.args.output_dir))
     if state:
@@ -123,42 +139,103 @@ def disable_dropout(model: PreTrainedModel) -> None:
             module.attention_dropout = 0.0
 
 
-def validation_items(dataset: Dataset) -> Dataset:
-    """The first `VALIDATION_ITEMS` of a data set."""
-    return Subset(dataset, range(min(VALIDATION_ITEMS, len(dataset))))
+class RemembersBatch:
+    """Mixed into a Trainer: knows the batches of the update at work, for the message when its loss breaks."""
+
+    batches: list = []
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        self.batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return self.batches, tokens
 
 
-def mixed(datasets: list[Dataset]) -> Dataset:
-    """Several data sets as one; shuffling mixes them item by item."""
-    return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
+class ObjectiveTrainer(RemembersBatch, Trainer):
+    """A Trainer whose loss is an objective of hidden states and output heads.
 
+    Args:
+        objective: what makes it, from the labels (N,) and the other columns, by name, where there is loss; None is
+            cross-entropy.
+        teacher: frozen; its projection is what the objective gets. Where batches have the columns `top_ids` and `top_logs`,
+            these take its place.
+        answer_score: Rouge-L of a model's answers, for validation.
+        collate_rows: makes a batch of items; None stacks them.
+    """
 
-class DistillationTrainer(Trainer):
-    """A Trainer whose loss is the reverse KL to a frozen teacher where there is one, else cross-entropy."""
-
-    def __init__(self, teacher: PreTrainedModel | None = None, **arguments):
-        super().__init__(**arguments)
+    def __init__(
+        self,
+        objective: Callable[[torch.Tensor, dict], Objective] | None = None,
+        teacher: PreTrainedModel | None = None,
+        answer_score: Callable[[PreTrainedModel], float] | None = None,
+        collate_rows: Callable | None = None,
+        **arguments,
+    ):
+        self.collate_rows = collate_rows or default_data_collator
+        super().__init__(data_collator=self.collate_rows, **arguments)
+        self.objective = objective or (lambda labels, columns: cross_entropy(labels))
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher else None
+        self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self.teacher is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
-        predicts = labels[:, 1:] != IGNORE  # position t predicts token t + 1
-        student = self.accelerator.unwrap_model(model)
-        hidden = student.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1][predicts]
-        with torch.no_grad():
-            teacher_hidden = self.teacher.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1][predicts]
-        loss = reverse_kl(
-            hidden, student.get_output_embeddings().weight, teacher_hidden, self.teacher.get_output_embeddings().weight
-        )
-        loss = loss / (predicts.sum() if num_items_in_batch is None else num_items_in_batch)
+        labels, columns, student, teacher = self.projections(model, inputs)
+        loss = chunked(self.objective(labels, columns), student, teacher)
+        loss = loss / max(1, len(labels) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # whose gradients are averaged
         return (loss, {}) if return_outputs else loss
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
+    def projections(self, model, inputs: dict) -> tuple[torch.Tensor, dict, Projection, Projection | Signal | None]:
+        """(labels, other columns, student, teacher) where there is loss: position t predicts token t + 1."""
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")[:, 1:]
+        predicts = labels != IGNORE
+        columns = {name: inputs.pop(name)[:, 1:][predicts] for name in COLUMNS if name in inputs}
+        student = project(model, inputs, predicts)
+        teacher = None
+        if "top_ids" in columns:
+            teacher = Signal(columns["top_ids"], columns["top_logs"])
+        elif self.teacher is not None:
+            with torch.no_grad():
+                teacher = project(self.teacher, inputs, predicts)
+        return labels[predicts], columns, student, teacher
+
+    def evaluate(self, *_, **__) -> dict[str, float]:
+        """Validation, means over tokens: `eval_loss` is the reverse KL to the teacher, or the cross-entropy without one.
+
+        Every process looks at all of it.
+        """
+        self.model.eval()
+        kl = cross = tokens = 0.0
+        loader = DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.collate_rows)
+        with torch.no_grad():
+            for batch in loader:
+                with self.compute_loss_context_manager():
+                    labels, _, student, teacher = self.projections(self.model, self._prepare_inputs(batch))
+                    cross += chunked(cross_entropy(labels), student, None).item()
+                    kl += chunked(reverse_kl, student, teacher).item() if teacher else 0.0
+                tokens += len(labels)
+            metrics = {"eval_loss": cross / tokens}
+            if teacher:
+                metrics = {"eval_loss": kl / tokens, "eval_cross_entropy": cross / tokens}
+            if self.answer_score:
+                metrics["eval_rouge_l"] = self.answer_score(self.accelerator.unwrap_model(self.model))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Projection:
+    """Last hidden states of a model where `predicts` (B, T − 1) says, and its output head.
+
+    A model that is wrapped, to share its gradients with other processes, must be called as a whole for that to happen; of
+    the logits that it then computes as well, one position is the least that can be asked for.
+    """
+    plain = getattr(model, "module", model)
+    if plain is model:
+        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+    else:
+        hidden = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+    head = plain.get_output_embeddings()
+    return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None))
 
 
 def _last_complete_state(folder: Path) -> Path | None:
@@ -206,8 +283,10 @@ class _Watch(TrainerCallback):
         state.log_history.clear()  # our metrics hold it; the saved state stays small
         tokens = int(state.num_input_tokens_seen)
         if "eval_loss" in logs:
-            self._record(state.global_step, tokens, "validation", logs["eval_loss"])
-            self.job.say(f"{self.label}step {state.global_step}: validation loss {logs['eval_loss']:.4f}")
+            more = {name.removeprefix("eval_"): value for name, value in logs.items() if name in VALIDATION}
+            self._record(state.global_step, tokens, "validation", logs["eval_loss"], **more)
+            shown = "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in more.items())
+            self.job.say(f"{self.label}step {state.global_step}: validation loss {logs['eval_loss']:.4f}{shown}")
         if "loss" not in logs:
             return
         now = time.monotonic()
@@ -231,9 +310,11 @@ class _Watch(TrainerCallback):
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:
         if not math.isfinite(loss):
+            kept = self.job.work / f"broken-step-{step}.json"
+            kept.write_text(json.dumps([batch["input_ids"].tolist() for batch in self.trainer.batches]))
             raise ColpipeError(
-                f"{self.label}{split} loss is {loss} at step {step}; lower learning_rate or max_grad_norm "
-                f"(the last good state is in {self.trainer.args.output_dir})"
+                f"{self.label}{split} loss is {loss} at step {step}; lower learning_rate or max_grad_norm (the step's token "
+                f"ids are in {kept}, the last good state in {self.trainer.args.output_dir})"
             )
         self.job.measure(
             **({"phase": self.label.strip(" :")} if self.label else {}),

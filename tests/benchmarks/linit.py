@@ -27,22 +27,21 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from colpipe.settings import Architecture, Shape
 from colpipe.sizing import automatic_alpha
+from tests.benchmarks.measuring import measured
 
 METHODS = ("paper", "nested")
 REPETITIONS = 3
 SLOWDOWN = 2.0  # goal: ours / floor, seconds
 OVERHEAD = 1.3  # goal: peak memory / size of the output
 CHUNK = 8 * 2**20  # bytes per read() and write() of the floor
-SAMPLING = 0.005  # seconds between looks at the memory
 QUICK = "DesNet-138M"
 
 
@@ -252,51 +251,6 @@ def fit(name: str, value, shape: tuple[int, ...]):
         if size > have:
             value = torch.cat([value, value.narrow(dimension, 2 * have - size, size - have)], dimension)
     return value
-
-
-def memory() -> dict[str, int]:
-    """Bytes of this process: resident, its peak, anonymous, pages of mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return {key: int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM", "RssAnon", "RssFile")}
-
-
-class Watch(threading.Thread):
-    """Samples the memory of this process while the context is open; `peak` holds the highest of each figure, bytes."""
-
-    def __enter__(self) -> "Watch":
-        self.peak, self.done = memory(), threading.Event()
-        self.start()
-        return self
-
-    def run(self) -> None:
-        while not self.done.wait(SAMPLING):
-            self.peak = {key: max(value, self.peak[key]) for key, value in memory().items()}
-
-    def __exit__(self, *_) -> None:
-        self.done.set()
-        self.join()
-
-
-def measured(work: Callable[[], object]) -> dict:
-    """Seconds of `work`, and the memory on top of what is there before it, bytes."""
-    # The peak starts anew: that of the imports is higher than what they leave. getrusage's ru_maxrss, otherwise the
-    # same figure, cannot do that.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory()
-    with Watch() as watch:
-        start, processor = time.perf_counter(), time.process_time()
-        work()
-        seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    peak = memory()["VmHWM"]
-    return {
-        "seconds": seconds,
-        "processor_seconds": processor,
-        "peak": peak - before["VmRSS"],
-        "peak_absolute": peak,
-        "peak_anonymous": watch.peak["RssAnon"] - before["RssAnon"],
-        "peak_mapped": watch.peak["RssFile"] - before["RssFile"],
-    }
 
 
 KINDS = {"ours": ours, "floor": floor, "rival": rival}

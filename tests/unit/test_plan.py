@@ -36,6 +36,34 @@ def test_a_homogeneous_ancestor_teaches_itself_and_needs_no_answers(plan_of, stu
     assert "bridges/gpt2" not in plan.models()
 
 
+def test_an_ancestor_may_teach_all_members_itself(plan_of, study):
+    study["ancestors"]["llama"]["teacher"] = "ancestor"
+    plan = plan_of(study)
+    assert [
+        parents(plan, "distill", ancestor="llama", member=member)["teacher"] for member in ("large", "medium", "small")
+    ] == ["bridges/llama"] * 3
+
+
+@pytest.mark.parametrize("teacher, folder", [("previous", "chain/llama/medium"), ("ancestor", "bridges/llama")])
+def test_a_kept_signal_is_that_of_the_teacher(plan_of, study, teacher, folder):
+    study["ancestors"]["llama"] |= {"teacher": teacher, "distill": {"signal": 8}}
+    plan = plan_of(study)
+    signal = parents(plan, "distill", ancestor="llama", member="small")["signal"]
+    assert signal == f"signals/llama/{'medium' if teacher == 'previous' else 'origin'}"
+    found = parents(plan, "teacher_signal", ancestor="llama", teacher=signal.rpartition("/")[2])
+    assert found == {"teacher": folder, "data.describe": "data/describe", "data.stories": "data/stories"}
+    assert plan.teacher_signal_settings(wildcards(ancestor="llama", teacher="origin"))["top_k"] == 8
+
+
+def test_overrides_of_ancestor_and_member(plan_of, study):
+    study["ancestors"]["llama"]["distill"] = {"objective": "minillm", "steps": 7, "rollout": {"size": 64}}
+    study["chain"]["small"]["distill"] = {"steps": 9, "rollout": {"epochs": 2}}
+    plan = plan_of(study)
+    settings = plan.distill_settings(wildcards(ancestor="llama", member="small"))["training"]
+    assert (settings.objective, settings.steps, settings.rollout.size, settings.rollout.epochs) == ("minillm", 9, 64, 2)
+    assert plan.distill_settings(wildcards(ancestor="llama", member="large"))["training"].steps == 7
+
+
 def test_pretrained_and_scratch_members_are_fine_tuned_first(plan_of, study):
     study["chain"]["large"].update(start="pretrained", model="bridge")
     study["chain"]["medium"].update(start="scratch")

@@ -74,6 +74,31 @@ def test_the_tiny_study_is_valid(study):
             lambda s: s["chain"]["large"].update(distill={"step": 3}),
             "my.yaml: chain.large.distill.step: unknown key",
         ),
+        (
+            lambda s: s["ancestors"]["llama"].update(distill={"objective": "kl"}),
+            "my.yaml: ancestors.llama.distill.objective: 'kl': input should be 'reverse_kl', 'forward_kl'",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(distill={"data": ["descrive"]}),
+            "my.yaml: chain.small.distill.data.0: 'descrive' is in neither corpora nor instructions",
+        ),
+        (
+            lambda s: s["stages"]["distill"].update(objective="minillm", data=["stories"]),
+            "my.yaml: stages.distill: data: ['stories'] are corpora only; objective 'minillm' answers prompts",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(distill={"objective": "on_policy", "rollout": {"size": 6}}),
+            "my.yaml: ancestors.llama.distill: rollout.size: 6 is not a multiple of batch_size 4",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(distill={"objective": "seqkd", "signal": 8}),
+            "my.yaml: chain.small.distill: signal: 8; objective 'seqkd' is not on the data's tokens: null is allowed",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(teacher="ancestor", distill={"signal": 8})
+            or s["chain"]["small"].update(distill={"signal": 16}),
+            "my.yaml: ancestors.llama: the students of the ancestor want its signal with different signal",
+        ),
         (lambda s: s["chain"]["large"].update(start="pretrained"), "model goes with start 'pretrained' only"),
         (lambda s: s.update(budgets=["78 million"]), "my.yaml: budgets.0: '78 million': input should be a valid integer"),
         (

@@ -102,3 +102,41 @@ def test_a_model_of_another_shape_than_the_study_says_is_refused(home):
     result = snakemake(home, "results/own/chain/gpt2/large/manifest.json", "--configfile", "own.yaml", check=False)
     assert result.returncode == 1
     assert "sft/public: hidden is 24, the study's shape says 32" in result.stderr
+
+
+def test_every_objective_direct_and_stepwise(home):
+    study = yaml.safe_load((home / "own.yaml").read_text())
+    del study["chain"]["large"]["model"]
+    for member in study["chain"].values():
+        member["start"] = "inherit"
+    base, rollout = {"model": "ancestor"}, {"size": 8, "max_prompt": 200, "batch_size": 4}
+    objectives = ("reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy")
+    study["stages"]["distill"] |= {"evaluations": 1, "answer_rows": 4, "answer_tokens": 4, "rollout": rollout}
+    study["ancestors"] = {name: base | {"distill": {"objective": name}} for name in objectives} | {
+        "direct": base | {"teacher": "ancestor"},
+        "kept": base | {"teacher": "ancestor", "distill": {"signal": 8, "epochs": 2}},
+    }
+    study["chain"].pop("small")
+    study["desnets"] = {}
+    (home / "own.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    snakemake(home, "chain", "--configfile", "own.yaml")
+    results = home / "results" / "own"
+    for ancestor in study["ancestors"]:
+        for member in study["chain"]:
+            folder = results / "chain" / ancestor / member
+            manifest = json.loads((folder / "manifest.json").read_text())
+            assert manifest["kept"] | {"step": 4, "by": "rouge_l"} == manifest["kept"]
+            records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            validation = [record for record in records if record["split"] == "validation"]
+            assert [record["step"] for record in validation] == [0, 4]
+            assert all({"loss", "cross_entropy", "rouge_l"} <= set(record) for record in validation)
+            rollouts = [record["step"] for record in records if record["split"] == "rollout"]
+            assert rollouts == {"minillm": [0], "on_policy": [0, 2]}.get(ancestor, [])
+    assert {path.name for path in (results / "signals/kept").iterdir()} == {"origin"}
+    stepwise = json.loads((results / "chain/reverse_kl/medium/manifest.json").read_text())["parents"]
+    direct, kept = (
+        json.loads((results / f"chain/{name}/medium/manifest.json").read_text())["parents"]
+        for name in ("direct", "kept")
+    )
+    assert stepwise["teacher"] != direct["teacher"] == kept["teacher"]
+    assert "signal" in kept and "signal" not in direct

@@ -37,6 +37,7 @@ pathvars:
 
 wildcard_constraints:
     ancestor=r"[^/]+",
+    teacher=r"[^/]+",
     member=r"[^/]+",
     desnet=r"[^/]+",
     init=r"[^/]+",

@@ -24,3 +24,31 @@ rule distill:
     shell:
         "python -m colpipe.stages.distill {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"
+
+
+# The teacher's signal, where a study keeps it (stages.distill.signal): computed once for all epochs and students.
+#   in:  the teacher, the data
+#   out: signals/<ancestor>/<teacher>/   `origin` is the ancestor or its bridge
+
+
+rule teacher_signal:
+    input:
+        PLAN.manifests("teacher_signal"),
+    output:
+        "<results>/signals/{ancestor}/{teacher}/manifest.json",
+    log:
+        "<logs>/teacher_signal/{ancestor}/{teacher}.log",
+    priority: 10
+    conda:
+        ENVIRONMENT
+    threads: HALF
+    params:
+        inputs=PLAN.flags("teacher_signal"),
+        contents=PLAN.contents("teacher_signal"),
+        settings=PLAN.settings("teacher_signal"),
+        seed=STUDY.seed,
+        code=PLAN.code("teacher_signal"),
+        where=PLAN.where,
+    shell:
+        "python -m colpipe.stages.teacher_signal {params.inputs} --settings {params.settings:q}"
+        " --seed {params.seed} {params.where} --log {log:q}"

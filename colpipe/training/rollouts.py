@@ -1,0 +1,135 @@
+"""Sampling from a mixture of models, and what the samples are worth (MiniLLM's scheme, Appendix C.1).
+
+Rows of one batch are sampled together, each with random numbers of its own, drawn beforehand: which rows end early, and
+leave the batch, changes no other row's numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from colpipe.settings import Rollout
+
+
+@torch.inference_mode()
+def sample(
+    models: Mapping[str, PreTrainedModel],
+    shares: Mapping[str, float],
+    prompts: Sequence[Tensor],
+    limits: Sequence[int],
+    end: int,
+    seed: int,
+) -> list[dict[str, Tensor]]:
+    """Answers y_t ~ p̃ = Σ share · model, at temperature 1, mixed token by token; each model keeps its own cache.
+
+    Prompts are padded on the left; position ids count from each row's first token, which learnt positions (GPT-2) need.
+
+    Args:
+        models: by name, on one device; a longer vocabulary is cropped to the shortest.
+        shares: name → weight in the mixture, together 1. A model without a share is not run.
+        prompts: token ids of each row.
+        limits: most new tokens of each row.
+        end: end-of-text, the last token of an answer that has not reached its limit.
+        seed: of this batch.
+
+    Returns:
+        Per row, on the CPU: `prompt`, `answer` (T,), `sampled`: log p̃ of the answer's tokens (T,), and by the name of each
+        model its own log-probabilities of them (T,).
+    """
+    models = {name: model for name, model in models.items() if shares.get(name)}
+    device = next(iter(models.values())).device
+    vocabulary = min(model.get_output_embeddings().weight.shape[0] for model in models.values())
+    chance = torch.rand(len(prompts), max(limits), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    length = max(map(len, prompts))
+    ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end), prompt]) for prompt in prompts])
+    mask = torch.stack([torch.arange(length) >= length - len(prompt) for prompt in prompts]).long()
+    ids, mask, chance = ids.to(device), mask.to(device), chance.to(device)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    left = torch.tensor(limits, device=device)
+    caches = {name: DynamicCache(config=model.config) for name, model in models.items()}
+    names = [*models, "sampled"]
+    steps: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, tokens, log-probabilities of each step
+    rows = torch.arange(len(prompts), device=device)
+    for step in range(max(limits)):
+        logs, mixed = [], 0.0
+        for name, model in models.items():
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=caches[name],
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+            logs.append(logits[:, -1, :vocabulary].float().log_softmax(-1))
+            mixed = mixed + shares[name] * logs[-1].exp()
+        cumulated = mixed.double().cumsum(
+            -1
+        )  # in float32 the sum over a large vocabulary is off by more than rare tokens
+        token = torch.searchsorted(cumulated, chance[rows, step, None] * cumulated[:, -1:]).clamp(max=vocabulary - 1)
+        found = [value.gather(1, token) for value in (*logs, mixed.log())]
+        steps.append((rows, token[:, 0], torch.cat(found, 1)))
+        goes_on = (token[:, 0] != end) & (left[rows] > step + 1)
+        if not goes_on.any():
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        ids, position = token, position[:, -1:] + 1
+        if not goes_on.all():
+            kept = goes_on.nonzero()[:, 0]
+            rows, ids, mask, position = rows[kept], ids[kept], mask[kept], position[kept]
+            for cache in caches.values():
+                cache.batch_select_indices(kept)
+    return _by_row(steps, names, prompts)
+
+
+def _by_row(steps: list, names: list[str], prompts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """From one entry per step to one per row."""
+    rows, tokens, logs = (torch.cat(column).cpu() for column in zip(*steps, strict=True))
+    order = rows.argsort(stable=True)
+    counts = torch.bincount(rows, minlength=len(prompts)).tolist()
+    parts = zip(prompts, tokens[order].split(counts), logs[order].split(counts), strict=True)
+    return [
+        {"prompt": prompt, "answer": answer, **dict(zip(names, log.unbind(1), strict=True))}
+        for prompt, answer, log in parts
+    ]
+
+
+def rewards(sample: Mapping[str, Tensor], settings: Rollout) -> Tensor:
+    """r_t = clip((log p − log q_old) / scale, ± limit), (T,)."""
+    gained = (sample["teacher"].double() - sample["student"].double()) / settings.reward_scale
+    return gained.clamp(-settings.reward_limit, settings.reward_limit)
+
+
+def returns(reward: Tensor, settings: Rollout) -> Tensor:
+    """G_t = Σ_{k>t} γ^(k−t) r_k, divided by the number of tokens from t to the end, (T,).
+
+    The term k = t is left out: the loss has it as the exact divergence of each token. `count_own` puts it in as well, which
+    is what MiniLLM's published code does.
+    """
+    total, found = reward.new_zeros(()), torch.empty_like(reward)
+    for t in reversed(range(len(reward))):
+        after = settings.discount * total
+        total = reward[t] + after
+        found[t] = (total if settings.count_own else after) / (len(reward) - t)
+    return found
+
+
+def advantages(samples: Sequence[Mapping[str, Tensor]], settings: Rollout) -> list[Tensor]:
+    """Returns of all samples, whitened over their tokens (padding has no part in it)."""
+    found = [returns(rewards(each, settings), settings) for each in samples]
+    together = torch.cat(found)
+    mean, deviation = together.mean(), (together.var(unbiased=False) + 1e-8).sqrt()
+    return [((each - mean) / deviation).float() for each in found]
+
+
+def chosen_prompts(count: int, number: int, size: int, seed: int) -> list[int]:
+    """Which of `count` prompts rollout `number` answers: `size` in a row of an endless sequence of shuffled passes."""
+    found = []
+    for index in range(number * size, (number + 1) * size):
+        turn, place = divmod(index, count)
+        if not found or place == 0:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + turn)).tolist()
+        found.append(order[place])
+    return found

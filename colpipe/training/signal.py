@@ -1,0 +1,112 @@
+"""A teacher's signal on disk: its most probable tokens wherever there is loss, computed once and used many times.
+
+Where a student learns for several epochs, or several students of one teacher, the teacher runs once. A token takes top_k ×
+(2 bytes of probability + 2 or 4 of id); the rest of the probability is one bucket (`objectives.Signal`).
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel
+
+from colpipe.checkpoint import require_space, write_json
+from colpipe.data.tokens import IGNORE, collate
+from colpipe.errors import ColpipeError
+from colpipe.job import Job
+from colpipe.training.trainer import project
+
+DONE = "done.json"
+
+
+def loss_tokens(items: Dataset) -> list[int]:
+    """Tokens with loss of each item: position t predicts token t + 1, so the first has none."""
+    return [int((items[index]["labels"][1:] != IGNORE).sum()) for index in range(len(items))]
+
+
+def capture(
+    job: Job, teacher: PreTrainedModel, items: Dataset, top_k: int, vocabulary: int, pad: int, name: str
+) -> None:
+    """Write what a teacher says about items into the staging folder: `<name>-{ids,logs,starts}.npy`.
+
+    Args:
+        items: with input_ids and labels; in the order in which `Taught` gets them.
+        top_k: most probable tokens kept.
+        vocabulary: leading entries that count; the rest of a padded vocabulary is cropped.
+        name: of the split.
+
+    Raises:
+        ColpipeError: the disk has no room for it.
+    """
+    counts = loss_tokens(items)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    kind = np.uint16 if vocabulary <= 2**16 else np.uint32
+    size = int(starts[-1]) * top_k * (2 + np.dtype(kind).itemsize)
+    job.say(f"{name}: {starts[-1]:,} tokens × {top_k} take {size / 1e6:,.1f} MB")
+    job.state.mkdir(exist_ok=True)
+    done_file, kept = job.state / f"{name}-{DONE}", job.state / f"{name}-logs.npy"
+    done = json.loads(done_file.read_text()) if done_file.exists() and kept.exists() else 0
+    if not done:
+        require_space(job.state, size, "the signal")
+    shape, mode = (int(starts[-1]), top_k), "r+" if done else "w+"
+    ids = np.lib.format.open_memmap(job.state / f"{name}-ids.npy", mode, kind, shape)
+    logs = np.lib.format.open_memmap(job.state / f"{name}-logs.npy", mode, np.float16, shape)
+    batch = job.runtime.micro_batch or 8
+    for first in range(done, len(items), batch):
+        if job.stop_requested:
+            job.stop()
+        rows = [items[index] for index in range(first, min(first + batch, len(items)))]
+        found = _most_probable(teacher, collate(pad)(rows), top_k, vocabulary)
+        part = slice(starts[first], starts[first + len(rows)])
+        ids[part], logs[part] = found.indices.cpu().numpy(), found.values.cpu().numpy()
+        ids.flush()
+        logs.flush()
+        write_json(done_file, first + len(rows))
+    for array in ("ids", "logs"):
+        os.replace(job.state / f"{name}-{array}.npy", job.staging / f"{name}-{array}.npy")
+    np.save(job.staging / f"{name}-starts.npy", starts)
+
+
+@torch.inference_mode()
+def _most_probable(teacher: PreTrainedModel, batch: dict, top_k: int, vocabulary: int) -> torch.return_types.topk:
+    """Log-probabilities and ids (N, top_k) where there is loss."""
+    batch = {name: value.to(teacher.device) for name, value in batch.items()}
+    predicts = batch.pop("labels")[:, 1:] != IGNORE
+    return project(teacher, batch, predicts).log_probabilities(slice(None), vocabulary).topk(top_k)
+
+
+class Taught(Dataset):
+    """Items with the columns `top_ids` and `top_logs` (T, k) of a captured signal.
+
+    Raises:
+        ColpipeError: the signal is of other items.
+    """
+
+    def __init__(self, items: Dataset, folder: Path, name: str):
+        self.items = items
+        self.starts = np.load(folder / f"{name}-starts.npy")
+        self.ids = np.load(folder / f"{name}-ids.npy", mmap_mode="r")
+        self.logs = np.load(folder / f"{name}-logs.npy", mmap_mode="r")
+        if np.diff(self.starts).tolist() != loss_tokens(items):
+            raise ColpipeError(
+                f"{folder}: {name} has a signal of {len(self.starts) - 1:,} items, {self.starts[-1]:,} tokens; the data "
+                f"here are others ({len(items):,} items): the same data and max_length are needed"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        item = self.items[index]
+        part = slice(self.starts[index], self.starts[index + 1])
+        taught = torch.cat([torch.tensor([False]), item["labels"][1:] != IGNORE])
+        columns = {"top_ids": self.ids[part].astype(np.int64), "top_logs": self.logs[part].astype(np.float32)}
+        for name, values in columns.items():
+            values = torch.from_numpy(values)
+            column = values.new_zeros(len(taught), values.shape[1])
+            column[taught] = values
+            item = {**item, name: column}
+        return item

@@ -1,0 +1,61 @@
+"""Studies that differ in their seed, as one table of members and DesNets."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from colpipe.errors import ColpipeError
+from colpipe.reporting.compare import chain_curves, chain_frame, chain_table, losses, spread, wide
+
+LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two seeds: two chains of one member, a DesNet from one of them."""
+    for seed in (0, 1):
+        rows = [
+            {"ancestor": ancestor, "desnet": "small", "params": 10, "init": "distilled", "value": values[seed]}
+            for ancestor, values in LOSSES.items()
+        ]
+        rows.append({"ancestor": "jsd", "desnet": "2x8", "params": 9, "init": "nested", "tokens": 0, "value": 5 + seed})
+        folder = tmp_path / f"study-{seed}"
+        for ancestor, values in LOSSES.items():
+            member = folder / "chain" / ancestor / "small"
+            member.mkdir(parents=True)
+            (member / "run.json").write_text(json.dumps({"seconds": 10 + 2 * seed}))
+            curve = [{"step": 0, "split": "validation", "loss": 1, "cross_entropy": 9.0, "rouge_l": 1.0}]
+            curve += [{"step": 4, "split": "validation", "loss": 1, "cross_entropy": values[seed], "rouge_l": 7 + seed}]
+            (member / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in curve))
+        frame = pd.DataFrame(rows).assign(task="wiki", metric="loss", seed=seed, alpha=None)
+        frame.to_csv(folder / "summary.csv", index=False)
+    return [tmp_path / "study-0", tmp_path / "study-1"]
+
+
+def test_desnets(results):
+    frame = spread(losses(results))
+    [row] = wide(frame).to_dict("records")
+    assert row == {"ancestor": "jsd", "init": "nested", "2x8, 0": "**5.500 ± 0.707**"}
+
+
+def test_members_of_several_chains(results):
+    frame = chain_frame(results, spread(losses(results)))
+    table = chain_table(frame).to_dict("records")
+    assert table[0] == {
+        "chain": "minillm",
+        "small, loss": "3.100 ± 0.141",
+        "small, Rouge-L": "7.5",
+        "small, seconds": "11",
+    }
+    assert table[1]["small, loss"] == "**2.200 ± 0.283**"
+    assert chain_curves(results, frame) == {
+        "small": {"minillm": [(0, 9.0), (4, pytest.approx(3.1))], "jsd": [(0, 9.0), (4, pytest.approx(2.2))]}
+    }
+
+
+def test_studies_of_the_same_seed_are_refused(results):
+    with pytest.raises(ColpipeError, match="have the seed 0; compare other seeds"):
+        losses([results[0], results[0]])
+    with pytest.raises(ColpipeError, match=r"summary.csv: not found; finish the study first"):
+        losses([results[0].parent])

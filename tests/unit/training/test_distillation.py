@@ -1,0 +1,196 @@
+"""Every objective through the trainer: it learns, sizes are global, a job that is cut off ends with the same bits."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from colpipe.data.tokens import IGNORE
+from colpipe.job import Job
+from colpipe.settings import Distill, Runtime
+from colpipe.training.distillation import best, distill
+from colpipe.training.models import load_model
+from tests.conftest import CHECKOUT, make_gpt2
+
+OBJECTIVES = ["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"]
+END = 0
+PROMPTS = [torch.arange(2 + n % 3) + n % 40 + 1 for n in range(10)]
+TEXT = [{"input_ids": torch.arange(8) + n, "labels": torch.arange(8) + n} for n in range(6)]
+
+
+def row(n: int) -> dict:
+    ids = torch.arange(4 + n % 5) + n % 7
+    return {"input_ids": ids, "labels": torch.where(torch.arange(len(ids)) < 2, IGNORE, ids)}
+
+
+ROWS = [row(n) for n in range(24)]
+SETTINGS = {
+    "data": ["x"],
+    "steps": 12,
+    "batch_size": 4,
+    "max_length": 12,
+    "learning_rate": 1e-2,
+    "warmup_steps": 1,
+    "evaluations": 3,
+    "rollout": {"size": 8, "epochs": 2, "batch_size": 3},
+}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A function that distils, perhaps until it is killed after a step, and says how it went."""
+    make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
+    teacher = make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
+    with torch.no_grad():
+        teacher.transformer.wte.weight *= 4  # surer of itself: something to learn
+    teacher.save_pretrained(tmp_path / "teacher")
+    jobs = []
+
+    def run(name: str, objective: str, kill_at: int | None = None, runtime: dict | None = None, **changes):
+        settings = Distill(objective=objective, **{**SETTINGS, **changes})
+        job = Job(
+            "distill",
+            tmp_path / name,
+            tmp_path / "work" / name,
+            settings,
+            Runtime(device="cpu", save_minutes=0, **(runtime or {})),
+            {},
+            0,
+        )
+        jobs.append(job)
+        measure = job.measure
+
+        def measured(**values):
+            measure(**values)
+            if values["step"] == kill_at:
+                raise Killed
+
+        job.measure = measured
+        try:
+            student, kept = distill(
+                job,
+                load_model(tmp_path / "student"),
+                load_model(tmp_path / "teacher"),
+                settings,
+                data=ROWS,
+                prompts=PROMPTS,
+                text=TEXT,
+                validation=ROWS[:6],
+                end=END,
+                pad=END,
+                answer_score=lambda model: float(model.transformer.wte.weight.sum().item() * 100 // 1),
+            )
+        finally:
+            job.close()
+        weights = torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
+        timed = ("tokens_per_second",)
+        metrics = [{key: value for key, value in record.items() if key not in timed} for record in job.metrics()]
+        return weights, sorted(metrics, key=lambda record: (record["step"], record["split"])), kept
+
+    yield run
+    for job in jobs:
+        job.close()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_job_that_is_killed_anywhere_ends_with_the_same_bits(world, objective):
+    whole, metrics, kept = world("whole", objective)
+    chance = random.Random(objective)
+    for trial in range(3):
+        name = f"cut-{trial}"
+        for kill_at in sorted(chance.sample(range(1, 12), 2)):
+            with pytest.raises(Killed):
+                world(name, objective, kill_at)
+        again, metrics_again, kept_again = world(name, objective)
+        assert torch.equal(whole, again)
+        assert metrics_again == metrics
+        assert kept_again == kept
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_it_learns(world, objective):
+    more = {"steps": 80, "evaluations": 1, "keep": "last", "batch_size": 8, "learning_rate": 2e-2}
+    more["rollout"] = {**SETTINGS["rollout"], "text_weight": 0.0}  # the text here would be learnt by heart
+    _, metrics, kept = world("learns", objective, **more)
+    first, last = (
+        next(record for record in metrics if record["split"] == "validation" and record["step"] == step)
+        for step in (0, 80)
+    )
+    measure = "cross_entropy" if objective in ("forward_kl", "seqkd") else "loss"  # all or half of these is that
+    assert last[measure] < 0.8 * first[measure]
+    assert kept == {"kept": {"by": "last"}}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_micro_batch_changes_nothing(world, objective):
+    results = {
+        micro: world(f"micro-{micro}", objective, runtime={"micro_batch": micro}, steps=4) for micro in (None, 2, 1)
+    }
+    losses = {
+        micro: [record["loss"] for record in metrics if record["split"] == "train"]
+        for micro, (_, metrics, _) in results.items()
+    }
+    for micro in (2, 1):
+        assert losses[micro] == pytest.approx(losses[None], rel=1e-3)
+
+
+def test_checkpointing_changes_nothing(world):
+    plain, *_ = world("plain", "minillm", steps=4)
+    again, *_ = world("again", "minillm", steps=4, runtime={"gradient_checkpointing": True})
+    torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_rollouts_come_from_the_student_as_it_is(world, tmp_path):
+    """Eight prompts, twice, four at a time: new answers at every fourth step, each prompt as often as the others."""
+    _, metrics, _ = world("rollouts", "minillm")
+    assert [record["step"] for record in metrics if record["split"] == "rollout"] == [0, 4, 8]
+
+
+def test_the_best_evaluation_is_kept(world):
+    weights, metrics, kept = world("best", "reverse_kl", keep="loss")
+    losses = {record["step"]: record["loss"] for record in metrics if record["split"] == "validation"}
+    chosen = min((loss, step) for step, loss in losses.items() if step)[1]
+    assert kept["kept"]["step"] == chosen and kept["kept"]["by"] == "loss"
+    last, *_ = world("last", "reverse_kl", keep="last")
+    assert torch.equal(weights, last) == (chosen == 12)
+
+
+def test_ties_go_to_the_lower_loss_then_the_earlier_step():
+    def record(step, rouge, loss):
+        return {"split": "validation", "step": step, "rouge_l": rouge, "loss": loss}
+
+    records = [record(0, 99, 0), record(5, 7, 2), record(10, 7, 1), record(15, 7, 1), record(20, 3, 0)]
+    assert best(records, "rouge_l") == (records[2], "rouge_l", [5, 15])
+    assert best(records, "loss")[0] == records[4]
+    unscored = [{key: value for key, value in each.items() if key != "rouge_l"} for each in records]
+    assert best(unscored, "rouge_l")[1] == "loss"
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl", "minillm"])
+def test_two_processes_do_what_one_does(tmp_path, objective):
+    make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
+    make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
+    found = {}
+    for processes in (1, 2):
+        output = tmp_path / f"by-{processes}"
+        output.mkdir()
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
+        script = "tests.unit.training.two_processes"
+        words = [objective, str(tmp_path), str(output)]
+        result = subprocess.run(
+            [sys.executable, *launcher, "-m", script, *words], capture_output=True, text=True, cwd=CHECKOUT
+        )
+        assert result.returncode == 0, result.stderr
+        found[processes] = [torch.load(output / f"{rank}.pt") for rank in range(processes)]
+    [one], two = found[1], found[2]
+    losses = [[r["loss"] for r in each["metrics"] if r["split"] == "train"] for each in (one, two[0])]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    for name, value in one["weights"].items():
+        assert torch.equal(two[0]["weights"][name], two[1]["weights"][name])
+        torch.testing.assert_close(two[0]["weights"][name], value, rtol=0, atol=2e-3)
