@@ -52,6 +52,11 @@ def main(job: Job) -> None:
     rows, text = items_of(folders, "train", tokenizer, training.max_length)
     validation = validation_of(folders, tokenizer, training.max_length)
     prompts = [prompt for each in rows for prompt in each.prompts(training.rollout.max_prompt)]
+    if not prompts and training.objective in (*SAMPLED, "seqkd"):
+        most = training.rollout.max_prompt
+        raise ColpipeError(
+            f"no prompt of {', '.join(training.data)} has {most} tokens or fewer; raise rollout.max_prompt"
+        )
     data = mixed([*rows, *text])
     if signal:
         data, validation = Taught(data, signal, "train"), Taught(validation, signal, "validation")
