@@ -7,6 +7,8 @@ an equivalent of the ancestor whose leading indices are the important ones (stag
 from collections.abc import Callable
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from colpipe.data.mixtures import items_of, mixed, split_kinds, validation_of
 from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
@@ -18,8 +20,10 @@ from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Architecture, Distill, Select, Shape, Strict
+from colpipe.training.device import pick_device
 from colpipe.training.distillation import SAMPLED, answered, distill, sample_all
 from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.training.rollouts import chosen_prompts
 from colpipe.training.signal import Taught
 
 
@@ -61,10 +65,7 @@ def main(job: Job) -> None:
     if signal:
         data, validation = Taught(data, signal, "train"), Taught(validation, signal, "validation")
     elif training.objective == "seqkd":
-        share = {"teacher": 1.0}
-        end, folder = tokenizer.eos_token_id, job.state / "answers"
-        answers = sample_all(job, {"teacher": teacher.eval()}, share, prompts, training, end, job.seed, folder)
-        data = mixed([[answered(row) for row in answers], *text])
+        data = _answered_by(job, teacher, prompts, text, tokenizer.eos_token_id)
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
     student, kept = distill(
         job,
@@ -81,6 +82,20 @@ def main(job: Job) -> None:
     )
     save_model(student, tokenizer, job.staging)
     job.publish(parameters=student.num_parameters(), **kept, **details)
+
+
+def _answered_by(job: Job, teacher: PreTrainedModel, prompts: list, text: list, end: int) -> list[dict]:
+    """The teacher's answers to the prompts, among the blocks of text; no more of both than the steps will see."""
+    training, blocks = job.settings.training, mixed(text) if text else []
+    count = len(prompts) + len(blocks)
+    seen = min(count, training.steps * training.batch_size) if training.steps else count
+    used = chosen_prompts(count, 0, seen, job.seed)
+    asked = [prompts[index] for index in used if index < len(prompts)]
+    models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
+    answers = sample_all(job, models, {"teacher": 1.0}, asked, training, end, job.seed, job.state / "answers")
+    return [answered(row) for row in answers] + [
+        blocks[index - len(prompts)] for index in used if index >= len(prompts)
+    ]
 
 
 def _answer_score(instructions: list[Path], tokenizer, training: Distill) -> Callable | None:
