@@ -216,7 +216,7 @@ class RolloutTrainer(ObjectiveTrainer):
         for other in home.glob("*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-        with self.compute_loss_context_manager():
+        with self.accelerator.autocast():
             rows = sample_all(
                 self.job,
                 {"student": student, "teacher": self.teacher},
@@ -247,8 +247,9 @@ class RolloutTrainer(ObjectiveTrainer):
         loss = super().compute_loss(model, inputs, False, num_items_in_batch)
         if text is not None:
             predicts = torch.ones_like(text[:, 1:], dtype=torch.bool)
-            student = project(model, {"input_ids": text}, predicts)
-            total = chunked(cross_entropy(text[:, 1:].flatten()), student, None)
+            with self.accelerator.autocast():
+                student = project(model, {"input_ids": text}, predicts)
+                total = chunked(cross_entropy(text[:, 1:].flatten()), student, None)
             share = self.settings.batch_size * (text.shape[1] - 1) / self.accelerator.num_processes
             loss = loss + self.settings.rollout.text_weight * total / share
         return (loss, {}) if return_outputs else loss

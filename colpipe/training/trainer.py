@@ -176,8 +176,9 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels, columns, student, teacher = self.projections(model, inputs)
-        loss = chunked(self.objective(labels, columns), student, teacher)
+        with self.accelerator.autocast():  # the loop has it around a model's own forward only
+            labels, columns, student, teacher = self.projections(model, inputs)
+            loss = chunked(self.objective(labels, columns), student, teacher)
         loss = loss / max(1, len(labels) if num_items_in_batch is None else num_items_in_batch)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # whose gradients are averaged
@@ -208,7 +209,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         loader = DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.collate_rows)
         with torch.no_grad():
             for batch in loader:
-                with self.compute_loss_context_manager():
+                with self.accelerator.autocast():
                     labels, _, student, teacher = self.projections(self.model, self._prepare_inputs(batch))
                     cross += chunked(cross_entropy(labels), student, None).item()
                     kl += chunked(reverse_kl, student, teacher).item() if teacher else 0.0

@@ -1,8 +1,12 @@
 """Every objective through the trainer: it learns, sizes are global, a job that is cut off ends with the same bits."""
 
+import json
 import random
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,19 +176,45 @@ def test_ties_go_to_the_lower_loss_then_the_earlier_step():
     assert best(unscored, "rouge_l")[1] == "loss"
 
 
+def command(objective: str, models: Path, output: Path, changes: dict, processes: int = 1) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
+    words = [objective, str(models), str(output), json.dumps(changes)]
+    return [sys.executable, *launcher, "-m", "tests.unit.training.distil_tiny", *words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_kill_and_sigterm_at_any_step(tmp_path, objective):
+    """Random moments: of each of three runs one is killed, the next is told to stop, the third may end."""
+    make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
+    make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
+    subprocess.run(command(objective, tmp_path, tmp_path / "whole", {}), check=True, cwd=CHECKOUT, capture_output=True)
+    chance, cut = random.Random(objective), tmp_path / "cut"
+    first, second = sorted(chance.sample(range(1, 12), 2))
+    for step, number, codes in ((first, signal.SIGKILL, (-9,)), (second, signal.SIGTERM, (143, 0)), (99, None, (0,))):
+        with subprocess.Popen(
+            command(objective, tmp_path, cut, {}), cwd=CHECKOUT, stderr=subprocess.DEVNULL
+        ) as process:
+            while number and process.poll() is None:
+                records = "".join(path.read_text() for path in cut.glob("work/0/state-*/metrics.jsonl"))
+                if f'"step": {step}, ' in records:
+                    process.send_signal(number)
+                    break
+                time.sleep(0.01)
+        assert process.returncode in codes
+    whole, again = (torch.load(folder / "0.pt") for folder in (tmp_path / "whole", cut))
+    assert all(torch.equal(value, again["weights"][name]) for name, value in whole["weights"].items())
+
+
 @pytest.mark.parametrize("objective", ["reverse_kl", "minillm"])
 def test_two_processes_do_what_one_does(tmp_path, objective):
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
-    found = {}
+    found, changes = {}, {"steps": 4, "evaluations": 1, "keep": "last"}
     for processes in (1, 2):
         output = tmp_path / f"by-{processes}"
-        output.mkdir()
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
-        script = "tests.unit.training.two_processes"
-        words = [objective, str(tmp_path), str(output)]
         result = subprocess.run(
-            [sys.executable, *launcher, "-m", script, *words], capture_output=True, text=True, cwd=CHECKOUT
+            command(objective, tmp_path, output, changes, processes), capture_output=True, text=True, cwd=CHECKOUT
         )
         assert result.returncode == 0, result.stderr
         found[processes] = [torch.load(output / f"{rank}.pt") for rank in range(processes)]
@@ -194,3 +224,12 @@ def test_two_processes_do_what_one_does(tmp_path, objective):
     for name, value in one["weights"].items():
         assert torch.equal(two[0]["weights"][name], two[1]["weights"][name])
         torch.testing.assert_close(two[0]["weights"][name], value, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_half_precision_follows(world, objective):
+    _, exact, _ = world("exact", objective, steps=4)
+    _, half, _ = world("half", objective, steps=4, precision="bfloat16")
+    losses = [[record["loss"] for record in metrics if record["split"] == "train"] for metrics in (exact, half)]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.1, abs=0.1)
+    assert losses[1] != losses[0]

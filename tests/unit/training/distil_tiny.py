@@ -1,5 +1,9 @@
-"""One distillation, by as many processes as torchrun starts: arguments are objective, folder of the models, output."""
+"""One distillation in processes of its own: arguments are objective, folder of the models, output, changed settings (JSON).
 
+To be killed, or started several times over by torchrun.
+"""
+
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,10 +17,11 @@ from colpipe.training.models import load_model
 from tests.unit.training.test_distillation import END, PROMPTS, ROWS, SETTINGS, TEXT
 
 
-def main(objective: str, models: Path, output: Path) -> None:
+def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     rank = os.environ.get("RANK", "0")
-    settings = Distill(objective=objective, **{**SETTINGS, "steps": 4, "evaluations": 1, "keep": "last"})
-    job = Job("distill", output / rank, output / "work" / rank, settings, Runtime(device="cpu"), {}, 0)
+    settings = Distill(objective=objective, **{**SETTINGS, **changes})
+    runtime = Runtime(device="cpu", save_minutes=0)
+    job = Job("distill", output / rank, output / "work" / rank, settings, runtime, {}, 0)
     student, teacher = load_model(models / "student"), load_model(models / "teacher")
     more = {"end": END, "pad": END, "answer_score": None}
     student, _ = distill(job, student, teacher, settings, ROWS, PROMPTS, TEXT, ROWS[:6], **more)
@@ -26,4 +31,4 @@ def main(objective: str, models: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
