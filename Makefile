@@ -29,7 +29,7 @@ initialisers: .venv/installed  ## run the comparison of initialisers
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-[012] --output docs/initialisers/micro
 	$(BIN)/python -m colpipe.stages.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
 
-# Every distillation objective, direct and stepwise, three seeds: the numbers of docs/ablation.md.
+# Every distillation objective, direct and stepwise, three seeds: writes docs/ablation/.
 ablation: .venv/installed  ## run the comparison of distillation objectives
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed || exit 1; done
