@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2**23  # logits projected at a time
+PART = {
+    "cpu": 2**19
+}  # of which so many are looked at together: a processor's cache holds them; others take all at once
 SMALLEST = math.log(1e-8)  # of the teacher's tail: where it rounds to 0, a student's tail would cost infinitely much
 
 Objective = Callable[[Tensor, Tensor | None, slice], tuple[Tensor, Tensor]]
@@ -31,11 +34,18 @@ class Projection(NamedTuple):
     bias: Tensor | None = None
     """(V,)"""
 
-    def log_probabilities(self, rows: slice, vocabulary: int) -> Tensor:
+    def logits(self, rows: slice, vocabulary: int) -> Tensor:
         """(n, vocabulary), of the leading entries: padding of a longer vocabulary is cropped."""
         bias = None if self.bias is None else self.bias[:vocabulary]
-        logits = F.linear(self.hidden[rows], self.weight[:vocabulary], bias)
-        return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+        return F.linear(self.hidden[rows], self.weight[:vocabulary], bias)
+
+    def log_probabilities(self, rows: slice, vocabulary: int) -> Tensor:
+        """(n, vocabulary), at least in float32."""
+        return _log_softmax(self.logits(rows, vocabulary))
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
 class Signal(NamedTuple):
@@ -82,17 +92,22 @@ class _Chunked(torch.autograd.Function):
         grads = [torch.zeros_like(value) if wants_gradient and value is not None else None for value in student]
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         step = max(1, chunk // vocabulary)
+        few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)
         for start in range(0, len(hidden), step):
             rows = slice(start, start + step)
-            log_q = student.log_probabilities(rows, vocabulary)
-            if isinstance(teacher, Signal):
-                log_p = teacher.spread(rows, log_q)
-            else:
-                log_p = teacher and teacher.log_probabilities(rows, vocabulary)
-            losses, slope = objective(log_q, log_p, rows)
-            total += losses.sum()
+            logits = student.logits(rows, vocabulary)
+            taught = teacher.logits(rows, vocabulary) if isinstance(teacher, Projection) else None
+            for first in range(0, len(logits), few):
+                part, at = slice(first, first + few), slice(start + first, min(start + first + few, start + step))
+                log_q, log_p = _log_softmax(logits[part]), None
+                if isinstance(teacher, Signal):
+                    log_p = teacher.spread(at, log_q)
+                elif taught is not None:
+                    log_p = _log_softmax(taught[part])
+                losses, logits[part] = objective(log_q, log_p, at)  # the slopes take the place of the logits
+                total += losses.sum()
             if wants_gradient:
-                slope = slope.to(hidden.dtype)
+                slope = logits.to(hidden.dtype)
                 grads[0][rows] = slope @ weight[:vocabulary].to(slope.dtype)
                 if slope.dtype == weight.dtype:
                     grads[1][:vocabulary].addmm_(slope.T, hidden[rows])  # no second (V, hidden) beside the gradient
@@ -100,7 +115,7 @@ class _Chunked(torch.autograd.Function):
                     grads[1][:vocabulary] += slope.T @ hidden[rows]
                 if bias is not None:
                     grads[2][:vocabulary] += slope.sum(0)
-            del log_q, log_p, slope  # before the next chunk's are made
+            del logits, taught  # before the next chunk's are made
         ctx.gradients = grads  # not saved for backward: scaled in place there, or the head's would be there twice
         return total
 
