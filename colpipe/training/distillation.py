@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from colpipe.training.objectives import (
     reverse_kl,
     weighted,
 )
-from colpipe.training.rollouts import advantages, chosen_prompts, sample
+from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled
 from colpipe.training.trainer import ObjectiveTrainer, disable_dropout, project, run_resumable, training_arguments
 
 SAMPLED = ("minillm", "on_policy")  # objectives on answers that are sampled while the student learns
@@ -199,11 +198,11 @@ class RolloutTrainer(ObjectiveTrainer):
         number, turn, place = place // (size * self.passes), place // size, place % size
         if self.rollouts["number"] != number:
             self.rollouts = {"number": number, "rows": self._answer(number)}
-        return self.rollouts["rows"][_shuffled(size, turn, self.job.seed)[place]]
+        return self.rollouts["rows"][shuffled(size, turn, self.job.seed)[place]]
 
     def _block(self, place: int) -> Tensor:
         turn, place = divmod(place, len(self.text))
-        return self.text[_shuffled(len(self.text), turn, self.job.seed)[place]]["input_ids"]
+        return self.text[shuffled(len(self.text), turn, self.job.seed)[place]]["input_ids"]
 
     def _answer(self, number: int) -> list[dict[str, Tensor]]:
         """Sample rollout `number` from the student as it is now."""
@@ -262,12 +261,6 @@ class RolloutTrainer(ObjectiveTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.rollouts = torch.load(Path(resume_from_checkpoint) / ROLLOUTS)
-
-
-@lru_cache(maxsize=4)  # asked for row by row
-def _shuffled(count: int, turn: int, seed: int) -> list[int]:
-    """The order of one pass over `count` things."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + turn)).tolist()
 
 
 def _weights_key(model: PreTrainedModel) -> str:

@@ -5,6 +5,7 @@ leave the batch, changes no other row's numbers.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -126,10 +127,11 @@ def advantages(samples: Sequence[Mapping[str, Tensor]], settings: Rollout) -> li
 
 def chosen_prompts(count: int, number: int, size: int, seed: int) -> list[int]:
     """Which of `count` prompts rollout `number` answers: `size` in a row of an endless sequence of shuffled passes."""
-    found = []
-    for index in range(number * size, (number + 1) * size):
-        turn, place = divmod(index, count)
-        if not found or place == 0:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + turn)).tolist()
-        found.append(order[place])
-    return found
+    places = (divmod(index, count) for index in range(number * size, (number + 1) * size))
+    return [shuffled(count, turn, seed)[place] for turn, place in places]
+
+
+@lru_cache(maxsize=4)  # asked for row by row
+def shuffled(count: int, turn: int, seed: int) -> list[int]:
+    """The order of one pass over `count` things."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + turn)).tolist()
