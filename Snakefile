@@ -25,6 +25,7 @@ include: "workflow/rules/assemble.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/paper.smk"
 
 
 localrules:
@@ -33,6 +34,9 @@ localrules:
     desnets,
     recovered,
     scores,
+    table3,
+    figure5a,
+    figure5b,
 
 
 rule all:
@@ -63,3 +67,21 @@ rule recovered:
 rule scores:
     input:
         PLAN.manifests_of("scores"),
+
+
+# The paper's Table 3: members of the chain, distilled stepwise and directly.
+rule table3:
+    input:
+        f"{PLAN.results}/paper/table3/manifest.json",
+
+
+# Figure 5a: DesNets of the chain against DesNets that are distilled on their own.
+rule figure5a:
+    input:
+        f"{PLAN.results}/paper/figure5a/manifest.json",
+
+
+# Figure 5b: training losses, stepwise and direct.
+rule figure5b:
+    input:
+        f"{PLAN.results}/paper/figure5b/manifest.json",

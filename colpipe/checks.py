@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from colpipe.errors import ColpipeError
+from colpipe.settings import Distill
 from colpipe.sizing import Endpoint, plan_shape
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def unknown_names(study: "Study") -> Iterator[str]:
         yield from check(f"ancestors.{name}.model", ancestor.model, "models")
         yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
         yield from _override_problems(study, "ancestors", name)
+        for number, desnet in enumerate(ancestor.desnets or []):
+            yield from check(f"ancestors.{name}.desnets.{number}", desnet, "desnets")
     for name, member in study.chain.items():
         yield from check(f"chain.{name}.model", member.model, "models")
         if name in study.models:
@@ -62,6 +65,10 @@ def unknown_names(study: "Study") -> Iterator[str]:
     for name, desnet in study.desnets.items():
         for number, initialiser in enumerate(desnet.initialisers or []):
             yield from check(f"desnets.{name}.initialisers.{number}", initialiser, "initialisers")
+    for name, initialiser in study.initialisers.items():
+        yield from _override_problems(study, "initialisers", name)
+        if initialiser.distill and initialiser.kind != "distilled":
+            yield f"initialisers.{name}.distill: goes with kind 'distilled' only, this is {initialiser.kind!r}"
     for name, task in study.tasks.items():
         yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
     for number, name in enumerate(study.perplexity):
@@ -75,6 +82,7 @@ def unknown_names(study: "Study") -> Iterator[str]:
             yield from check(f"stages.{stage}.instructions", settings.instructions, "instructions")
     overrides = {f"ancestors.{name}.distill": ancestor.distill for name, ancestor in study.ancestors.items()}
     overrides |= {f"chain.{name}.distill": member.distill for name, member in study.chain.items()}
+    overrides |= {f"initialisers.{name}.distill": init.distill for name, init in study.initialisers.items()}
     places = {"stages.distill": stages.distill.data} | {
         path: given.get("data", []) for path, given in overrides.items()
     }
@@ -137,6 +145,9 @@ def size_problems(study: "Study") -> Iterator[str]:
         kinds = {study.initialisers[initialiser].kind for initialiser in study.initialisers_of(name)}
         methods = {study.initialisers[initialiser].method for initialiser in study.initialisers_of(name)}
         smaller, larger = study.neighbours(name)
+        shared = {i for i in study.initialisers_of(name) if study.initialisers[i].teacher == "shared"}
+        if shared and larger is None:
+            yield f"desnets.{name}.shape: above the chain's largest member, where no teacher is shared ({', '.join(shared)})"
         if "hypercloning" in kinds and study.cloned(name) is None:
             yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
         if "single" in kinds and smaller is None:
@@ -220,11 +231,20 @@ def distill_problems(study: "Study") -> Iterator[str]:
     """Objectives without the data or the sizes that they need, each once."""
     seen = set()
     for ancestor in study.ancestors:
-        for member in study.chain:
-            for line in _objective_problems(study, ancestor, member):
+        found = [
+            (_override_path(study, ancestor, member), study.distill_settings(ancestor, member))
+            for member in study.chain
+        ]
+        found += [
+            (f"initialisers.{name}.distill", study.desnet_distill_settings(ancestor, name))
+            for name, initialiser in study.initialisers.items()
+            if initialiser.kind == "distilled"
+        ]
+        for path, settings in found:
+            for line in _objective_problems(study, settings):
                 if line not in seen:
                     seen.add(line)
-                    yield f"{_override_path(study, ancestor, member)}: {line}"
+                    yield f"{path}: {line}"
         for teacher in (None, *study.chain):
             settings = [study.distill_settings(ancestor, member) for member in study.taught_by(ancestor, teacher)]
             wanted = {(each.signal, each.max_length, tuple(each.data)) for each in settings if each.signal}
@@ -235,8 +255,7 @@ def distill_problems(study: "Study") -> Iterator[str]:
                 )
 
 
-def _objective_problems(study: "Study", ancestor: str, member: str) -> Iterator[str]:
-    settings = study.distill_settings(ancestor, member)
+def _objective_problems(study: "Study", settings: Distill) -> Iterator[str]:
     objective, rollout = settings.objective, settings.rollout
     if objective in ("seqkd", "minillm", "on_policy"):
         if not any(name in study.instructions for name in settings.data):

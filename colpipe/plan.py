@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from colpipe import checkpoint
+from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
-from colpipe.settings import Distill, Source, tokens_label
+from colpipe.settings import Distill, Shape, Source, tokens_label
 from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]
@@ -59,15 +59,14 @@ class Plan:
         """Every model that is scored: its path under the results → the columns that describe it in the summary."""
         study, found = self.study, {}
         for ancestor, settings in study.ancestors.items():
-            if settings.bridge:
-                shape = study.models[settings.bridge].shape
-                params = study.parameters(shape) if shape else None
-                found[f"bridges/{ancestor}"] = {
-                    "ancestor": ancestor,
-                    "desnet": "bridge",
-                    "params": params,
-                    "init": "seqkd",
-                }
+            origin = settings.bridge or settings.model
+            shape = study.models[origin].shape
+            found[self.origin(ancestor).removeprefix(f"{self.results}/")] = {
+                "ancestor": ancestor if settings.bridge else "",  # one that is fine-tuned may have several chains
+                "desnet": "bridge" if settings.bridge else origin,
+                "params": study.parameters(shape) if shape else None,
+                "init": "seqkd" if settings.bridge else "sft",
+            }
             for member, entry in study.chain.items():
                 found[f"chain/{ancestor}/{member}"] = {
                     "ancestor": ancestor,
@@ -75,14 +74,14 @@ class Plan:
                     "params": study.parameters(entry.shape),
                     "init": "distilled",
                 }
-            for desnet, entry in study.desnets.items():
+            for desnet in study.desnets_of(ancestor):
                 for init in study.initialisers_of(desnet):
                     for tokens in study.budgets:
                         path, parent = self.desnet(ancestor, desnet, init, tokens)
                         found[path] = {
                             "ancestor": parent,
                             "desnet": desnet,
-                            "params": study.parameters(entry.shape),
+                            "params": study.parameters(study.desnets[desnet].shape),
                             "init": init,
                             "tokens": tokens,
                         }
@@ -92,6 +91,11 @@ class Plan:
         """(path under the results, ancestor) of a DesNet; random ones have no ancestor and are shared by all."""
         parent = "" if self.study.initialisers[init].kind == "rand" else ancestor
         return f"desnets/{parent or SCRATCH}/{desnet}/{init}/{tokens_label(tokens)}", parent
+
+    def inits(self, kind: str) -> str:
+        """A wildcard constraint: the initialisers that are `assembled`, or those that are `distilled`."""
+        initialisers = self.study.initialisers.items()
+        return one_of(name for name, entry in initialisers if (entry.kind == "distilled") == (kind == "distilled"))
 
     def manifests_of(self, kind: str) -> list[str]:
         """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`."""
@@ -151,8 +155,9 @@ class Plan:
         return build
 
     def settings(self, rule: str):
-        """Params function: the settings as JSON text. Only the report reads a whole study, whose order means something."""
-        return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards), sort_keys=rule != "report")
+        """Params function: the settings as JSON text. In a whole study, which reporting reads, the order means something."""
+        sort_keys = rule not in ("report", "paper")
+        return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards), sort_keys)
 
     def where(self, wildcards, output) -> str:
         """Params function: output, work folder and runtime settings. A param that looks at the output is never compared
@@ -270,23 +275,44 @@ class Plan:
         before = self.study.teacher(wildcards.ancestor, wildcards.member)
         begins = ancestor.start or member.start
         start = {"pretrained": member.model, "scratch": wildcards.member}.get(begins)
-        ordered = begins == "inherit" and not before and ancestor.select in ("rank", "rotate")
         signal = f"{self.results}/signals/{wildcards.ancestor}/{before or ORIGIN}" if settings.signal else None
         return {
-            "teacher": self.teacher(wildcards.ancestor, before),
+            **self._taught(wildcards.ancestor, before, settings, inherits=begins == "inherit"),
             **({"student": f"{self.results}/sft/{start}"} if start else {}),
-            **({"ordered": f"{self.results}/ordered/{wildcards.ancestor}"} if ordered else {}),
             **({"signal": signal} if signal else {}),
+        }
+
+    def distill_settings(self, wildcards) -> dict:
+        settings = self.study.distill_settings(wildcards.ancestor, wildcards.member)
+        return self._distilled(wildcards.ancestor, self.study.chain[wildcards.member].shape, settings)
+
+    def distill_desnet_parents(self, wildcards) -> Parents:
+        teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet)
+        if self.study.initialisers[wildcards.init].teacher == "shared":
+            teacher = self.study.teacher(wildcards.ancestor, larger)
+        settings = self.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
+        return self._taught(wildcards.ancestor, teacher, settings, inherits=True)
+
+    def distill_desnet_settings(self, wildcards) -> dict:
+        settings = self.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
+        return self._distilled(wildcards.ancestor, self.study.desnets[wildcards.desnet].shape, settings)
+
+    def _taught(self, ancestor: str, teacher: str | None, settings: Distill, inherits: bool) -> Parents:
+        """What every distillation reads."""
+        ordered = inherits and not teacher and self.study.ancestors[ancestor].select in ("rank", "rotate")
+        return {
+            "teacher": self.teacher(ancestor, teacher),
+            **({"ordered": f"{self.results}/ordered/{ancestor}"} if ordered else {}),
             "tokenizer": self.tokenizer,
             "data": {name: self.data(name) for name in settings.data},
         }
 
-    def distill_settings(self, wildcards) -> dict:
+    def _distilled(self, ancestor: str, shape: Shape, settings: Distill) -> dict:
         return {
             "architecture": self.study.architecture,
-            "shape": self.study.chain[wildcards.member].shape,
-            "select": self.study.ancestors[wildcards.ancestor].select,
-            "training": self.study.distill_settings(wildcards.ancestor, wildcards.member),
+            "shape": shape,
+            "select": self.study.ancestors[ancestor].select,
+            "training": settings,
         }
 
     def teacher_signal_parents(self, wildcards) -> Parents:
@@ -364,6 +390,21 @@ class Plan:
 
     def report_settings(self, _: object) -> BaseModel:
         return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
+
+    def paper_parents(self, wildcards) -> Parents:
+        if wildcards.exhibit == "figure5a":
+            rivals = exhibits.rivals(self.study)
+            paths = [f"scores/{path}" for path, columns in self.models().items() if columns["desnet"] in rivals]
+        else:
+            chosen = [name for pair in exhibits.pairs(self.study) for name in pair]
+            paths = [f"chain/{ancestor}/{member}" for ancestor in chosen for member in self.study.chain]
+            if wildcards.exhibit == "table3":
+                origins = [self.origin(ancestor).removeprefix(f"{self.results}/") for ancestor in chosen]
+                paths = [f"scores/{path}" for path in (*origins, *paths)]
+        return {"made-of": {path: f"{self.results}/{path}" for path in paths}}
+
+    def paper_settings(self, wildcards) -> dict:
+        return {"study": self.report_settings(wildcards), "exhibit": wildcards.exhibit}
 
 
 def _staged(kind: str, name: str, source: Source) -> str:

@@ -34,7 +34,9 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Method = Literal["paper", "nested", "lossless", "aligned"]
 Select = Literal["first", "even", "rank", "rotate"]
-InitialiserKind = Literal["linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning"]
+InitialiserKind = Literal[
+    "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"
+]
 
 
 class Strict(BaseModel):
@@ -394,6 +396,9 @@ class Runtime(Strict):
     """Device of the training and generating stages."""
     micro_batch: Positive | None = None
     """Sequences per forward pass and device; `null` is the whole batch. Accumulation is derived."""
+    packing: bool = False
+    """SFT, bridge and fine-tuning: the rows of a micro-batch lie end to end, without padding; positions and attention start
+    anew at each, so the updates are those of padded rows."""
     gradient_checkpointing: bool = False
     """Compute hidden states again in the backward pass: less memory, about a third more time."""
     save_minutes: Annotated[float, Field(ge=0)] = 2.0

@@ -74,6 +74,8 @@ class Ancestor(Strict):
     """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
     distill: dict[str, Any] = {}
     """Keys of `stages.distill` that this ancestor's chain overrides; a member's own come last."""
+    desnets: list[Name] | None = None
+    """Build these DesNets from its chain only; `null` is all of them."""
 
 
 class Member(Strict):
@@ -121,7 +123,8 @@ class Initialiser(Strict):
     """`linit`: interpolated from its two neighbours of the chain. `single`: its smaller neighbour expanded. `subset`: its
     larger neighbour cut. `hypercloning`: the largest member that fits its widths a whole number of times, multiplied.
     `auto-learngene`, `vanilla-learngene`: the first or last three layers of the ancestor (or its bridge), others random; a
-    DesNet of the ancestor's width. `rand`: random, the baseline, shared by all ancestors."""
+    DesNet of the ancestor's width. `distilled`: no chain at all, a distillation of its own (Figure 5a). `rand`: random, the
+    baseline, shared by all ancestors."""
     method: Method = "paper"
     """`paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4). `nested`: mixed where both have an index, the
     larger's own elsewhere. `aligned`: nested, after the larger's channels, heads and units were matched to the smaller's.
@@ -131,6 +134,11 @@ class Initialiser(Strict):
     with the lowest loss on the validation text of the first corpus under `perplexity`, no training."""
     compensate: Fraction = 0.0
     """Exponent g of the factor (hidden of the larger / hidden of the DesNet)^g on the larger's norm gains."""
+    teacher: Literal["ancestor", "shared"] = "ancestor"
+    """`distilled`: who teaches, and of whom it starts as the subset: the ancestor or its bridge, or (`shared`) the teacher
+    of the DesNet's larger neighbour, as if the DesNet were a member in its place."""
+    distill: dict[str, Any] = {}
+    """`distilled`: keys of `stages.distill` that it overrides, after the ancestor's."""
 
 
 class Study(Strict):
@@ -198,10 +206,16 @@ class Study(Strict):
 
     def distill_settings(self, ancestor: str, member: str) -> Distill:
         """Distillation settings of one member, the overrides of ancestor and member applied."""
+        return self._distill(self.ancestors[ancestor].distill, self.chain[member].distill)
+
+    def desnet_distill_settings(self, ancestor: str, initialiser: str) -> Distill:
+        """Distillation settings of a DesNet that is distilled on its own; its teacher runs beside it."""
+        return self._distill(self.ancestors[ancestor].distill, {"signal": None}, self.initialisers[initialiser].distill)
+
+    def _distill(self, *overrides: dict[str, Any]) -> Distill:
         settings = self.stages.distill.model_dump()
-        for overrides in (self.ancestors[ancestor].distill, self.chain[member].distill):
-            rollout = settings["rollout"] | overrides.get("rollout", {})
-            settings |= {**overrides, "rollout": rollout}
+        for each in overrides:
+            settings |= {**each, "rollout": settings["rollout"] | each.get("rollout", {})}
         return Distill.model_validate(settings)
 
     def taught_by(self, ancestor: str, teacher: str | None) -> list[str]:
@@ -211,6 +225,11 @@ class Study(Strict):
     def parameters(self, shape: Shape) -> int:
         """Parameter count of a shape in the study's architecture."""
         return self.architecture.parameters(shape)
+
+    def desnets_of(self, ancestor: str) -> list[str]:
+        """Names of the DesNets that are built from an ancestor's chain."""
+        chosen = self.ancestors[ancestor].desnets
+        return list(self.desnets) if chosen is None else chosen
 
     def initialisers_of(self, desnet: str) -> list[str]:
         """Names of the initialisers that a DesNet is built with."""

@@ -28,21 +28,24 @@ def fine_tune(
     """Train on the completions of rows with trl's SFTTrainer; resume if this job was cut off before.
 
     Prompts and completions are tokenised apart, so that training sees exactly the prompt tokens that generation starts
-    from; the loss is on the completion and its end-of-text.
+    from; the loss is on the completion and its end-of-text. Where rows are packed (`runtime.packing`), a batch stays the
+    rows that it is: filling sequences with as many rows as fit would make other batches of them.
 
     Args:
         label: names the run where one job has several (one a task).
     """
-    state = f"trainer-{label.strip(' :')}" if label else "trainer"
+    state, packing = f"trainer-{label.strip(' :')}" if label else "trainer", job.runtime.packing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # trl turns checkpointing on under the name that is going away
         arguments = SFTConfig(
             **training_arguments(job, settings, state),
             gradient_checkpointing=None,
-            packing=False,
+            padding_free=packing,
             max_length=None,  # Rows has cut them already
             dataset_kwargs={"skip_prepare_dataset": True},
         )
+    if packing:
+        arguments.include_num_input_tokens_seen = "all"  # without a mask, an end-of-text would pass for padding
     disable_dropout(model)
     trainer = _Trainer(
         model=model,

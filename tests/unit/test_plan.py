@@ -144,3 +144,52 @@ def test_the_report_reads_the_study_in_its_order(plan_of, study):
 def test_one_of():
     assert one_of(["a.b", "c"]) == r"a\.b|c"
     assert one_of([]) == "(?!)"
+
+
+def test_a_distilled_desnet_has_a_teacher_of_its_own(plan_of, study):
+    study["initialisers"] |= {
+        "alone": {"kind": "distilled", "distill": {"objective": "seqkd", "steps": 3}},
+        "beside": {"kind": "distilled", "teacher": "shared"},
+    }
+    study["ancestors"]["llama"]["distill"] = {"signal": 8, "steps": 5}
+    plan = plan_of(study)
+    found = parents(plan, "distill_desnet", ancestor="llama", desnet="lower", init="alone")
+    assert found == {
+        "teacher": "bridges/llama",
+        "tokenizer": "tokenizer",
+        "data.describe": "data/describe",
+        "data.stories": "data/stories",
+    }
+    settings = plan.distill_desnet_settings(wildcards(ancestor="llama", desnet="lower", init="alone"))
+    assert settings["shape"] == plan.study.desnets["lower"].shape
+    training = settings["training"]
+    assert (training.objective, training.steps, training.signal) == ("seqkd", 3, None)
+    found = parents(plan, "distill_desnet", ancestor="llama", desnet="lower", init="beside")
+    assert found["teacher"] == "chain/llama/large"  # of medium, the larger neighbour
+    assert plan.inits("distilled") == "alone|beside" and plan.inits("assembled") == "nested|rand"
+
+
+def test_an_ancestor_may_serve_some_desnets_only(plan_of, study):
+    study["ancestors"]["again"] = {**study["ancestors"]["llama"], "desnets": ["upper"]}
+    models = plan_of(study).models()
+    assert "desnets/again/upper/nested/0" in models and "desnets/llama/lower/nested/0" in models
+    assert not any(path.startswith("desnets/again/lower") for path in models)
+
+
+def test_what_the_papers_tables_and_figures_are_made_of(plan_of, study):
+    with pytest.raises(ColpipeError, match="no two ancestors differ in nothing but `teacher`"):
+        parents(plan_of(study), "paper", exhibit="table3")
+    with pytest.raises(ColpipeError, match="no DesNet has an initialiser of kind 'distilled'"):
+        parents(plan_of(study), "paper", exhibit="figure5a")
+    study["ancestors"]["direct"] = {**study["ancestors"]["llama"], "teacher": "ancestor", "desnets": []}
+    study["initialisers"]["alone"] = {"kind": "distilled"}
+    study["desnets"]["lower"]["initialisers"] = ["nested"]
+    plan = plan_of(study)
+    members = [f"chain/{ancestor}/{member}" for ancestor in ("direct", "llama") for member in study["chain"]]
+    found = [name.removeprefix("made-of.") for name in parents(plan, "paper", exhibit="table3")]
+    assert found == [f"scores/{path}" for path in ("bridges/direct", "bridges/llama", *members)]
+    found = [name.removeprefix("made-of.") for name in parents(plan, "paper", exhibit="figure5b")]
+    assert found == members
+    found = {name.removeprefix("made-of.scores/") for name in parents(plan, "paper", exhibit="figure5a")}
+    inits = ("llama/upper/nested", "llama/upper/alone", "scratch/upper/rand")
+    assert found == {f"desnets/{path}/{budget}" for path in inits for budget in ("0", "512")}

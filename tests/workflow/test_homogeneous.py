@@ -3,6 +3,7 @@
 import copy
 import json
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -116,11 +117,18 @@ def test_every_objective_direct_and_stepwise(home):
         "direct": base | {"teacher": "ancestor"},
         "kept": base | {"teacher": "ancestor", "distill": {"signal": 8, "epochs": 2}},
     }
+    for ancestor in ("forward_kl", "jsd", "seqkd", "minillm", "on_policy", "direct", "kept"):
+        study["ancestors"][ancestor]["desnets"] = []
     study["chain"].pop("small")
-    study["desnets"] = {}
+    study["desnets"] = {"middle": {"shape": {"layers": 4, "heads": 2, "hidden": 16}}}
+    study["initialisers"] = {
+        "nested": {"kind": "linit", "method": "nested"},
+        "alone": {"kind": "distilled", "distill": {"objective": "seqkd"}},
+    }
     (home / "own.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    snakemake(home, "chain", "--configfile", "own.yaml")
+    snakemake(home, "chain", "table3", "figure5a", "figure5b", "--configfile", "own.yaml")
     results = home / "results" / "own"
+    assert_exhibits(results)
     for ancestor in study["ancestors"]:
         for member in study["chain"]:
             folder = results / "chain" / ancestor / member
@@ -140,3 +148,30 @@ def test_every_objective_direct_and_stepwise(home):
     )
     assert stepwise["teacher"] != direct["teacher"] == kept["teacher"]
     assert "signal" in kept and "signal" not in direct
+
+
+def assert_exhibits(results):
+    """Table 3 and Figures 5a and 5b show what the scores and curves of the study say."""
+
+    def read(path):
+        return json.loads((results / path).read_text())
+
+    table = pd.read_csv(results / "paper/table3/table3.csv")
+    assert set(table.way) == {"direct", "stepwise"} and set(table.model) == {"ancestor", "large", "medium"}
+    for row in table.itertuples():
+        path = "sft/ancestor" if row.model == "ancestor" else f"chain/{row.chain}/{row.model}"
+        assert row.ours == read(f"scores/{path}/scores.json")["stories"][row.metric]
+    assert (results / "paper/table3/table3.md").read_text().count("| reverse_kl | ") == 2
+    bars = pd.read_csv(results / "paper/figure5a/figure5a.csv").set_index("init")
+    for init in ("nested", "alone"):
+        path = f"desnets/reverse_kl/middle/{init}/0"
+        assert bars.loc[init].ours == read(f"scores/{path}/scores.json")["stories"]["loss"]
+    alone = read("desnets/reverse_kl/middle/alone/0/manifest.json")
+    assert alone["settings"]["training"]["objective"] == "seqkd"
+    assert alone["parents"]["teacher"] == read("chain/direct/medium/manifest.json")["parents"]["teacher"]
+    curves = pd.read_csv(results / "paper/figure5b/figure5b.csv")
+    records = (results / "chain/direct/medium/metrics.jsonl").read_text().splitlines()
+    losses = [record["loss"] for record in map(json.loads, records) if record["split"] == "train"]
+    assert curves[(curves.way == "direct") & (curves.member == "medium")].raw.tolist() == losses
+    for figure in ("figure5a", "figure5b"):
+        assert (results / f"paper/{figure}/{figure}.svg").read_text().startswith("<svg")

@@ -10,6 +10,8 @@ rule assemble:
         "<results>/desnets/{ancestor}/{desnet}/{init}/0/manifest.json",
     log:
         "<logs>/assemble/{ancestor}/{desnet}/{init}.log",
+    wildcard_constraints:
+        init=PLAN.inits("assembled"),
     conda:
         ENVIRONMENT
     params:

@@ -7,6 +7,7 @@ from snakemake.utils import validate
 sys.path.insert(0, workflow.basedir)
 
 from colpipe.errors import ColpipeError
+from colpipe.exhibits import EXHIBITS
 from colpipe.plan import Plan, one_of, run_stages_here
 from colpipe.study import load_study
 
@@ -44,4 +45,4 @@ wildcard_constraints:
     start=r"[^/]+",
     staged=r"[^/]+",
     budget=r"[1-9][0-9]*[kMB]?",
-    model=r"(bridges|chain|desnets)/.+",
+    model=r"(bridges|chain|desnets|sft)/.+",

@@ -26,6 +26,35 @@ rule distill:
         " --seed {params.seed} {params.where} --log {log:q}"
 
 
+# A DesNet that is distilled on its own, the rival of the chain (Figure 5a).
+#   in:  a teacher, which it starts as the subset of, the data
+#   out: desnets/<ancestor>/<desnet>/<init>/0/
+
+
+rule distill_desnet:
+    input:
+        PLAN.manifests("distill_desnet"),
+    output:
+        "<results>/desnets/{ancestor}/{desnet}/{init}/0/manifest.json",
+    log:
+        "<logs>/distill/{ancestor}/{desnet}/{init}.log",
+    wildcard_constraints:
+        init=PLAN.inits("distilled"),
+    conda:
+        ENVIRONMENT
+    threads: HALF
+    params:
+        inputs=PLAN.flags("distill_desnet"),
+        contents=PLAN.contents("distill_desnet"),
+        settings=PLAN.settings("distill_desnet"),
+        seed=STUDY.seed,
+        code=PLAN.code("distill"),
+        where=PLAN.where,
+    shell:
+        "python -m colpipe.stages.distill {params.inputs} --settings {params.settings:q}"
+        " --seed {params.seed} {params.where} --log {log:q}"
+
+
 # The teacher's signal, where a study keeps it (stages.distill.signal): computed once for all epochs and students.
 #   in:  the teacher, the data
 #   out: signals/<ancestor>/<teacher>/   `origin` is the ancestor or its bridge

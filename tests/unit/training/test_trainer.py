@@ -13,7 +13,8 @@ from colpipe.settings import Runtime, Training
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import COMPLETE, train, training_arguments
-from tests.conftest import make_gpt2, make_tokenizer
+from tests.conftest import make_gpt2, make_model, make_tokenizer
+from tests.unit.learngene.tiny import architecture, shape
 
 ROWS = [{"input_ids": torch.arange(4 + n % 5) + n % 7, "labels": torch.arange(4 + n % 5) + n % 7} for n in range(24)]
 
@@ -121,3 +122,28 @@ def test_a_truncated_model_is_named(folder):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ColpipeError, match=r"cannot be loaded .*broken: model.safetensors"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"])
+def test_packed_rows_train_as_padded_ones(family, tmp_path, new_job):
+    tokenizer = make_tokenizer(["who are you", "i am a small model", "yes", "a b c"], 300)
+    tokenizer.save_pretrained(tmp_path / "model")
+    chain = architecture(family, False).model_copy(update={"vocabulary": len(tokenizer), "positions": 32})
+    make_model(tmp_path / "model", chain, shape(family, 2, 2, 20), seed=4)
+    rows = [{"prompt": "who are you" * (1 + n % 2), "completion": "i am" * (1 + n % 3)} for n in range(12)]
+    settings = Training(steps=4, batch_size=6, max_length=32, learning_rate=1e-2)
+    found, losses, tokens = {}, {}, {}
+    for packing in (False, True):
+        job = new_job(f"packing-{packing}", settings, device="cpu", packing=packing, micro_batch=3)
+        model = load_model(tmp_path / "model")
+        seen = set()
+        model.register_forward_pre_hook(
+            lambda _, inputs, given, seen=seen: seen.add(tuple(given["input_ids"].shape)), with_kwargs=True
+        )
+        found[packing] = weights(fine_tune(job, model, tokenizer, rows, settings))
+        losses[packing] = [record["loss"] for record in job.metrics()]
+        tokens[packing] = [record["tokens"] for record in job.metrics()]
+        assert {size[0] for size in seen} == {1 if packing else 3}
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert tokens[True] == tokens[False]
+    torch.testing.assert_close(found[True], found[False], rtol=0, atol=1e-3)
