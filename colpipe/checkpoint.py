@@ -26,7 +26,9 @@ APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not 
 HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
 MISSING = "missing"
 PLUMBING = {
-    f"colpipe.{name}" for name in ("checkpoint", "checks", "errors", "job", "plan", "settings", "sizing", "study")
+    f"colpipe.{name}"
+    for name in "checkpoint checks errors job plan settings sizing stage_settings study".split()
+    for name in ("checkpoint", "checks", "errors", "job", "plan", "settings", "sizing", "stage_settings", "study")
 }
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from colpipe.errors import ColpipeError
-from colpipe.settings import Distill
 from colpipe.sizing import Endpoint, plan_shape
+from colpipe.stage_settings import Distill
 
 if TYPE_CHECKING:
     from colpipe.study import Study

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
-from colpipe.settings import Distill, Shape, Source, tokens_label
+from colpipe.settings import Shape, Source, tokens_label
+from colpipe.stage_settings import Distill
 from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]

@@ -11,30 +11,24 @@ from pydantic import Field, ValidationError, model_validator
 from colpipe import checks
 from colpipe.errors import ColpipeError
 from colpipe.settings import (
-    Answers,
     Architecture,
-    Bridge,
     Corpus,
     Dataset,
-    Distill,
     Fraction,
     InitialiserKind,
     Instructions,
     Method,
     Model,
     Name,
-    Order,
-    Pretrain,
     Runtime,
     Select,
-    Sft,
     Shape,
     Strict,
-    Task,
     Tokenizer,
     Tokens,
 )
 from colpipe.sizing import Budget, automatic_alpha
+from colpipe.stage_settings import Answers, Bridge, Distill, Order, Pretrain, Sft, Task
 
 
 class Stages(Strict):

@@ -14,7 +14,7 @@ from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
 from colpipe.job import Job, run_stage
-from colpipe.settings import Answers
+from colpipe.stage_settings import Answers
 from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 

@@ -19,7 +19,8 @@ from colpipe.learngene.importance import kept_signal
 from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
-from colpipe.settings import Architecture, Distill, Select, Shape, Strict
+from colpipe.settings import Architecture, Select, Shape, Strict
+from colpipe.stage_settings import Distill
 from colpipe.training.device import pick_device
 from colpipe.training.distillation import SAMPLED, answered, distill, sample_all
 from colpipe.training.models import load_model, load_tokenizer, save_model

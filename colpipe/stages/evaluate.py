@@ -11,7 +11,8 @@ from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.evaluation.scores import score
 from colpipe.job import Job, run_stage
-from colpipe.settings import Strict, Task
+from colpipe.settings import Strict
+from colpipe.stage_settings import Task
 from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.supervised import fine_tune

@@ -4,7 +4,8 @@ from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.settings import Architecture, Pretrain, Shape, Strict
+from colpipe.settings import Architecture, Shape, Strict
+from colpipe.stage_settings import Pretrain
 from colpipe.training.models import load_tokenizer, random_model, save_model
 from colpipe.training.trainer import train
 

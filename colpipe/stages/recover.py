@@ -3,7 +3,7 @@
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.job import Job, run_stage
-from colpipe.settings import Pretrain
+from colpipe.stage_settings import Pretrain
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.trainer import train
 

@@ -3,7 +3,7 @@
 from colpipe.data.mixtures import VALIDATION_ITEMS
 from colpipe.data.tokens import read_rows
 from colpipe.job import Job, run_stage
-from colpipe.settings import Sft
+from colpipe.stage_settings import Sft
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.job import Job
-from colpipe.settings import Distill
+from colpipe.stage_settings import Distill
 from colpipe.training.objectives import (
     Objective,
     chunked,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from colpipe.settings import Rollout
+from colpipe.stage_settings import Rollout
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from trl import SFTConfig, SFTTrainer
 
 from colpipe.data.tokens import Rows
 from colpipe.job import Job
-from colpipe.settings import Training
+from colpipe.stage_settings import Training
 from colpipe.training.trainer import RemembersBatch, disable_dropout, run_resumable, training_arguments
 
 

@@ -28,7 +28,7 @@ from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.settings import Training
+from colpipe.stage_settings import Training
 from colpipe.training.device import pick_device
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 

@@ -5,7 +5,8 @@ import pytest
 from colpipe import checkpoint
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.settings import Runtime, Sft
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Sft
 
 
 @pytest.fixture

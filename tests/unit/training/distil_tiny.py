@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from colpipe.job import Job
-from colpipe.settings import Distill, Runtime
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Distill
 from colpipe.training.distillation import distill
 from colpipe.training.models import load_model
 from tests.unit.training.test_distillation import END, PROMPTS, ROWS, SETTINGS, TEXT

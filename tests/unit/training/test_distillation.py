@@ -13,7 +13,8 @@ import torch
 
 from colpipe.data.tokens import IGNORE
 from colpipe.job import Job
-from colpipe.settings import Distill, Runtime
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Distill
 from colpipe.training.distillation import best, distill
 from colpipe.training.models import load_model
 from tests.conftest import CHECKOUT, make_gpt2

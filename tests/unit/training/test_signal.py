@@ -10,7 +10,8 @@ from colpipe.data.mixtures import mixed
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.settings import Runtime, Training
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Training
 from colpipe.training import signal
 from colpipe.training.objectives import Signal, chunked, reverse_kl
 from colpipe.training.signal import Taught, capture

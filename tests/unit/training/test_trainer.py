@@ -9,7 +9,8 @@ import torch
 from colpipe.data.tokens import IGNORE, Rows, collate
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.settings import Runtime, Training
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Training
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import COMPLETE, train, training_arguments
