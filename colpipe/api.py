@@ -14,6 +14,7 @@ from colpipe import checkpoint
 from colpipe.errors import ColpipeError
 from colpipe.learngene import initialisers
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.elastic import Elastic, cut
 from colpipe.learngene.inheritance import Inheritance, inheritance
 from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
@@ -41,7 +42,8 @@ def linit(
             follows the larger neighbour (head_dim, queries per key/value head, ffn in proportion to hidden).
         alpha: weight of the smaller neighbour: a number, one per layer, `auto` (by parameter counts), or `search` (the
             best of a grid of alpha and compensation by `score`).
-        method: `paper`, `nested`, `lossless` or `aligned`.
+        method: `paper`, `nested`, `lossless` or `aligned`; `cut` takes the shape out of the larger, the folder of an elastic
+            member, as it was trained there: alpha, compensate and the smaller have no part in it.
         compensate: 0 to 1, exponent of the compensation of the larger's norm gains.
         out: folder to write; None returns the model.
         score: loss of a model, lower is better; for `search`.
@@ -55,6 +57,8 @@ def linit(
     small, large = Weights(smaller), Weights(larger)
     require_same_tokenizer(small, large)
     target, arguments = target_sizes(shape, large, small), _inherited(small, large)
+    if method == "cut":
+        return _finish(cut(large, target, _elastic(large)), {"larger": larger}, out, kind="linit")
     if alpha == "search":
         if score is None:
             raise ColpipeError("alpha 'search' needs score=, a function that gives a model's loss")
@@ -146,7 +150,7 @@ def scan(
     """
     small, large = Weights(smaller), Weights(larger)
     require_same_tokenizer(small, large)
-    arguments = _inherited(small, large)
+    arguments = _inherited(small, large) | ({"elastic": _elastic(large)} if "cut" in methods else {})
     targets = [target_sizes(shape, large, small) for shape in shapes]
     small, large = Weights(loaded(smaller)), Weights(loaded(larger))
     rows = sweep(small, large, targets, score, alphas, compensations, methods, **arguments)
@@ -167,6 +171,11 @@ def _inherited(small: Weights, large: Weights) -> dict[str, Sequence[int] | None
     known = inheritance(large.folder) if large.folder else Inheritance()
     layer_map = inheritance(small.folder, large.folder).layer_map if small.folder and large.folder else None
     return {"layer_map": layer_map, "ranking": known.ranking}
+
+
+def _elastic(large: Weights) -> Elastic:
+    known = inheritance(large.folder) if large.folder else Inheritance()
+    return known.require_elastic(large.name)
 
 
 def _parameters(weights: Weights, sizes: Mapping[str, int] | None = None) -> int:

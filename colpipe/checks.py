@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from colpipe.errors import ColpipeError
 from colpipe.sizing import Endpoint, plan_shape
-from colpipe.stage_settings import Distill
+from colpipe.stage_settings import Distill, Elastic
 
 if TYPE_CHECKING:
     from colpipe.study import Study
@@ -119,6 +119,10 @@ def shape_problems(study: "Study") -> Iterator[str]:
     shapes = {f"models.{name}.shape": model.shape for name, model in study.models.items()}
     shapes |= {f"chain.{name}.shape": member.shape for name, member in study.chain.items()}
     shapes |= {f"desnets.{name}.shape": desnet.shape for name, desnet in study.desnets.items()}
+    for section in ("ancestors", "chain"):
+        for name, entry in getattr(study, section).items():
+            if isinstance(entry.elastic, Elastic):
+                shapes[f"{section}.{name}.elastic.smallest"] = entry.elastic.smallest
     table = study.architecture.table
     for where, shape in shapes.items():
         if shape and (problem := table.shape_problem(study.architecture.sizes(shape))):
@@ -162,6 +166,51 @@ def size_problems(study: "Study") -> Iterator[str]:
             yield f"initialisers.{name}.method: {initialiser.method!r} needs two neighbours; single has paper and lossless"
     if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
         yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
+
+
+def elastic_problems(study: "Study") -> Iterator[str]:
+    """Elastic members that have nothing to go down to, and DesNets that are to be cut out of what is not elastic."""
+    members, seen = study.members(), set()
+    last = study.chain[members[-1]].elastic
+    if last is True or (last and last.smallest is None):
+        yield f"chain.{members[-1]}.elastic: the last member has no next one to go down to; give elastic.smallest, a shape"
+    for ancestor in study.ancestors:
+        for member in members:
+            if elastic := study.elastic(ancestor, member):
+                ours, theirs = (study.architecture.sizes(s) for s in (elastic.smallest, study.chain[member].shape))
+                seen |= {
+                    f"chain.{member}: elastic.smallest has {axis} {ours[axis]}, the member {theirs[axis]}"
+                    for axis in ("layer", *study.architecture.table.widths)
+                    if ours[axis] > theirs[axis]
+                }
+                seen |= {
+                    f"chain.{member}: elastic.smallest has {axis} {ours[axis]}, the member {theirs[axis]}; heads and groups "
+                    "are taken whole, so they must agree"
+                    for axis in ("head_dim", "query")
+                    if ours[axis] != theirs[axis]
+                }
+    yield from sorted(seen)
+    for ancestor in study.ancestors if not seen else ():
+        for name in study.desnets_of(ancestor):
+            if any(study.initialisers[init].method == "cut" for init in study.initialisers_of(name)):
+                yield from _cut_problems(study, ancestor, name)
+
+
+def _cut_problems(study: "Study", ancestor: str, desnet: str) -> Iterator[str]:
+    where, (_, larger) = f"desnets.{desnet}.shape", study.neighbours(desnet)
+    if larger is None:
+        return
+    elastic = study.elastic(ancestor, larger)
+    if elastic is None:
+        yield (
+            f"desnets.{desnet}: its larger neighbour {larger} is not elastic in {ancestor}'s chain, nothing can be cut out of "
+            "it; set elastic, or leave out the initialiser of method cut (desnets.<name>.initialisers)"
+        )
+        return
+    ours, least = (study.architecture.sizes(shape) for shape in (study.desnets[desnet].shape, elastic.smallest))
+    for axis in ("layer", *study.architecture.table.widths):
+        if ours[axis] < least[axis]:
+            yield f"{where}: {axis} is {ours[axis]}, but {larger} is elastic down to {least[axis]} only (elastic.smallest)"
 
 
 def _neighbour_problems(

@@ -285,7 +285,8 @@ class Plan:
 
     def distill_settings(self, wildcards) -> dict:
         settings = self.study.distill_settings(wildcards.ancestor, wildcards.member)
-        return self._distilled(wildcards.ancestor, self.study.chain[wildcards.member].shape, settings)
+        distilled = self._distilled(wildcards.ancestor, self.study.chain[wildcards.member].shape, settings)
+        return {**distilled, "elastic": self.study.elastic(wildcards.ancestor, wildcards.member)}
 
     def distill_desnet_parents(self, wildcards) -> Parents:
         teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet)
@@ -340,7 +341,7 @@ class Plan:
         study, chain = self.study, f"{self.results}/chain/{wildcards.ancestor}"
         initialiser, (smaller, larger) = study.initialisers[wildcards.init], study.neighbours(wildcards.desnet)
         parents: Parents = {"tokenizer": self.tokenizer}
-        if initialiser.kind == "linit" and smaller and larger:
+        if initialiser.kind == "linit" and initialiser.method != "cut" and smaller and larger:
             parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
             if study.alpha(wildcards.desnet, wildcards.init) == "search":
                 parents["corpus"] = self.data(study.perplexity[0])

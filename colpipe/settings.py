@@ -32,7 +32,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Method = Literal["paper", "nested", "lossless", "aligned"]
+Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
 Select = Literal["first", "even", "rank", "rotate"]
 InitialiserKind = Literal[
     "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from colpipe.settings import Fraction, Name, Positive, Strict, Tokens
+from colpipe.settings import Fraction, Name, Positive, Shape, Strict, Tokens
 
 
 class Training(Strict):
@@ -146,6 +146,26 @@ class Distill(Training):
     """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
     answer_tokens: Positive = 64
     """Longest of these answers, tokens."""
+
+
+class Elastic(Strict):
+    """A member that is distilled together with smaller shapes inside it, so that every shape between is a good model."""
+
+    smallest: Shape | None = None
+    """Smallest shape; `null` is that of the next member."""
+    random: Annotated[int, Field(ge=0)] = 1
+    """Random shapes at every step, between the smallest and the member."""
+    with_smallest: bool = True
+    """Whether the smallest shape learns at every step."""
+    sampling: Literal["free", "joint"] = "free"
+    """`free`: every axis by itself; `joint`: all widths the same share of the way between, the depth by itself."""
+    axes: list[Literal["layers", "heads", "hidden", "ffn"]] = ["layers", "heads", "hidden", "ffn"]
+    """Axes that change in random shapes; others stay as the member has them. Key/value heads change whole, with their
+    queries."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of each smaller shape's loss; the member's own is 1."""
+    compensate: Fraction = 1.0
+    """Exponent g of the factor (hidden of the member / hidden of the shape)^g on a shape's norm gains."""
 
 
 class Order(Strict):

@@ -28,7 +28,7 @@ from colpipe.settings import (
     Tokens,
 )
 from colpipe.sizing import Budget, automatic_alpha
-from colpipe.stage_settings import Answers, Bridge, Distill, Order, Pretrain, Sft, Task
+from colpipe.stage_settings import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Task
 
 
 class Stages(Strict):
@@ -68,6 +68,8 @@ class Ancestor(Strict):
     """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
     distill: dict[str, Any] = {}
     """Keys of `stages.distill` that this ancestor's chain overrides; a member's own come last."""
+    elastic: bool | Elastic | None = None
+    """Whether, and how, all members of its chain are elastic, whatever `chain` says."""
     desnets: list[Name] | None = None
     """Build these DesNets from its chain only; `null` is all of them."""
 
@@ -84,6 +86,9 @@ class Member(Strict):
     """The model that a pre-trained member starts from."""
     distill: dict[str, Any] = {}
     """Keys of `stages.distill` that this member overrides."""
+    elastic: bool | Elastic = False
+    """Distil it together with smaller shapes inside it, so that DesNets can be cut out (method `cut`); `true` is down to the
+    next member, with the defaults."""
 
     @model_validator(mode="after")
     def model_if_pretrained(self) -> "Member":
@@ -122,7 +127,8 @@ class Initialiser(Strict):
     method: Method = "paper"
     """`paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4). `nested`: mixed where both have an index, the
     larger's own elsewhere. `aligned`: nested, after the larger's channels, heads and units were matched to the smaller's.
-    `lossless`: nested, the smaller grown without changing its function (`single` knows `paper` and `lossless`)."""
+    `lossless`: nested, the smaller grown without changing its function (`single` knows `paper` and `lossless`).
+    `cut`: the shape as it was trained inside the larger neighbour, which must be elastic; nothing is mixed."""
     alpha: Fraction | Literal["auto", "search"] = "auto"
     """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small); `search`: the alpha and compensation
     with the lowest loss on the validation text of the first corpus under `perplexity`, no training."""
@@ -179,6 +185,7 @@ class Study(Strict):
         problems = problems or [*checks.plan_sizes(self)]
         problems = problems or [
             *checks.size_problems(self),
+            *checks.elastic_problems(self),
             *checks.length_problems(self),
             *checks.distill_problems(self),
         ]
@@ -201,6 +208,19 @@ class Study(Strict):
     def distill_settings(self, ancestor: str, member: str) -> Distill:
         """Distillation settings of one member, the overrides of ancestor and member applied."""
         return self._distill(self.ancestors[ancestor].distill, self.chain[member].distill)
+
+    def elastic(self, ancestor: str, member: str) -> Elastic | None:
+        """How a member is elastic, its smallest shape filled in; None where it is not. The last member of a chain has a
+        smaller one only where its settings name it."""
+        wanted, members = self.ancestors[ancestor].elastic, self.members()
+        wanted = self.chain[member].elastic if wanted is None else wanted
+        if not wanted:
+            return None
+        settings, last = Elastic() if wanted is True else wanted, member == members[-1]
+        if settings.smallest is None and last:
+            return None
+        smallest = settings.smallest or self.chain[members[members.index(member) + 1]].shape
+        return settings.model_copy(update={"smallest": smallest})
 
     def desnet_distill_settings(self, ancestor: str, initialiser: str) -> Distill:
         """Distillation settings of a DesNet that is distilled on its own; its teacher runs beside it."""
@@ -259,7 +279,7 @@ class Study(Strict):
     def alpha(self, desnet: str, initialiser: str) -> float | list[float] | str | None:
         """Weight of the smaller neighbour, or `search`; None where nothing is interpolated."""
         kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet)
-        if kind.kind != "linit" or smaller is None or larger is None:
+        if kind.kind != "linit" or kind.method == "cut" or smaller is None or larger is None:
             return None
         if self.desnets[desnet].alpha is not None:
             return self.desnets[desnet].alpha

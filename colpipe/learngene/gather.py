@@ -26,9 +26,14 @@ def open_axes(value: torch.Tensor, tensor: Tensor, sizes: Mapping[str, int]) -> 
         raise ColpipeError(f"a tensor of shape {tuple(value.shape)} is not '{tensor.axes}' with {expected}") from None
 
 
+def join_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
+    """The inverse of `open_axes`; a view where it can be."""
+    return rearrange(value, f"{' '.join(tensor.names)} -> {tensor.axes}")
+
+
 def close_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
     """The inverse of `open_axes`: as the tensor is stored."""
-    return rearrange(value, f"{' '.join(tensor.names)} -> {tensor.axes}").contiguous()
+    return join_axes(value, tensor).contiguous()
 
 
 def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) -> torch.Tensor:

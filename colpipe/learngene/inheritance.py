@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colpipe.checkpoint import MANIFEST, fingerprint, read_manifest
+from colpipe.errors import ColpipeError
+from colpipe.learngene.elastic import Elastic
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,25 @@ class Inheritance:
     layer_map: for each layer, the teacher's layer that it came from.
     ranking: own layers, best first.
     energy: share of the normalised signal that the leading 1, 2, … channels carry, of the ordered ancestor.
+    elastic: how its parts are taken, where they were trained too.
     """
 
     layer_map: Sequence[int] | None = None
     ranking: Sequence[int] | None = None
     energy: Sequence[float] | None = None
+    elastic: Elastic | None = None
+
+    def require_elastic(self, name: str) -> Elastic:
+        """How parts are taken.
+
+        Raises:
+            ColpipeError: the model is not an elastic member.
+        """
+        if self.elastic is None:
+            raise ColpipeError(
+                f"{name}: is no elastic member, nothing can be cut out of it; distil it with `elastic: true`"
+            )
+        return self.elastic
 
 
 def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheritance:
@@ -33,7 +49,10 @@ def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheri
     layer_map = manifest.get("layer_map")
     if teacher is not None and manifest.get("parents", {}).get("teacher") != fingerprint(teacher):
         layer_map = None
-    return Inheritance(layer_map, manifest.get("ranking"), manifest.get("energy"))
+    ranking, energy, elastic = (manifest.get(name) for name in ("ranking", "energy", "elastic"))
+    if elastic:
+        elastic = Elastic(elastic["smallest"], elastic["layers"], elastic["compensate"], ranking, energy)
+    return Inheritance(layer_map, ranking, energy, elastic)
 
 
 def passed_on(source: Inheritance, layers: Sequence[int]) -> Mapping[str, object]:

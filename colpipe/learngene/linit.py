@@ -19,7 +19,7 @@ import torch
 from colpipe.errors import ColpipeError
 from colpipe.learngene.alignment import align
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset
+from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, leading, subset
 from colpipe.learngene.weights import Weights
 
 PART = 2**20  # bytes mixed at a time: few enough for the processor's cache, and for memory to be used again
@@ -33,6 +33,7 @@ def take_subset(
     ranking: Sequence[int] | None = None,
     tied: bool | None = None,
     gain: float = 1.0,
+    layers: Sequence[int] | None = None,
 ) -> Assembly:
     """A smaller model cut out of a larger one: leading heads, channels and units, chosen layers.
 
@@ -44,14 +45,15 @@ def take_subset(
         select: which layers are kept: `first`, `even`, or the best of `ranking`.
         tied: whether the result's head is its embedding; None: as in the source.
         gain: factor of every norm's gain, for the signal that the cut takes away.
+        layers: the layers that are kept, where they are known already.
 
     Raises:
         ColpipeError: an axis of the target is larger than the source's, or the two cannot be matched.
     """
     require_compatible(source, target, at_most=True)
     tied = require_tied(source, tied)
-    layers = keep_layers(select, source.sizes["layer"], target["layer"], ranking)
-    chosen = Selection(layers, _leading(source, target))
+    layers = layers or keep_layers(select, source.sizes["layer"], target["layer"], ranking)
+    chosen = Selection(layers, leading(source.family, source.sizes, target))
 
     def value(name: str, layer: int | None) -> torch.Tensor:
         taken = source.take(name, layer, chosen).float()
@@ -92,18 +94,18 @@ def linit(
         ColpipeError: sizes, vocabularies or positions that cannot be matched; the message names the axis and the sizes.
     """
     if method not in METHODS:
-        raise ColpipeError(f"method {method!r}: known are {', '.join(METHODS)}")
+        raise ColpipeError(f"method {method!r}: known are {', '.join(METHODS)}, and cut for elastic neighbours")
     family = larger.family
     _require_alike(smaller, larger)
     require_compatible(larger, target, at_most=True)
     require_compatible(smaller, target, at_least=method == "lossless")
     alphas = _per_layer(alpha, target["layer"])
     if method == "paper":
-        from_large = Selection(subset(larger.sizes["layer"], target["layer"]), _leading(larger, target))
+        from_large = Selection(subset(larger.sizes["layer"], target["layer"]), leading(family, larger.sizes, target))
         from_small = Selection(
             expand(smaller.sizes["layer"], target["layer"]),
             {
-                **_leading(smaller, target),
+                **leading(family, smaller.sizes, target),
                 **{axis: expand(smaller.sizes[axis], target[axis]) for axis in family.widths},
             },
         )
@@ -116,9 +118,10 @@ def linit(
             )
         layers = between(came_from, larger.sizes["layer"], target["layer"], ranking)
         from_small = Selection(
-            [came_from.index(layer) if layer in came_from else None for layer in layers], _leading(smaller, target)
+            [came_from.index(layer) if layer in came_from else None for layer in layers],
+            leading(family, smaller.sizes, target),
         )
-        from_large = Selection(layers, _leading(larger, target))
+        from_large = Selection(layers, leading(family, larger.sizes, target))
         if method == "aligned":
             from_large = align(larger, smaller, from_large, came_from)
 
@@ -196,13 +199,6 @@ def _per_layer(alpha: float | Sequence[float], layers: int) -> dict[int | None, 
     if not all(0 <= value <= 1 for value in values):
         raise ColpipeError(f"alpha {alpha}: must lie between 0 and 1")
     return {None: sum(values) / layers, **dict(enumerate(values))}
-
-
-def _leading(source: Weights, target: Mapping[str, int]) -> dict[str, range]:
-    """The leading indices of every axis, as many as the target has or the source can give."""
-    return {
-        axis: range(min(source.sizes[axis], target[axis])) for axis in ("vocabulary", "position", *source.family.widths)
-    }
 
 
 def lossless_growth(smaller: Weights, target: Mapping[str, int]) -> Callable:

@@ -1,7 +1,8 @@
 """Many candidates from one pair of neighbours, scored without training: alpha and compensation, or whole architectures."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from colpipe.learngene.elastic import Elastic, cut
 from colpipe.learngene.linit import linit
 from colpipe.learngene.weights import Weights
 from colpipe.sizing import automatic_alpha
@@ -18,6 +19,7 @@ def sweep(
     alphas: Sequence[float | str] = ALPHAS,
     compensations: Sequence[float] = COMPENSATIONS,
     methods: Sequence[str] = ("nested",),
+    elastic: Elastic | None = None,
     **arguments,
 ) -> list[dict]:
     """Assemble and score every combination; the neighbours are read once, if they are loaded models.
@@ -26,6 +28,7 @@ def sweep(
         targets: sizes of every axis of each candidate.
         score: loss of a transformers model, lower is better.
         alphas: numbers, or `auto`.
+        elastic: how parts of the larger are taken, for method `cut`, which has neither alpha nor compensation.
         arguments: layer_map and ranking, as `linit` takes them.
 
     Returns:
@@ -35,26 +38,37 @@ def sweep(
     small, large = (weights.family.parameters(weights.sizes, weights.tied) for weights in (smaller, larger))
     for target in targets:
         count = larger.family.parameters(target, larger.tied)
-        for method in methods:
-            for compensate in compensations if target["hidden"] < larger.sizes["hidden"] else compensations[:1]:
-                for alpha in alphas:
-                    weight = automatic_alpha(small, large, count) if alpha == "auto" else alpha
-                    model = linit(smaller, larger, target, weight, method, compensate, **arguments).load()
-                    rows.append(
-                        {
-                            "layers": target["layer"],
-                            "heads": target["head"],
-                            "kv_heads": target["group"],
-                            "hidden": target["hidden"],
-                            "ffn": target["ffn"],
-                            "parameters": count,
-                            "method": method,
-                            "alpha": weight,
-                            "compensate": compensate,
-                            "loss": score(model),
-                        }
-                    )
+        some = compensations if target["hidden"] < larger.sizes["hidden"] else compensations[:1]
+        for method, alpha, compensate in candidates(methods, alphas, some):
+            if method == "cut":
+                model = cut(larger, target, elastic).load()
+            else:
+                alpha = automatic_alpha(small, large, count) if alpha == "auto" else alpha
+                model = linit(smaller, larger, target, alpha, method, compensate, **arguments).load()
+            rows.append(
+                {
+                    "layers": target["layer"],
+                    "heads": target["head"],
+                    "kv_heads": target["group"],
+                    "hidden": target["hidden"],
+                    "ffn": target["ffn"],
+                    "parameters": count,
+                    "method": method,
+                    "alpha": alpha,
+                    "compensate": compensate,
+                    "loss": score(model),
+                }
+            )
     return rows
+
+
+def candidates(methods: Sequence[str], alphas: Sequence, compensations: Sequence[float]) -> Iterator[tuple]:
+    """Every (method, alpha, compensate)."""
+    for method in methods:
+        if method == "cut":
+            yield method, None, None
+        else:
+            yield from ((method, alpha, compensate) for compensate in compensations for alpha in alphas)
 
 
 def best(rows: Sequence[Mapping]) -> Mapping:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from colpipe.architectures import Family
+
 IndexMap = Sequence[int]
 
 
@@ -34,6 +36,11 @@ class Selection:
 
         maps = {"layer": short(self.layers), **{axis: short(indices) for axis, indices in self.axes.items()}}
         return {**maps, **{axis: [short(indices) for indices in rows] for axis, rows in self.by_layer.items()}}
+
+
+def leading(family: Family, source: Mapping[str, int], target: Mapping[str, int]) -> dict[str, range]:
+    """The leading indices of every axis, as many as the target has or the source can give."""
+    return {axis: range(min(source[axis], target[axis])) for axis in ("vocabulary", "position", *family.widths)}
 
 
 def subset(source: int, target: int) -> list[int]:

@@ -56,7 +56,13 @@ class Weights:
         self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
         self._stored = self._by_table_name(stored)
         embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
-        self.dtype = self.read(embedding).dtype
+        _, place = self._stored[embedding]
+        self.dtype = place.dtype if isinstance(place, torch.Tensor) else place[1]
+
+    @property
+    def stored_names(self) -> dict[str, str]:
+        """Name in the table, layers filled in → stored name."""
+        return {name: stored for name, (stored, _) in self._stored.items()}
 
     def _by_table_name(self, stored: Mapping[str, object]) -> dict[str, tuple[str, object]]:
         """Name in the table → stored name, and the tensor or where it is."""

@@ -5,6 +5,7 @@ from typing import Literal
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.job import Job, run_stage
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.elastic import cut
 from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.initialisers import make, rand
 from colpipe.learngene.linit import linit, take_subset
@@ -37,7 +38,9 @@ def main(job: Job) -> None:
     else:
         source = Weights(job.parents["source"])
         known = inheritance(source.folder)
-        if settings.kind == "linit":  # below the chain: a subset of its smallest member
+        if settings.kind == "linit" and settings.method == "cut":
+            assembly = cut(source, sizes, known.require_elastic(source.name))
+        elif settings.kind == "linit":  # below the chain: a subset of its smallest member
             assembly = take_subset(source, sizes, settings.select, known.ranking)
         else:
             assembly = make(settings.kind, source, sizes, settings.method, settings.select, job.seed, known.ranking)

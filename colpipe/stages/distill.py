@@ -15,14 +15,18 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
 from colpipe.job import Job, run_stage
+from colpipe.learngene import elastic as elastic_member
+from colpipe.learngene.elastic import cut
 from colpipe.learngene.importance import kept_signal
 from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
+from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Architecture, Select, Shape, Strict
-from colpipe.stage_settings import Distill
+from colpipe.stage_settings import Distill, Elastic
 from colpipe.training.device import pick_device
-from colpipe.training.distillation import SAMPLED, answered, distill, sample_all
+from colpipe.training.distillation import SAMPLED, Material, answered, distill, sample_all
+from colpipe.training.elastic import Parts
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.rollouts import chosen_prompts
 from colpipe.training.signal import Taught
@@ -33,6 +37,7 @@ class Settings(Strict):
     shape: Shape
     select: Select = "even"
     training: Distill
+    elastic: Elastic | None = None
 
 
 def main(job: Job) -> None:
@@ -50,6 +55,7 @@ def main(job: Job) -> None:
         student_folder = job.state / "start"
         details = _inherit(job.parents.get("ordered", teacher_folder), settings, student_folder)
     student = load_model(student_folder)
+    elastic = _elastic(settings, details)
     signal = job.parents.get("signal")
     teacher = None if signal else load_model(teacher_folder)
 
@@ -68,19 +74,20 @@ def main(job: Job) -> None:
     elif training.objective == "seqkd":
         data = _answered_by(job, teacher, prompts, text, tokenizer.eos_token_id)
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
-    student, kept = distill(
-        job,
-        student,
-        teacher,
-        training,
+    material = Material(
         data=None if training.objective in SAMPLED else data,
         prompts=prompts,
         text=mixed(text) if text and training.objective == "minillm" else None,
         validation=validation,
         end=tokenizer.eos_token_id,
         pad=tokenizer.pad_token_id,
-        answer_score=_answer_score(split_kinds(folders)[0], tokenizer, training),
     )
+    parts = None
+    if elastic:
+        parts = Parts(student, elastic, settings.elastic, job.seed, job.runtime.gradient_checkpointing)
+        details["elastic"] = elastic.entry()
+    score = _answer_score(split_kinds(folders)[0], tokenizer, training)
+    student, kept = distill(job, student, teacher, training, material, score, parts)
     save_model(student, tokenizer, job.staging)
     job.publish(parameters=student.num_parameters(), **kept, **details)
 
@@ -111,12 +118,30 @@ def _answer_score(instructions: list[Path], tokenizer, training: Distill) -> Cal
 
 
 def _inherit(source: Path, settings: Settings, folder: Path) -> dict:
-    """Write the subset that a member starts from; give what its manifest keeps of where it came from."""
+    """Write the subset that a member starts from; give what its manifest keeps of where it came from.
+
+    Of an elastic teacher it is the part that was trained, where the teacher goes down to that.
+    """
     known, weights, sizes = inheritance(source), Weights(source), settings.architecture.sizes(settings.shape)
-    gain = kept_signal(known.energy, weights.sizes["hidden"], sizes["hidden"])
-    subset = take_subset(weights, sizes, settings.select, known.ranking, settings.architecture.is_tied, gain)
+    tied = settings.architecture.is_tied
+    if known.elastic and known.elastic.reaches(weights.family, sizes):
+        subset = cut(weights, sizes, known.elastic, tied)
+    else:
+        gain = kept_signal(known.energy, weights.sizes["hidden"], sizes["hidden"])
+        subset = take_subset(weights, sizes, settings.select, known.ranking, tied, gain)
     subset.write(folder)
     return passed_on(known, subset.details["layer_map"])
+
+
+def _elastic(settings: Settings, known: dict) -> elastic_member.Elastic | None:
+    """How the parts of an elastic member are taken; `known` is what its manifest will say of its layers."""
+    if settings.elastic is None:
+        return None
+    smallest = settings.architecture.sizes(settings.elastic.smallest)
+    kept = keep_layers(settings.select, settings.shape.layers, smallest["layer"], known.get("ranking"))
+    return elastic_member.Elastic(
+        smallest, kept, settings.elastic.compensate, known.get("ranking"), known.get("energy")
+    )
 
 
 def _require_shape(folder: Path, settings: Settings) -> None:

@@ -6,12 +6,15 @@ python -m colpipe.stages.plan --chain models/gpt2-medium models/gpt2 --precision
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
 
 from colpipe.architectures import family_of
 from colpipe.errors import ColpipeError
+from colpipe.learngene.inheritance import inheritance
+from colpipe.learngene.linit import METHODS
 from colpipe.learngene.weights import read_config
 from colpipe.settings import Architecture, Shape
 from colpipe.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan_shape
@@ -32,10 +35,12 @@ def main() -> None:
         if arguments.study:
             study = load_study(yaml.safe_load(arguments.study.read_text()), str(arguments.study))
             architecture, members = study.architecture, {name: entry.shape for name, entry in study.chain.items()}
+            elastic = [name for name in members if any(study.elastic(ancestor, name) for ancestor in study.ancestors)]
         else:
             architecture, members = read_chain(arguments.chain)
+            elastic = [str(folder) for folder in arguments.chain if inheritance(folder).elastic]
         for size in arguments.size:
-            print(describe(architecture, members, size, arguments.precision))
+            print(describe(architecture, members, size, arguments.precision, elastic))
     except (ColpipeError, OSError, ValueError) as error:
         sys.exit(f"plan: error: {error}")
 
@@ -70,8 +75,13 @@ def read_chain(folders: list[Path]) -> tuple[Architecture, dict[str, Shape]]:
     return next(iter(families.values())), members
 
 
-def describe(architecture: Architecture, members: dict[str, Shape], size: str, precision: str) -> str:
+def describe(
+    architecture: Architecture, members: dict[str, Shape], size: str, precision: str, elastic: Collection[str] = ()
+) -> str:
     """One request and what meets it, as lines that fit into a study.
+
+    Args:
+        elastic: names of the members that DesNets can be cut out of.
 
     Raises:
         ColpipeError: the request lies outside the chain, or nothing comes within 1 %.
@@ -95,7 +105,8 @@ def describe(architecture: Architecture, members: dict[str, Shape], size: str, p
     return (
         f"{size}: {{shape: {{{written}}}}}\n"
         f"    {count:,} parameters ({count / wanted - 1:+.2%}), {count * BYTES[precision] / 1e6:,.1f} MB in {precision}\n"
-        f"    between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}"
+        f"    between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}\n"
+        f"    methods: {', '.join((*METHODS, *(['cut'] if larger in elastic else [])))}"
     )
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.job import Job
 from colpipe.stage_settings import Distill
+from colpipe.training.elastic import Parts
 from colpipe.training.objectives import (
     Objective,
     chunked,
@@ -30,10 +32,27 @@ from colpipe.training.objectives import (
     weighted,
 )
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled
-from colpipe.training.trainer import ObjectiveTrainer, disable_dropout, project, run_resumable, training_arguments
+from colpipe.training.trainer import ObjectiveTrainer, disable_dropout, run_resumable, training_arguments
 
 SAMPLED = ("minillm", "on_policy")  # objectives on answers that are sampled while the student learns
 ROLLOUTS = "rollouts.pt"  # in the in-step state
+
+
+class Material(NamedTuple):
+    """What a student learns from."""
+
+    data: Dataset | None
+    """items with input_ids and labels; None where answers are sampled"""
+    prompts: Sequence[Tensor]
+    """token ids of the prompts that are answered, where they are"""
+    text: Dataset | None
+    """blocks for the cross-entropy beside sampled answers, or None"""
+    validation: Dataset
+    """scored at `settings.evaluations` steps"""
+    end: int
+    """id of the end-of-text token"""
+    pad: int
+    """id of the padding token"""
 
 
 def distill(
@@ -41,25 +60,17 @@ def distill(
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     settings: Distill,
-    data: Dataset | None,
-    prompts: Sequence[Tensor],
-    text: Dataset | None,
-    validation: Dataset,
-    end: int,
-    pad: int,
-    answer_score: Callable[[PreTrainedModel], float] | None,
+    material: Material,
+    answer_score: Callable[[PreTrainedModel], float] | None = None,
+    parts: Parts | None = None,
 ) -> tuple[PreTrainedModel, dict]:
     """Train a student; resume if this job was cut off before.
 
     Args:
         student: trained in place.
         teacher: frozen, of the same vocabulary; None where the data hold its signal.
-        data: items with input_ids and labels; None where answers are sampled.
-        prompts: token ids of the prompts that are answered, where they are.
-        text: blocks for the cross-entropy beside sampled answers, or None.
-        validation: scored at `settings.evaluations` steps.
-        end, pad: token ids.
         answer_score: Rouge-L of a model's answers to validation prompts, or None.
+        parts: smaller shapes inside the student that learn with it.
 
     Returns:
         The student as `settings.keep` says, and what the manifest records of the choice.
@@ -73,23 +84,32 @@ def distill(
         "args": TrainingArguments(**training_arguments(job, settings)),
         "teacher": teacher,
         "objective": objective(settings),
+        "parts": parts,
+        "part_objective": objective(settings, part=True),
         "answer_score": answer_score,
-        "eval_dataset": validation,
-        "collate_rows": collate(pad),
+        "eval_dataset": material.validation,
+        "collate_rows": collate(material.pad),
     }
     if settings.objective in SAMPLED:
-        trainer = RolloutTrainer(job, settings, prompts, text, end, **arguments)
+        trainer = RolloutTrainer(job, settings, material, **arguments)
     else:
-        trainer = ObjectiveTrainer(train_dataset=data, **arguments)
+        trainer = ObjectiveTrainer(train_dataset=material.data, **arguments)
     keep = _KeepBest(job, settings.keep) if settings.evaluations and settings.keep != "last" else None
     student = run_resumable(job, trainer, settings, callback=keep)
     return student, _take_best(job, student, settings)
 
 
-def objective(settings: Distill) -> Callable[[Tensor, dict], Objective]:
-    """What makes the objective of a batch, from its labels and its other columns."""
+def objective(settings: Distill, part: bool = False) -> Callable[[Tensor, dict], Objective]:
+    """What makes the objective of a batch, from its labels and its other columns.
+
+    Args:
+        part: for a part of an elastic member. It has no policy of its own that was sampled from: `minillm` leaves it the
+            exact divergence.
+    """
     match settings.objective:
         case "reverse_kl" | "on_policy":
+            return lambda labels, columns: reverse_kl
+        case "minillm" if part:
             return lambda labels, columns: reverse_kl
         case "forward_kl":
             return lambda labels, columns: weighted((0.5, cross_entropy(labels)), (0.5, forward_kl))
@@ -160,13 +180,12 @@ class RolloutTrainer(ObjectiveTrainer):
     What stands there is looked up when the update begins, so that answers come from the student as it is then.
     """
 
-    def __init__(
-        self, job: Job, settings: Distill, prompts: Sequence[Tensor], text: Dataset | None, end: int, **arguments
-    ):
-        self.job, self.settings, self.prompts, self.text, self.end = job, settings, prompts, text, end
+    def __init__(self, job: Job, settings: Distill, material: Material, **arguments):
+        self.job, self.settings = job, settings
+        self.prompts, self.text, self.end = material.prompts, material.text, material.end
         self.passes = settings.rollout.epochs or (4 if settings.objective == "minillm" else 1)
         self.rollouts: dict = {"number": None, "rows": []}
-        rounds = -(-settings.epochs * len(prompts) // settings.rollout.size)
+        rounds = -(-settings.epochs * len(self.prompts) // settings.rollout.size)
         rows = (
             (settings.steps * settings.batch_size) if settings.steps else rounds * settings.rollout.size * self.passes
         )
@@ -242,16 +261,17 @@ class RolloutTrainer(ObjectiveTrainer):
         return items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        text = inputs.pop("text", None)
-        loss = super().compute_loss(model, inputs, False, num_items_in_batch)
+        self.text_rows = inputs.pop("text", None)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def loss_of(self, student, rows, objective, tokens):
+        loss, text = super().loss_of(student, rows, objective, tokens), self.text_rows
         if text is not None:
             predicts = torch.ones_like(text[:, 1:], dtype=torch.bool)
-            with self.accelerator.autocast():
-                student = project(model, {"input_ids": text}, predicts)
-                total = chunked(cross_entropy(text[:, 1:].flatten()), student, None)
+            total = chunked(cross_entropy(text[:, 1:].flatten()), student({"input_ids": text}, predicts), None)
             share = self.settings.batch_size * (text.shape[1] - 1) / self.accelerator.num_processes
             loss = loss + self.settings.rollout.text_weight * total / share
-        return (loss, {}) if return_outputs else loss
+        return loss
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)

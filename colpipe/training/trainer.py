@@ -11,7 +11,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -32,7 +34,11 @@ from colpipe.stage_settings import Training
 from colpipe.training.device import pick_device
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
-VALIDATION = ("eval_cross_entropy", "eval_rouge_l")  # recorded beside the validation loss
+VALIDATION = (
+    "eval_cross_entropy",
+    "eval_smallest_cross_entropy",
+    "eval_rouge_l",
+)  # recorded beside the validation loss
 COLUMNS = ("advantages", "sampled", "top_ids", "top_logs")  # what a batch may hold beside a model's inputs and labels
 COMPLETE = "complete"  # written into a state when all of it is on disk
 
@@ -149,6 +155,20 @@ class RemembersBatch:
         return self.batches, tokens
 
 
+class Rows(NamedTuple):
+    """A batch where there is loss: position t predicts token t + 1."""
+
+    inputs: dict
+    """what the models read"""
+    predicts: torch.Tensor
+    """(B, T − 1) where there is loss"""
+    labels: torch.Tensor
+    """(N,)"""
+    columns: dict
+    """other columns, (N, …) each"""
+    teacher: Projection | Signal | None
+
+
 class ObjectiveTrainer(RemembersBatch, Trainer):
     """A Trainer whose loss is an objective of hidden states and output heads.
 
@@ -157,6 +177,8 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             cross-entropy.
         teacher: frozen; its projection is what the objective gets. Where batches have the columns `top_ids` and `top_logs`,
             these take its place.
+        parts: smaller shapes inside the model that learn with it (`colpipe.training.elastic.Parts`).
+        part_objective: makes theirs.
         answer_score: Rouge-L of a model's answers, for validation.
         collate_rows: makes a batch of items; None stacks them.
     """
@@ -165,6 +187,8 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self,
         objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         teacher: PreTrainedModel | None = None,
+        parts=None,
+        part_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         answer_score: Callable[[PreTrainedModel], float] | None = None,
         collate_rows: Callable | None = None,
         **arguments,
@@ -173,31 +197,44 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         super().__init__(data_collator=self.collate_rows, **arguments)
         self.objective = objective or (lambda labels, columns: cross_entropy(labels))
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher else None
+        self.parts, self.part_objective = parts, part_objective
         self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         with self.accelerator.autocast():  # the loop has it around a model's own forward only
-            labels, columns, student, teacher = self.projections(model, inputs)
-            loss = chunked(self.objective(labels, columns), student, teacher)
-        loss = loss / max(1, len(labels) if num_items_in_batch is None else num_items_in_batch)
+            rows = self.rows(inputs)
+        tokens = max(1, len(rows.labels)) if num_items_in_batch is None else num_items_in_batch
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # whose gradients are averaged
+            tokens = tokens / self.accelerator.num_processes  # whose gradients are averaged
+        # Parts go first and backward at once: one graph is held at a time, and where processes share gradients, they do so
+        # in the model's own backward pass, which comes last.
+        for sizes in self.parts.at(self.state.global_step) if self.parts else ():
+            with self.accelerator.autocast():
+                loss = self.loss_of(self.parts.projection(sizes), rows, self.part_objective, tokens)
+            self.accelerator.backward(self.parts.settings.weight * loss)
+        with self.accelerator.autocast():
+            loss = self.loss_of(partial(project, model), rows, self.objective, tokens)
         return (loss, {}) if return_outputs else loss
 
-    def projections(self, model, inputs: dict) -> tuple[torch.Tensor, dict, Projection, Projection | Signal | None]:
-        """(labels, other columns, student, teacher) where there is loss: position t predicts token t + 1."""
+    def loss_of(
+        self, student: Callable[[dict, torch.Tensor], Projection], rows: Rows, objective, tokens
+    ) -> torch.Tensor:
+        """Loss of the model or of a part of it, a mean over `tokens`."""
+        return chunked(objective(rows.labels, rows.columns), student(rows.inputs, rows.predicts), rows.teacher) / tokens
+
+    def rows(self, inputs: dict) -> Rows:
+        """The batch where there is loss, and what the teacher says of it."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")[:, 1:]
         predicts = labels != IGNORE
         columns = {name: inputs.pop(name)[:, 1:][predicts] for name in COLUMNS if name in inputs}
-        student = project(model, inputs, predicts)
         teacher = None
         if "top_ids" in columns:
             teacher = Signal(columns["top_ids"], columns["top_logs"])
         elif self.teacher is not None:
             with torch.no_grad():
                 teacher = project(self.teacher, inputs, predicts)
-        return labels[predicts], columns, student, teacher
+        return Rows(inputs, predicts, labels[predicts], columns, teacher)
 
     def evaluate(self, *_, **__) -> dict[str, float]:
         """Validation, means over tokens: `eval_loss` is the reverse KL to the teacher, or the cross-entropy without one.
@@ -205,18 +242,24 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         Every process looks at all of it.
         """
         self.model.eval()
-        kl = cross = tokens = 0.0
+        kl = cross = smallest = tokens = 0.0
         loader = DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.collate_rows)
         with torch.no_grad():
             for batch in loader:
                 with self.accelerator.autocast():
-                    labels, _, student, teacher = self.projections(self.model, self._prepare_inputs(batch))
-                    cross += chunked(cross_entropy(labels), student, None).item()
-                    kl += chunked(reverse_kl, student, teacher).item() if teacher else 0.0
-                tokens += len(labels)
+                    rows = self.rows(self._prepare_inputs(batch))
+                    student, labels = project(self.model, rows.inputs, rows.predicts), cross_entropy(rows.labels)
+                    cross += chunked(labels, student, None).item()
+                    kl += chunked(reverse_kl, student, rows.teacher).item() if rows.teacher else 0.0
+                    if self.parts:
+                        part = self.parts.projection(self.parts.smallest)(rows.inputs, rows.predicts)
+                        smallest += chunked(labels, part, None).item()
+                tokens += len(rows.labels)
             metrics = {"eval_loss": cross / tokens}
-            if teacher:
+            if rows.teacher:
                 metrics = {"eval_loss": kl / tokens, "eval_cross_entropy": cross / tokens}
+            if self.parts:
+                metrics["eval_smallest_cross_entropy"] = smallest / tokens
             if self.answer_score:
                 metrics["eval_rouge_l"] = self.answer_score(self.accelerator.unwrap_model(self.model))
         self.log(metrics)
@@ -310,12 +353,14 @@ class _Watch(TrainerCallback):
             )
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:
-        if not math.isfinite(loss):
+        for name, value in (("loss", loss), ("gradient norm", more.get("grad_norm"))):
+            if value is None or math.isfinite(value):
+                continue
             kept = self.job.work / f"broken-step-{step}.json"
             kept.write_text(json.dumps([batch["input_ids"].tolist() for batch in self.trainer.batches]))
             raise ColpipeError(
-                f"{self.label}{split} loss is {loss} at step {step}; lower learning_rate or max_grad_norm (the step's token "
-                f"ids are in {kept}, the last good state in {self.trainer.args.output_dir})"
+                f"{self.label}{split} {name} is {value} at step {step}; lower learning_rate or max_grad_norm (the step's "
+                f"token ids are in {kept}, the last good state in {self.trainer.args.output_dir})"
             )
         self.job.measure(
             **({"phase": self.label.strip(" :")} if self.label else {}),

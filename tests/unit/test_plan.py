@@ -193,3 +193,24 @@ def test_what_the_papers_tables_and_figures_are_made_of(plan_of, study):
     found = {name.removeprefix("made-of.scores/") for name in parents(plan, "paper", exhibit="figure5a")}
     inits = ("llama/upper/nested", "llama/upper/alone", "scratch/upper/rand")
     assert found == {f"desnets/{path}/{budget}" for path in inits for budget in ("0", "512")}
+
+
+def test_elastic_members_go_down_to_the_next(plan_of, study):
+    study["chain"]["medium"]["elastic"] = True
+    study["chain"]["small"]["elastic"] = {"smallest": {"layers": 1, "heads": 1, "hidden": 8}, "random": 2}
+    study["initialisers"]["cut"] = {"kind": "linit", "method": "cut"}
+    study["desnets"] = {"lower": {"shape": {"layers": 2, "heads": 2, "hidden": 16}}}
+    plan = plan_of(study)
+
+    def elastic(member):
+        return plan.distill_settings(wildcards(ancestor="llama", member=member))["elastic"]
+
+    assert elastic("large") is None
+    assert elastic("medium").smallest == plan.study.chain["small"].shape
+    assert (elastic("small").smallest.layers, elastic("small").random) == (1, 2)
+    found = parents(plan, "assemble", ancestor="llama", desnet="lower", init="cut")
+    assert found == {"tokenizer": "tokenizer", "source": "chain/llama/medium"}
+    assert plan.assemble_settings(wildcards(ancestor="llama", desnet="lower", init="cut"))["alpha"] is None
+    study["ancestors"]["llama"]["elastic"] = False
+    study["initialisers"].pop("cut")
+    assert plan_of(study).distill_settings(wildcards(ancestor="llama", member="medium"))["elastic"] is None

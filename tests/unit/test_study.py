@@ -79,6 +79,42 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: ancestors.llama.distill.objective: 'kl': input should be 'reverse_kl', 'forward_kl'",
         ),
         (
+            lambda s: s["initialisers"].update(alone={"kind": "distilled", "distill": {"step": 1}}),
+            "my.yaml: initialisers.alone.distill.step: unknown key",
+        ),
+        (
+            lambda s: s["initialisers"].update(alone={"kind": "distilled", "distill": {"objective": "minillm", "data": []}}),
+            "my.yaml: initialisers.alone.distill: data: [] are corpora only; objective 'minillm' answers prompts",
+        ),
+        (
+            lambda s: s["initialisers"]["nested"].update(distill={"steps": 1}),
+            "my.yaml: initialisers.nested.distill: goes with kind 'distilled' only, this is 'linit'",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(desnets=["uper"]),
+            "my.yaml: ancestors.llama.desnets.0: 'uper' is not in desnets (upper, lower)",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(elastic=True),
+            "my.yaml: chain.small.elastic: the last member has no next one to go down to; give elastic.smallest",
+        ),
+        (
+            lambda s: s["chain"]["medium"].update(elastic={"smallest": {"layers": 4, "heads": 1, "hidden": 8}}),
+            "my.yaml: chain.medium: elastic.smallest has layer 4, the member 3",
+        ),
+        (
+            lambda s: s["initialisers"].update(cut={"kind": "linit", "method": "cut"}),
+            "my.yaml: desnets.upper: its larger neighbour large is not elastic in llama's chain, nothing can be cut out of it",
+        ),
+        (
+            lambda s: (
+                s["ancestors"]["llama"].update(elastic=True),
+                s["initialisers"].update(cut={"kind": "linit", "method": "cut"}),
+                s["desnets"]["upper"]["shape"].update(ffn=10, layers=4, heads=3, hidden=24),
+            ),
+            "my.yaml: desnets.upper.shape: ffn is 10, but large is elastic down to 64 only (elastic.smallest)",
+        ),
+        (
             lambda s: s["chain"]["small"].update(distill={"data": ["descrive"]}),
             "my.yaml: chain.small.distill.data.0: 'descrive' is in neither corpora nor instructions",
         ),

@@ -56,19 +56,21 @@ def test_a_homogeneous_chain(home):
 
 def test_every_initialiser_on_a_ranked_chain(home):
     study = yaml.safe_load((home / "own.yaml").read_text())
-    study["ancestors"]["gpt2"] |= {"start": "inherit", "select": "rank"}
+    study["ancestors"]["gpt2"] |= {"start": "inherit", "select": "rank", "elastic": True}
     study["stages"]["order"] = {"corpus": "stories", "tokens": 512, "max_length": 64}
     kinds = ["single", "subset", "hypercloning"]
     study["initialisers"] = {kind: {"kind": kind} for kind in kinds} | {
         "search": {"kind": "linit", "method": "nested", "alpha": "search"},
         "lossless": {"kind": "linit", "method": "lossless", "alpha": 1.0},
         "aligned": {"kind": "linit", "method": "aligned", "compensate": 0.5},
+        "cut": {"kind": "linit", "method": "cut"},
         "auto": {"kind": "auto-learngene"},
         "vanilla": {"kind": "vanilla-learngene"},
     }
     between = [*study["initialisers"]][:-2]
     study["desnets"] = {
         "middle": {"shape": {"layers": 3, "heads": 2, "hidden": 16}, "initialisers": between},
+        "thin": {"shape": {"layers": 2, "heads": 2, "hidden": 16}, "initialisers": ["cut"]},
         "planned": {"params": "23.6k", "initialisers": ["subset"]},
         "wide": {"shape": {"layers": 4, "heads": 4, "hidden": 32}, "initialisers": ["auto", "vanilla"]},
     }
@@ -84,6 +86,15 @@ def test_every_initialiser_on_a_ranked_chain(home):
     assert sorted(ordered["ranking"]) == [0, 1, 2, 3] and ordered["energy"][-1] == 1
     assert large["layer_map"] == [0, 1, 2, 3] and large["ranking"] == ordered["ranking"]
     assert medium["layer_map"] == sorted(large["ranking"][:3])  # the best three of the ranking
+    assert medium["elastic"] == {
+        "smallest": medium["elastic"]["smallest"],
+        "layers": sorted(medium["ranking"][:2]),
+        "compensate": 1.0,
+    }
+    thin = manifest("desnets/gpt2/thin/cut/0")
+    assert (thin["method"], thin["gain"]) == ("cut", 1.0) and set(thin["parents"]) == {"source", "tokenizer"}
+    assert thin["index_maps"]["larger"]["layer"] == medium["elastic"]["layers"]
+    assert "elastic" not in manifest("chain/gpt2/small")
     found = manifest("desnets/gpt2/middle/search/0")
     assert 0 <= found["alpha"] <= 1 and found["compensate"] in (0, 0.5, 1)
     records = [

@@ -334,3 +334,25 @@ def test_a_misspelt_argument_is_refused(gpt2, kind, more, message):
 def test_the_package_knows_nothing_else():
     with pytest.raises(AttributeError, match="module 'colpipe' has no attribute 'distil'"):
         colpipe.distil  # noqa: B018
+
+
+def test_cut_takes_the_shape_out_of_an_elastic_member(gpt2, tmp_path):
+    smallest = gpt2.sizes(2, 2, 20)
+    entry = {"smallest": smallest, "layers": [0, 3], "compensate": 1.0}
+    large = copied(gpt2.large_folder, tmp_path / "large", ranking=[0, 3, 1, 4, 2], elastic=entry)
+    model = colpipe.linit(gpt2.small_folder, large, SHAPE, method="cut")
+    block, original = (
+        model.transformer.h[2],
+        gpt2.large.transformer.h[3],
+    )  # layers 0, 1, 3, 4: kept ones and the best others
+    torch.testing.assert_close(block.ln_1.weight, original.ln_1.weight[:12] * 16 / 12)
+    assert torch.equal(block.mlp.c_fc.weight, original.mlp.c_fc.weight[:12, :30])
+    folder = colpipe.linit(gpt2.small_folder, large, SHAPE, method="cut", out=tmp_path / "out")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert (manifest["method"], manifest["layer_map"], set(manifest["sources"])) == ("cut", [0, 1, 3, 4], {"larger"})
+    rows = colpipe.scan(gpt2.small_folder, large, [SHAPE], first_logit, alphas=[0.5], methods=["nested", "cut"])
+    assert {row["method"]: row["alpha"] for row in rows} == {"nested": 0.5, "cut": None}
+    with pytest.raises(ColpipeError, match="large: is no elastic member, nothing can be cut out of it"):
+        colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, method="cut")
+    with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
+        colpipe.linit(gpt2.small_folder, large, {"layers": 1, "heads": 2, "hidden": 8, "ffn": 20}, method="cut")

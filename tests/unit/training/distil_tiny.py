@@ -15,17 +15,16 @@ from colpipe.settings import Runtime
 from colpipe.stage_settings import Distill
 from colpipe.training.distillation import distill
 from colpipe.training.models import load_model
-from tests.unit.training.test_distillation import END, PROMPTS, ROWS, SETTINGS, TEXT
+from tests.unit.training.test_distillation import MATERIAL, SETTINGS, parts_of
 
 
 def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     rank = os.environ.get("RANK", "0")
-    settings = Distill(objective=objective, **{**SETTINGS, **changes})
+    settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
     runtime = Runtime(device="cpu", save_minutes=0)
     job = Job("distill", output / rank, output / "work" / rank, settings, runtime, {}, 0)
     student, teacher = load_model(models / "student"), load_model(models / "teacher")
-    more = {"end": END, "pad": END, "answer_score": None}
-    student, _ = distill(job, student, teacher, settings, ROWS, PROMPTS, TEXT, ROWS[:6], **more)
+    student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
     torch.save({"weights": student.state_dict(), "metrics": job.metrics()}, output / f"{rank}.pt")
     job.close()
 

@@ -13,9 +13,11 @@ import torch
 
 from colpipe.data.tokens import IGNORE
 from colpipe.job import Job
-from colpipe.settings import Runtime
-from colpipe.stage_settings import Distill
-from colpipe.training.distillation import best, distill
+from colpipe.learngene.elastic import Elastic as ElasticMember
+from colpipe.settings import Architecture, Runtime, Shape
+from colpipe.stage_settings import Distill, Elastic
+from colpipe.training.distillation import Material, best, distill
+from colpipe.training.elastic import Parts
 from colpipe.training.models import load_model
 from tests.conftest import CHECKOUT, make_gpt2
 
@@ -43,6 +45,18 @@ SETTINGS = {
 }
 
 
+MATERIAL = Material(data=ROWS, prompts=PROMPTS, text=TEXT, validation=ROWS[:6], end=END, pad=END)
+ELASTIC = ["reverse_kl+elastic", "minillm+elastic", "on_policy+elastic"]  # with the parts of an elastic member
+
+
+def parts_of(student, objective: str) -> Parts | None:
+    """Two parts at every step, down to a quarter of the tiny student."""
+    if not objective.endswith("+elastic"):
+        return None
+    member = Architecture(vocabulary=50, positions=16).sizes(Shape(layers=1, heads=1, hidden=4))
+    return Parts(student, ElasticMember(member, [0], 1.0), Elastic(), seed=0)
+
+
 class Killed(Exception):
     pass
 
@@ -58,7 +72,7 @@ def world(tmp_path):
     jobs = []
 
     def run(name: str, objective: str, kill_at: int | None = None, runtime: dict | None = None, **changes):
-        settings = Distill(objective=objective, **{**SETTINGS, **changes})
+        settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
         job = Job(
             "distill",
             tmp_path / name,
@@ -78,18 +92,15 @@ def world(tmp_path):
 
         job.measure = measured
         try:
+            student = load_model(tmp_path / "student")
             student, kept = distill(
                 job,
-                load_model(tmp_path / "student"),
+                student,
                 load_model(tmp_path / "teacher"),
                 settings,
-                data=ROWS,
-                prompts=PROMPTS,
-                text=TEXT,
-                validation=ROWS[:6],
-                end=END,
-                pad=END,
+                MATERIAL,
                 answer_score=lambda model: float(model.transformer.wte.weight.sum().item() * 100 // 1),
+                parts=parts_of(student, objective),
             )
         finally:
             job.close()
@@ -103,7 +114,7 @@ def world(tmp_path):
         job.close()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, *ELASTIC])
 def test_a_job_that_is_killed_anywhere_ends_with_the_same_bits(world, objective):
     whole, metrics, kept = world("whole", objective)
     chance = random.Random(objective)
@@ -132,7 +143,7 @@ def test_it_learns(world, objective):
     assert kept == {"kept": {"by": "last"}}
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, *ELASTIC])
 def test_the_micro_batch_changes_nothing(world, objective):
     results = {
         micro: world(f"micro-{micro}", objective, runtime={"micro_batch": micro}, steps=4) for micro in (None, 2, 1)
@@ -145,9 +156,10 @@ def test_the_micro_batch_changes_nothing(world, objective):
         assert losses[micro] == pytest.approx(losses[None], rel=1e-3)
 
 
-def test_checkpointing_changes_nothing(world):
-    plain, *_ = world("plain", "minillm", steps=4)
-    again, *_ = world("again", "minillm", steps=4, runtime={"gradient_checkpointing": True})
+@pytest.mark.parametrize("objective", ["minillm", "reverse_kl+elastic"])
+def test_checkpointing_changes_nothing(world, objective):
+    plain, *_ = world("plain", objective, steps=4)
+    again, *_ = world("again", objective, steps=4, runtime={"gradient_checkpointing": True})
     torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-4)
 
 
@@ -207,7 +219,7 @@ def test_kill_and_sigterm_at_any_step(tmp_path, objective):
     assert all(torch.equal(value, again["weights"][name]) for name, value in whole["weights"].items())
 
 
-@pytest.mark.parametrize("objective", ["reverse_kl", "minillm"])
+@pytest.mark.parametrize("objective", ["reverse_kl", "minillm", "reverse_kl+elastic"])
 def test_two_processes_do_what_one_does(tmp_path, objective):
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
@@ -227,7 +239,7 @@ def test_two_processes_do_what_one_does(tmp_path, objective):
         torch.testing.assert_close(two[0]["weights"][name], value, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, *ELASTIC])
 def test_half_precision_follows(world, objective):
     _, exact, _ = world("exact", objective, steps=4)
     _, half, _ = world("half", objective, steps=4, precision="bfloat16")

@@ -1,0 +1,118 @@
+"""Parts of an elastic member at work: stock models of smaller shapes whose weights are slices of the member's own.
+
+A part's modules are built once, without weights. Before each use they are given slices of the member's parameters, taken by
+the maps that `colpipe.learngene.elastic` cuts with; gradients flow through them into the member. A slice is a view, except
+where queries, keys and values share a tensor.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from accelerate import init_empty_weights
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from colpipe.learngene.elastic import Elastic, random_sizes
+from colpipe.learngene.gather import gather, join_axes, open_axes
+from colpipe.learngene.weights import Weights
+from colpipe.stage_settings import Elastic as Settings
+from colpipe.training.objectives import Projection
+from colpipe.training.trainer import disable_dropout
+
+
+class Parts:
+    """The smaller shapes that a member is distilled with.
+
+    Args:
+        model: the member; its parameters are sliced, not copied.
+        elastic: how parts are taken.
+        settings: which shapes, and how much they count.
+        seed: of the random shapes. Those of a step depend on nothing else, so a resumed job has the same ones.
+        checkpointing: whether hidden states are computed again in the backward pass.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, elastic: Elastic, settings: Settings, seed: int, checkpointing: bool = False
+    ):
+        self.model, self.elastic, self.settings, self.seed = model, elastic, settings, seed
+        self.weights = Weights(model)
+        self.family, self.sizes, self.checkpointing = self.weights.family, self.weights.sizes, checkpointing
+        self.smallest = {**elastic.smallest, **{axis: self.sizes[axis] for axis in ("vocabulary", "position")}}
+        self._skeleton = lru_cache(maxsize=8)(self._skeleton)
+
+    def at(self, step: int) -> list[dict[str, int]]:
+        """Sizes of the parts that learn at an update."""
+        settings, chance = self.settings, random.Random(f"{self.seed}-{step}")
+        shapes = [self.smallest] if settings.with_smallest else []
+        joint = settings.sampling == "joint"
+        for _ in range(settings.random):
+            shapes.append(random_sizes(self.family, self.sizes, self.smallest, chance, joint, settings.axes))
+        return shapes
+
+    def projection(self, sizes: Mapping[str, int]) -> Callable[[dict, Tensor], Projection]:
+        """A part as a function of inputs and of where it predicts, as `trainer.project` is of a model."""
+        skeleton, head = self._skeleton(tuple(sizes.items()))
+
+        def project(inputs: dict, predicts: Tensor) -> Projection:
+            slices = self.slices(sizes)
+            for name, tensor in slices.items():
+                setattr(*skeleton.places[name], tensor)
+            hidden = skeleton.model.base_model(**inputs, use_cache=False).last_hidden_state
+            return Projection(hidden[:, :-1][predicts], slices[head])
+
+        return project
+
+    def slices(self, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+        """Name in the axis table, layer filled in → the part's tensor, as it is stored; gradients flow to the member's."""
+        selection, gain = self.elastic.part(self.family, self.sizes, sizes)
+        parameters, found = dict(self.model.named_parameters()), {}
+        for name, tensor in self.family.table(self.weights.tied):
+            for layer in range(sizes["layer"]) if "{layer}" in name else [None]:
+                origin = None if layer is None else selection.layers[layer]
+                parameter = parameters[self.weights.stored_names[name.format(layer=origin)]]
+                opened = open_axes(parameter, tensor, self.sizes)
+                part = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
+                found[name.format(layer=layer)] = part * gain if tensor.role == "gain" and gain != 1 else part
+        return found
+
+    def _skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
+        """Modules of one shape, and the name of its head."""
+        head = next(
+            name
+            for name, tensor in self.family.table(self.weights.tied)
+            if tensor.role == ("embed" if self.weights.tied else "head")
+        )
+        return Skeleton(self.model, self.weights, dict(sizes), self.checkpointing), head
+
+
+class Skeleton:
+    """A stock model without weights.
+
+    Attributes:
+        places: name in the axis table → (module, attribute) that uses the tensor.
+    """
+
+    def __init__(self, model: PreTrainedModel, weights: Weights, sizes: Mapping[str, int], checkpointing: bool):
+        config = weights.family.resize(weights.config, sizes, weights.tied)
+        kind = config.pop("model_type")
+        config.pop("transformers_version", None)
+        with init_empty_weights(include_buffers=False):
+            self.model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(kind, **config), attn_implementation=model.config._attn_implementation
+            )
+        if checkpointing:
+            self.model.gradient_checkpointing_enable()
+        disable_dropout(self.model.train())
+        for module in self.model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = buffer.to(model.device)
+        self.places = {}
+        names = {stored: name for name, stored in Weights(self.model).stored_names.items()}
+        for path, module in self.model.named_modules():
+            for attribute in list(module._parameters):
+                stored = f"{path}.{attribute}" if path else attribute
+                if stored in names and module._parameters[attribute] is not None:
+                    self.places[names[stored]] = (module, attribute)
+                    del module._parameters[attribute]  # a plain attribute takes its place, and keeps its gradient

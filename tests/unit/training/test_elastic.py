@@ -1,0 +1,156 @@
+"""Parts inside a member: the logits of the stock model that is cut out, gradients by finite differences, shapes in range."""
+
+import random
+import re
+
+import pytest
+import torch
+
+from colpipe.errors import ColpipeError
+from colpipe.learngene.elastic import Elastic, cut, random_sizes
+from colpipe.learngene.weights import Weights
+from colpipe.stage_settings import Elastic as Settings
+from colpipe.training.elastic import Parts
+from tests.conftest import make_model
+from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, architecture, shape
+
+EVERYWHERE = torch.ones(2, 9, dtype=torch.bool)
+
+
+@pytest.fixture(params=FAMILIES, ids=NAMES)
+def member(request, tmp_path):
+    """(model, its chain's architecture, folder): 5 layers, 4 heads or groups, 40 units."""
+    chain = architecture(*request.param)
+    return make_model(tmp_path / "member", chain, shape(request.param[0], 5, 4, 40), seed=2), chain, tmp_path / "member"
+
+
+def parts_of(model, chain, compensate=1.0, **more) -> Parts:
+    smallest = shape(chain.family, 2, 1, 16)
+    elastic = Elastic(chain.sizes(smallest), [0, 4], compensate, **more)
+    return Parts(model, elastic, Settings(random=2), seed=0)
+
+
+def shapes_of(chain) -> list[dict[str, int]]:
+    """The smallest, one between, one that is narrow and deep, and the member itself."""
+    return [chain.sizes(shape(chain.family, *numbers)) for numbers in ((2, 1, 16), (4, 3, 30), (5, 1, 40), (5, 4, 40))]
+
+
+@pytest.mark.parametrize("compensate", [0.0, 1.0])
+def test_a_part_is_the_model_that_is_cut_out(member, compensate, tmp_path):
+    model, chain, folder = member
+    energy = [(number + 1) ** 0.5 / 4 for number in range(16)]
+    parts = parts_of(model, chain, compensate, ranking=[3, 0, 4, 1, 2], energy=energy)
+    for number, sizes in enumerate(shapes_of(chain)):
+        with torch.no_grad():
+            found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+            logits = found.hidden @ found.weight.T
+        cut(Weights(folder), sizes, parts.elastic).write(tmp_path / str(number))
+        stock = type(model).from_pretrained(tmp_path / str(number)).eval()
+        with torch.no_grad():
+            expected = stock(IDS).logits[:, :-1].flatten(0, 1)
+        assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_gradients_are_those_of_finite_differences(member):
+    """In float64: the slope of a part's loss along random directions, among the member's own parameters.
+
+    RMSNorm models compute their norms in float32 whatever they are given, so that their differences are rougher.
+    """
+    model, chain, _ = member
+    model = model.double()
+    parts = parts_of(model, chain)
+    sizes, targets = shapes_of(chain)[1], IDS[:, 1:].flatten()
+
+    def loss() -> torch.Tensor:
+        found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+        return torch.nn.functional.cross_entropy(found.hidden @ found.weight.T, targets)
+
+    loss().backward()
+    rough = chain.table.norm == "rms"
+    step, tolerance = (1e-3, {"rel": 1e-3, "abs": 1e-3}) if rough else (1e-5, {"rel": 1e-5, "abs": 1e-8})
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        direction, slope = torch.randn_like(parameter), torch.zeros_like(parameter)
+        if parameter.grad is not None:
+            slope = parameter.grad
+        values = {}
+        for steps in (2, 1, -1, -2):
+            with torch.no_grad():
+                parameter.add_(direction, alpha=steps * step)
+                values[steps] = loss().item()
+                parameter.sub_(direction, alpha=steps * step)
+        near, far = ((values[steps] - values[-steps]) / (2 * steps * step) for steps in (1, 2))
+        found, expected = (slope * direction).sum().item(), (4 * near - far) / 3  # Richardson: of fourth order
+        assert found == pytest.approx(expected, **tolerance), name
+
+
+def test_gradients_are_those_of_the_stock_model(member, tmp_path):
+    """The member's gradient, cut as the member is, is the stock model's; norm gains times their factor."""
+    model, chain, folder = member
+    parts = parts_of(model, chain)
+    sizes = shapes_of(chain)[1]
+    cut(Weights(folder), sizes, parts.elastic).write(tmp_path / "stock")
+    stock = type(model).from_pretrained(tmp_path / "stock")
+    found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+    (found.hidden @ found.weight.T).sin().sum().backward()
+    stock(IDS).logits[:, :-1].sin().sum().backward()
+    _, gain = parts.elastic.part(parts.family, parts.sizes, sizes)
+    assert gain == 4 / 3
+    for parameter in model.parameters():  # slices of the gradients in place of the weights
+        parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    names, own = Weights(stock).stored_names, dict(stock.named_parameters())
+    for name, slope in parts_of(model, chain, 0.0).slices(sizes).items():
+        expected = own[names[name]].grad
+        if parts.family.tensors[re.sub(r"\.\d+\.", ".{layer}.", name)].role == "gain":
+            expected = expected * gain
+        torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def test_what_a_part_does_not_have_gets_no_gradient(member):
+    model, chain, _ = member
+    parts = parts_of(model, chain)
+    found = parts.projection(parts.smallest)({"input_ids": IDS}, EVERYWHERE)
+    (found.hidden @ found.weight.T).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if any(f".{layer}." in name for layer in (1, 2, 3)):
+            assert parameter.grad is None, name  # layers 0 and 4 are kept
+
+
+def test_slices_are_views_where_they_can_be(member):
+    model, chain, _ = member
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes = shapes_of(chain)[1]
+    slices = parts_of(model, chain, 0.0).slices(sizes)
+    copied = {name for name, value in slices.items() if value.untyped_storage().data_ptr() not in own}
+    assert all("c_attn" in name for name in copied)  # GPT-2's queries, keys and values: three runs of heads
+
+
+def test_shapes_are_drawn_in_range_and_by_the_step_alone(member):
+    model, chain, _ = member
+    one, other = parts_of(model, chain), parts_of(model, chain)
+    drawn = [sizes for step in range(40) for sizes in one.at(step)]
+    assert drawn == [sizes for step in range(40) for sizes in other.at(step)]
+    assert len(drawn) == 120 and drawn[::3] == [one.smallest] * 40
+    for axis in ("layer", *one.family.widths):
+        values = {sizes[axis] for sizes in drawn}
+        assert min(values) == one.smallest[axis] and max(values) == one.sizes[axis]
+    assert {sizes["layer"] for sizes in drawn} == {2, 3, 4, 5}
+    assert all(one.family.shape_problem(sizes) is None for sizes in drawn)
+
+
+def test_joint_widths_go_together_and_axes_can_be_held():
+    chain = architecture("qwen3", False)
+    largest, smallest = (chain.sizes(shape("qwen3", *numbers)) for numbers in ((6, 8, 160), (2, 2, 40)))
+    for number in range(30):
+        sizes = random_sizes(chain.table, largest, smallest, random.Random(number), joint=True)
+        assert abs((sizes["group"] - 2) / 6 - (sizes["ffn"] - 40) / 120) <= 0.15
+        held = random_sizes(chain.table, largest, smallest, random.Random(number), axes=["layers", "ffn"])
+        assert (held["group"], held["hidden"]) == (8, largest["hidden"])
+
+
+def test_a_target_below_what_was_trained_is_refused(member):
+    model, chain, folder = member
+    elastic = parts_of(model, chain).elastic
+    with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
+        cut(Weights(folder), chain.sizes(shape(chain.family, 1, 1, 16)), elastic)
+    assert chain.family in ("gpt2", "gpt_neox", *GROUPED)
