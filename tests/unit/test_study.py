@@ -104,7 +104,7 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["initialisers"].update(cut={"kind": "linit", "method": "cut"}),
-            "my.yaml: desnets.upper: its larger neighbour large is not elastic in llama's chain, nothing can be cut out of it",
+            "my.yaml: desnets.upper: its larger neighbour large is not elastic in llama's chain, nothing can be cut",
         ),
         (
             lambda s: (
