@@ -203,8 +203,8 @@ def _cut_problems(study: "Study", ancestor: str, desnet: str) -> Iterator[str]:
     elastic = study.elastic(ancestor, larger)
     if elastic is None:
         yield (
-            f"desnets.{desnet}: its larger neighbour {larger} is not elastic in {ancestor}'s chain, nothing can be cut out of "
-            "it; set elastic, or leave out the initialiser of method cut (desnets.<name>.initialisers)"
+            f"desnets.{desnet}: its larger neighbour {larger} is not elastic in {ancestor}'s chain, nothing can be cut "
+            "out of it; set elastic, or leave out the initialiser of method cut (desnets.<name>.initialisers)"
         )
         return
     ours, least = (study.architecture.sizes(shape) for shape in (study.desnets[desnet].shape, elastic.smallest))
