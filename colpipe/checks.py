@@ -55,14 +55,18 @@ def unknown_names(study: "Study") -> Iterator[str]:
         yield from check(f"ancestors.{name}.model", ancestor.model, "models")
         yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
         yield from _override_problems(study, "ancestors", name)
-        for number, desnet in enumerate(ancestor.desnets or []):
-            yield from check(f"ancestors.{name}.desnets.{number}", desnet, "desnets")
+        for section in ("desnets", "initialisers"):
+            for number, entry in enumerate(getattr(ancestor, section) or []):
+                yield from check(f"ancestors.{name}.{section}.{number}", entry, section)
     for name, member in study.chain.items():
         yield from check(f"chain.{name}.model", member.model, "models")
         if name in study.models:
             yield f"chain.{name}: a model has this name too; members and models need different names"
         yield from _override_problems(study, "chain", name)
     for name, desnet in study.desnets.items():
+        for number, tokens in enumerate(desnet.budgets or []):
+            if tokens not in study.budgets:
+                yield f"desnets.{name}.budgets.{number}: {tokens} is not in budgets ({', '.join(map(str, study.budgets))})"
         for number, initialiser in enumerate(desnet.initialisers or []):
             yield from check(f"desnets.{name}.initialisers.{number}", initialiser, "initialisers")
     for name, initialiser in study.initialisers.items():
@@ -191,9 +195,10 @@ def elastic_problems(study: "Study") -> Iterator[str]:
                 }
     yield from sorted(seen)
     for ancestor in study.ancestors if not seen else ():
-        for name in study.desnets_of(ancestor):
-            if any(study.initialisers[init].method == "cut" for init in study.initialisers_of(name)):
-                yield from _cut_problems(study, ancestor, name)
+        for name in dict.fromkeys(
+            n for n, init, _ in study.built(ancestor) if study.initialisers[init].method == "cut"
+        ):
+            yield from _cut_problems(study, ancestor, name)
 
 
 def _cut_problems(study: "Study", ancestor: str, desnet: str) -> Iterator[str]:

@@ -75,17 +75,15 @@ class Plan:
                     "params": study.parameters(entry.shape),
                     "init": "distilled",
                 }
-            for desnet in study.desnets_of(ancestor):
-                for init in study.initialisers_of(desnet):
-                    for tokens in study.budgets:
-                        path, parent = self.desnet(ancestor, desnet, init, tokens)
-                        found[path] = {
-                            "ancestor": parent,
-                            "desnet": desnet,
-                            "params": study.parameters(study.desnets[desnet].shape),
-                            "init": init,
-                            "tokens": tokens,
-                        }
+            for desnet, init, tokens in study.built(ancestor):
+                path, parent = self.desnet(ancestor, desnet, init, tokens)
+                found[path] = {
+                    "ancestor": parent,
+                    "desnet": desnet,
+                    "params": study.parameters(study.desnets[desnet].shape),
+                    "init": init,
+                    "tokens": tokens,
+                }
         return found
 
     def desnet(self, ancestor: str, desnet: str, init: str, tokens: int) -> tuple[str, str]:

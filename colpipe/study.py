@@ -4,6 +4,7 @@ A study is one YAML file. Every key that can change a result lives in it; where 
 changes nothing. `load_study` is the only entrance.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -72,6 +73,8 @@ class Ancestor(Strict):
     """Whether, and how, all members of its chain are elastic, whatever `chain` says."""
     desnets: list[Name] | None = None
     """Build these DesNets from its chain only; `null` is all of them."""
+    initialisers: list[Name] | None = None
+    """Build them with these initialisers only, of those that each has; `null` is all of them."""
 
 
 class Member(Strict):
@@ -107,6 +110,8 @@ class DesNet(Budget):
     """Overrides the initialisers' alpha for this DesNet; a list has a value per layer."""
     initialisers: list[Name] | None = None
     """Build it with these only; `null` is all of them."""
+    budgets: list[Tokens] | None = None
+    """Recover it with these of the study's budgets only; `null` is all of them."""
 
     @model_validator(mode="after")
     def one_size(self) -> "DesNet":
@@ -240,10 +245,13 @@ class Study(Strict):
         """Parameter count of a shape in the study's architecture."""
         return self.architecture.parameters(shape)
 
-    def desnets_of(self, ancestor: str) -> list[str]:
-        """Names of the DesNets that are built from an ancestor's chain."""
-        chosen = self.ancestors[ancestor].desnets
-        return list(self.desnets) if chosen is None else chosen
+    def built(self, ancestor: str) -> Iterator[tuple[str, str, int]]:
+        """(DesNet, initialiser, recovery tokens) of all that is built from an ancestor's chain."""
+        limits = self.ancestors[ancestor]
+        for name, desnet in self.desnets.items():
+            for init in self.initialisers_of(name):
+                if _within(name, limits.desnets) and _within(init, limits.initialisers):
+                    yield from ((name, init, tokens) for tokens in self.budgets if _within(tokens, desnet.budgets))
 
     def initialisers_of(self, desnet: str) -> list[str]:
         """Names of the initialisers that a DesNet is built with."""
@@ -287,6 +295,10 @@ class Study(Strict):
             return kind.alpha
         small, large = (self.parameters(self.chain[name].shape) for name in (smaller, larger))
         return automatic_alpha(small, large, self.parameters(self.desnets[desnet].shape))
+
+
+def _within(value: object, chosen: list | None) -> bool:
+    return chosen is None or value in chosen
 
 
 def load_study(config: dict, where: str = "study") -> Study:

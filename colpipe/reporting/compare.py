@@ -68,6 +68,22 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
     return panels
 
 
+def by_size(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[tuple[int, float]]]]:
+    """DesNets at 0 tokens by their parameters, where there are several.
+
+    Returns:
+        A row per DesNet, a column per way to make it; way → (parameters, loss), smallest first. Ways with fewer than four
+        DesNets are left out.
+    """
+    built = frame[frame.tokens == 0].assign(way=(frame.ancestor + " " + frame.init).str.strip())
+    counts = built.groupby("way", sort=False).desnet.nunique()
+    ways = counts[counts >= 4].index.tolist()
+    chosen = built[built.way.isin(ways)].sort_values("params", kind="stable")
+    table = chosen.pivot_table(index=["params", "desnet"], columns="way", values="loss", sort=False)
+    curves = {way: list(zip(part.params, part.loss, strict=True)) for way, part in chosen.groupby("way")}
+    return table.round(3).reset_index().fillna(""), {way: curves[way] for way in ways}
+
+
 def chain_frame(results: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
     """The members of the chains, as `spread` has them, with what their distillation took and how its student answers.
 

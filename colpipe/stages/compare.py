@@ -1,7 +1,7 @@
 """Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
 
-DesNets go to losses.csv, table.md and curves.svg; where a study has several chains, their members to chain.csv, chain.md and
-chain.svg.
+DesNets go to losses.csv, table.md and curves.svg (where there are many sizes, those that are recovered; all of them at 0
+tokens to sizes.md and sizes.svg); where a study has several chains, their members to chain.csv, chain.md and chain.svg.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import chain_curves, chain_frame, chain_table, curves_of, losses, spread, wide
+from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, curves_of, losses, spread, wide
 from colpipe.reporting.figures import loss_against_tokens
 from colpipe.reporting.summary import markdown
 
@@ -34,9 +34,15 @@ def main() -> None:
     except (ColpipeError, OSError) as error:
         sys.exit(f"compare: error: {error}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    sizes, curves = by_size(frame)
+    if curves:
+        (arguments.output / "sizes.md").write_text(markdown(sizes))
+        figure = loss_against_tokens({"DesNets at 0 tokens": curves}, "parameters")
+        (arguments.output / "sizes.svg").write_text(figure)
     if (frame.tokens >= 0).any():
-        panels = curves_of(arguments.results, frame)
-        write(arguments.output, ("losses", "table", "curves"), frame, wide(frame), panels, "recovery tokens")
+        shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
+        panels = curves_of(arguments.results, shown)
+        write(arguments.output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
     if frame[frame.init == "distilled"].ancestor.nunique() > 1:
         members = chain_frame(arguments.results, frame)
         panels = chain_curves(arguments.results, members)
@@ -46,7 +52,7 @@ def main() -> None:
 def write(
     folder: Path, names: tuple[str, str, str], frame: pd.DataFrame, table: pd.DataFrame, panels: dict, along: str
 ) -> None:
-    """Numbers, the table that people read, which is printed too, and the figure, where there are curves."""
+    """All numbers, the table that people read, which is printed too, and the figure, where there are curves."""
     numbers, readable, figure = names
     frame.to_csv(folder / f"{numbers}.csv", index=False, float_format="%.4f")
     (folder / f"{readable}.md").write_text(markdown(table))

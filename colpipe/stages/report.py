@@ -68,16 +68,13 @@ def page(study: Study, results: Path, table: pd.DataFrame) -> str:
 
 def curves(study: Study, results: Path) -> dict:
     """DesNet → initialiser → validation loss along its longest recovery."""
-    longest, plan = max(study.budgets), Plan(study)
-    panels = {}
-    for desnet, entry in study.desnets.items() if longest else ():
-        lines = {}
-        for init in study.initialisers_of(desnet):
-            for ancestor in study.ancestors:
-                path, parent = plan.desnet(ancestor, desnet, init, longest)
-                label = f"{init}, {parent}" if parent and len(study.ancestors) > 1 else init
-                lines[label] = loss_curve(results / path)
-        panels[f"{desnet}: {entry.shape}"] = lines
+    longest, panels = max(study.budgets), {}
+    for path, columns in Plan(study).models().items():
+        if longest and columns.get("tokens") == longest:
+            desnet, init, parent = (columns[name] for name in ("desnet", "init", "ancestor"))
+            label = f"{init}, {parent}" if parent and len(study.ancestors) > 1 else init
+            lines = panels.setdefault(f"{desnet}: {study.desnets[desnet].shape}", {})
+            lines[label] = loss_curve(results / path)
     return panels
 
 

@@ -170,10 +170,14 @@ def test_a_distilled_desnet_has_a_teacher_of_its_own(plan_of, study):
 
 
 def test_an_ancestor_may_serve_some_desnets_only(plan_of, study):
-    study["ancestors"]["again"] = {**study["ancestors"]["llama"], "desnets": ["upper"]}
+    study["ancestors"]["again"] = {**study["ancestors"]["llama"], "desnets": ["upper"], "initialisers": ["nested"]}
+    study["desnets"]["lower"]["budgets"] = [0]
     models = plan_of(study).models()
-    assert "desnets/again/upper/nested/0" in models and "desnets/llama/lower/nested/0" in models
-    assert not any(path.startswith("desnets/again/lower") for path in models)
+    assert [path for path in models if path.startswith("desnets/again")] == [
+        "desnets/again/upper/nested/0",
+        "desnets/again/upper/nested/512",
+    ]
+    assert [path for path in models if path.startswith("desnets/llama/lower")] == ["desnets/llama/lower/nested/0"]
 
 
 def test_what_the_papers_tables_and_figures_are_made_of(plan_of, study):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import chain_curves, chain_frame, chain_table, losses, spread, wide
+from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, losses, spread, wide
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 
@@ -59,3 +59,16 @@ def test_studies_of_the_same_seed_are_refused(results):
         losses([results[0], results[0]])
     with pytest.raises(ColpipeError, match=r"summary.csv: not found; finish the study first"):
         losses([results[0].parent])
+
+
+def test_desnets_by_size():
+    columns = {"ancestor": "a", "params": 10, "init": "cut", "tokens": 0, "loss": 5.0}
+    rows = [{**columns, "desnet": f"d{n}", "params": 40 - n, "loss": n / 4} for n in range(4)]
+    rows += [{**columns, "desnet": "d0", "ancestor": "", "init": "rand"}, {**columns, "desnet": "d0", "tokens": 7}]
+    table, curves = by_size(pd.DataFrame(rows))
+    assert curves == {"a cut": [(37, 0.75), (38, 0.5), (39, 0.25), (40, 0.0)]}
+    assert table.to_dict("records")[0] == {"params": 37, "desnet": "d3", "a cut": 0.75}
+
+
+def test_few_desnets_make_no_curve(results):
+    assert by_size(spread(losses(results)))[1] == {}
