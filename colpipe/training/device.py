@@ -10,6 +10,11 @@ import torch
 from colpipe.errors import ColpipeError
 
 
+def float64(value: torch.Tensor) -> torch.Tensor:
+    """In float64; on the CPU where the device has none (Ascend NPUs compute little in it)."""
+    return (value if value.device.type in ("cpu", "cuda") else value.cpu()).double()
+
+
 def pick_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `npu`.
 

@@ -20,6 +20,7 @@ from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.job import Job
 from colpipe.stage_settings import Distill
+from colpipe.training.device import float64
 from colpipe.training.elastic import Parts
 from colpipe.training.objectives import (
     Objective,
@@ -285,7 +286,7 @@ class RolloutTrainer(ObjectiveTrainer):
 
 def _weights_key(model: PreTrainedModel) -> str:
     """Names the weights of a model by their sums: cheap, and different after any update."""
-    sums = [parameter.detach().double().sum().item() for parameter in model.parameters()]
+    sums = [float64(parameter.detach()).sum().item() for parameter in model.parameters()]
     return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
 
 

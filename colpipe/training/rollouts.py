@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from colpipe.stage_settings import Rollout
+from colpipe.training.device import float64
 
 
 @torch.inference_mode()
@@ -46,7 +47,7 @@ def sample(
     length = max(map(len, prompts))
     ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end), prompt]) for prompt in prompts])
     mask = torch.stack([torch.arange(length) >= length - len(prompt) for prompt in prompts]).long()
-    ids, mask, chance = ids.to(device), mask.to(device), chance.to(device)
+    ids, mask = ids.to(device), mask.to(device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     left = torch.tensor(limits, device=device)
     caches = {name: DynamicCache(config=model.config) for name, model in models.items()}
@@ -66,10 +67,11 @@ def sample(
             ).logits
             logs.append(logits[:, -1, :vocabulary].float().log_softmax(-1))
             mixed = mixed + shares[name] * logs[-1].exp()
-        cumulated = mixed.double().cumsum(
-            -1
-        )  # in float32 the sum over a large vocabulary is off by more than rare tokens
-        token = torch.searchsorted(cumulated, chance[rows, step, None] * cumulated[:, -1:]).clamp(max=vocabulary - 1)
+        # In float32 the sum over a large vocabulary is off by more than rare tokens have.
+        cumulated = float64(mixed).cumsum(-1)
+        chance = chance.to(cumulated.device)
+        drawn = chance[rows.to(cumulated.device), step, None] * cumulated[:, -1:]
+        token = torch.searchsorted(cumulated, drawn).clamp(max=vocabulary - 1).to(device)
         found = [value.gather(1, token) for value in (*logs, mixed.log())]
         steps.append((rows, token[:, 0], torch.cat(found, 1)))
         goes_on = (token[:, 0] != end) & (left[rows] > step + 1)
