@@ -162,6 +162,8 @@ class Elastic(Strict):
     axes: list[Literal["layers", "heads", "hidden", "ffn"]] = ["layers", "heads", "hidden", "ffn"]
     """Axes that change in random shapes; others stay as the member has them. Key/value heads change whole, with their
     queries."""
+    after: Fraction = 0.0
+    """Share of the steps that the member takes alone before the smaller shapes join."""
     weight: float = Field(default=1.0, gt=0)
     """Weight of each smaller shape's loss; the member's own is 1."""
     compensate: Fraction = 1.0

@@ -39,11 +39,13 @@ class Parts:
         self.weights = Weights(model)
         self.family, self.sizes, self.checkpointing = self.weights.family, self.weights.sizes, checkpointing
         self.smallest = {**elastic.smallest, **{axis: self.sizes[axis] for axis in ("vocabulary", "position")}}
-        self._skeleton = lru_cache(maxsize=8)(self._skeleton)
+        self._skeleton = lru_cache(maxsize=32)(self._skeleton)
 
-    def at(self, step: int) -> list[dict[str, int]]:
-        """Sizes of the parts that learn at an update."""
+    def at(self, step: int, steps: int) -> list[dict[str, int]]:
+        """Sizes of the parts that learn at an update, the first of which is 0, of so many."""
         settings, chance = self.settings, random.Random(f"{self.seed}-{step}")
+        if step < settings.after * steps:
+            return []
         shapes = [self.smallest] if settings.with_smallest else []
         joint = settings.sampling == "joint"
         for _ in range(settings.random):

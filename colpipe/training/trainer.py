@@ -208,7 +208,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             tokens = tokens / self.accelerator.num_processes  # whose gradients are averaged
         # Parts go first and backward at once: one graph is held at a time, and where processes share gradients, they do so
         # in the model's own backward pass, which comes last.
-        for sizes in self.parts.at(self.state.global_step) if self.parts else ():
+        for sizes in self.parts.at(self.state.global_step, self.state.max_steps) if self.parts else ():
             with self.accelerator.autocast():
                 loss = self.loss_of(self.parts.projection(sizes), rows, self.part_objective, tokens)
             self.accelerator.backward(self.parts.settings.weight * loss)

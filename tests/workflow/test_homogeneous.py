@@ -93,7 +93,7 @@ def test_every_initialiser_on_a_ranked_chain(home):
     }
     thin = manifest("desnets/gpt2/thin/cut/0")
     assert (thin["method"], thin["gain"]) == ("cut", 1.0) and set(thin["parents"]) == {"source", "tokenizer"}
-    assert thin["index_maps"]["larger"]["layer"] == medium["elastic"]["layers"]
+    assert thin["layer_map"] == medium["elastic"]["layers"]
     assert "elastic" not in manifest("chain/gpt2/small")
     found = manifest("desnets/gpt2/middle/search/0")
     assert 0 <= found["alpha"] <= 1 and found["compensate"] in (0, 0.5, 1)

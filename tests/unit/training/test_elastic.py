@@ -128,8 +128,8 @@ def test_slices_are_views_where_they_can_be(member):
 def test_shapes_are_drawn_in_range_and_by_the_step_alone(member):
     model, chain, _ = member
     one, other = parts_of(model, chain), parts_of(model, chain)
-    drawn = [sizes for step in range(40) for sizes in one.at(step)]
-    assert drawn == [sizes for step in range(40) for sizes in other.at(step)]
+    drawn = [sizes for step in range(40) for sizes in one.at(step, 40)]
+    assert drawn == [sizes for step in range(40) for sizes in other.at(step, 40)]
     assert len(drawn) == 120 and drawn[::3] == [one.smallest] * 40
     for axis in ("layer", *one.family.widths):
         values = {sizes[axis] for sizes in drawn}
@@ -154,3 +154,10 @@ def test_a_target_below_what_was_trained_is_refused(member):
     with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
         cut(Weights(folder), chain.sizes(shape(chain.family, 1, 1, 16)), elastic)
     assert chain.family in ("gpt2", "gpt_neox", *GROUPED)
+
+
+def test_parts_may_join_later(member):
+    model, chain, _ = member
+    parts = parts_of(model, chain)
+    parts.settings = Settings(random=2, after=0.5)
+    assert [len(parts.at(step, 10)) for step in range(10)] == [0] * 5 + [3] * 5
