@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean initialisers ablation
+.PHONY: demo test lint clean initialisers ablation elastic
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
@@ -32,8 +32,16 @@ initialisers: .venv/installed  ## run the comparison of initialisers
 # Every distillation objective, direct and stepwise, three seeds: writes docs/ablation/.
 ablation: .venv/installed  ## run the comparison of distillation objectives
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
-	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed || exit 1; done
+	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed \
+	    -- all table3 figure5a figure5b || exit 1; done
 	$(BIN)/python -m colpipe.stages.compare results/ablation-[012] --output docs/ablation
+	cp results/ablation-0/paper/figure5b/figure5b.svg docs/ablation/
+
+# DesNets cut out of an elastic chain against interpolated and separately distilled ones, three seeds: writes docs/elastic/.
+elastic: .venv/installed  ## run the comparison of elastic and plain chains
+	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
+	    --configfile config/elastic.yaml --config study=elastic-$$seed seed=$$seed || exit 1; done
+	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --output docs/elastic
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete
