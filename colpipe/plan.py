@@ -5,11 +5,7 @@ for, the flags on the command line, and the fingerprints that decide about rerun
 """
 
 import json
-import os
-import re
 import shlex
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,6 +13,7 @@ from pydantic import BaseModel
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
 from colpipe.settings import Shape, Source, tokens_label
+from colpipe.snakefile import one_of
 from colpipe.stage_settings import Distill
 from colpipe.study import Study
 
@@ -415,19 +412,3 @@ def _staged(kind: str, name: str, source: Source) -> str:
 def _json(value: object, sort_keys: bool = True) -> str:
     """JSON text of settings: pydantic models, or plain mappings of them."""
     return json.dumps(value, sort_keys=sort_keys, default=lambda model: model.model_dump(mode="json"))
-
-
-def one_of(names: Iterable[str]) -> str:
-    """A wildcard constraint that only these names meet."""
-    return "|".join(map(re.escape, names)) or "(?!)"
-
-
-def run_stages_here(checkout: str) -> None:
-    """Have jobs run with the Python that runs Snakemake, and find this checkout's package."""
-    for variable, place in (("PATH", str(Path(sys.executable).parent)), ("PYTHONPATH", checkout)):
-        others = os.environ.get(variable, "").split(os.pathsep)
-        os.environ[variable] = os.pathsep.join([place, *(other for other in others if other and other != place)])
-    # Linux's malloc gives large blocks back at every step of a training on a CPU and asks for them again at the next;
-    # keeping them made micro models 10 to 20 % faster, with the same bits.
-    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        os.environ.setdefault(variable, "1000000000")

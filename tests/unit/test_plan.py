@@ -4,7 +4,8 @@ from types import SimpleNamespace as wildcards
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.plan import Plan, one_of
+from colpipe.plan import Plan
+from colpipe.snakefile import one_of
 from colpipe.study import load_study
 
 

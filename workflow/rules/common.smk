@@ -8,7 +8,8 @@ sys.path.insert(0, workflow.basedir)
 
 from colpipe.errors import ColpipeError
 from colpipe.exhibits import EXHIBITS
-from colpipe.plan import Plan, one_of, run_stages_here
+from colpipe.plan import Plan
+from colpipe.snakefile import one_of, run_stages_here
 from colpipe.study import load_study
 
 run_stages_here(workflow.basedir)
