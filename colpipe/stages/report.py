@@ -20,7 +20,7 @@ def main(job: Job) -> None:
     summary.to_csv(job.staging / "summary.csv", index=False)
     table = readable(compact(study, summary))
     (job.staging / "summary.txt").write_text(table.to_string(index=False) + "\n")
-    (job.staging / "report.html").write_text(page(study, results, table))
+    (job.staging / "report.html").write_text(page(study, results, table, summary))
     job.publish_files()
     print(table.to_string(index=False), flush=True)
 
@@ -37,13 +37,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown.fillna("")
 
 
-def page(study: Study, results: Path, table: pd.DataFrame) -> str:
+def page(study: Study, results: Path, table: pd.DataFrame, summary: pd.DataFrame) -> str:
     """The report as one self-contained HTML page."""
     folder = Path(__file__).parents[1] / "reporting"
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=jinja2.select_autoescape(["j2"])
     ).get_template("page.html.j2")
-    panels = curves(study, results)
+    panels, by_size = curves(study, results), loss_by_size(study, summary)
     entries = [(name, "chain", member.shape) for name, member in study.chain.items()]
     entries += [(name, "DesNet", desnet.shape) for name, desnet in study.desnets.items()]
     sizes = pd.DataFrame(
@@ -62,8 +62,28 @@ def page(study: Study, results: Path, table: pd.DataFrame) -> str:
         sizes=html(sizes),
         table=html(table),
         figure=jinja2.utils.markupsafe.Markup(loss_against_tokens(panels)) if panels else "",
+        by_size=jinja2.utils.markupsafe.Markup(loss_against_tokens(by_size, "parameters")) if by_size else "",
         corpus=study.stages.recover.corpus if study.stages.recover else "",
     )
+
+
+def loss_by_size(study: Study, summary: pd.DataFrame) -> dict:
+    """Corpus → way → (parameters, held-out loss) of the chain and of DesNets at 0 tokens, where these have several sizes.
+
+    Random ones are left out: they would set the scale.
+    """
+    losses = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity)].dropna(subset="params")
+    many = len(study.ancestors) > 1
+    panels: dict[str, dict[str, list]] = {}
+    for (task, init, ancestor), part in losses.groupby(["task", "init", "ancestor"], sort=False):
+        chain = init == "distilled"
+        built = init in study.initialisers and study.initialisers[init].kind != "rand"
+        if (built or chain) and part.params.nunique() > 1 and len(study.desnets) > 1:
+            chosen = (part if chain else part[part.tokens == 0]).sort_values("params")
+            way = "chain" if chain else init
+            label = f"{way}, {ancestor}" if many and ancestor else way
+            panels.setdefault(task, {})[label] = list(zip(chosen.params, chosen.value, strict=True))
+    return panels
 
 
 def curves(study: Study, results: Path) -> dict:

@@ -24,6 +24,12 @@ def test_nested_linit_without_recovery_beats_random_after_all_of_it(summary):
         assert assembled < random, name
 
 
+def test_cut_desnets_are_the_best_start(summary):
+    losses = summary[(summary.metric == "loss") & (summary.tokens == "0")].astype({"value": float})
+    for name, rows in losses.groupby("desnet"):
+        assert rows.loc[rows.value.idxmin()].init == "cut", name
+
+
 def test_every_model_has_every_score(summary):
     study = yaml.safe_load((CHECKOUT / "config/config.yaml").read_text())
     wanted = {(task, "rouge_l") for task in study["tasks"]}
@@ -37,7 +43,7 @@ def test_every_model_has_every_score(summary):
 
 def test_the_page_is_self_contained():
     page = (CHECKOUT / "results/demo/report.html").read_text()
-    assert page.count("<svg") == 1 and "<table" in page
+    assert page.count("<svg") == 2 and "<table" in page
     body = (
         page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
     )
