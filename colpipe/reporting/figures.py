@@ -59,9 +59,9 @@ def loss_against_tokens(
     return _svg(figure)
 
 
-def smoothed(values: Sequence[float], span: int = 10) -> list[float]:
-    """Exponential moving average over about `span` steps, without the pull of a zero start."""
-    return pd.Series(values).ewm(span=span).mean().tolist()
+def smoothed(values: Sequence[float], span: int = 9) -> list[float]:
+    """Mean over `span` steps around each, fewer at the ends; centred, so that it does not lag behind a falling loss."""
+    return pd.Series(values).rolling(span, center=True, min_periods=1).mean().tolist()
 
 
 def raw_and_smoothed(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]]]) -> str:
