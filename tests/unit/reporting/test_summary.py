@@ -7,7 +7,7 @@ import pytest
 from colpipe.plan import Plan
 from colpipe.reporting.figures import loss_against_tokens, loss_curve
 from colpipe.reporting.summary import COLUMNS, compact, summarise
-from colpipe.stages.report import page, readable
+from colpipe.stages.report import loss_by_size, page, readable
 from colpipe.study import load_study
 
 
@@ -66,10 +66,23 @@ def test_the_table_has_a_row_per_model_and_no_empty_column(results):
 
 def test_the_page_shows_the_curves_and_is_the_same_each_time(results):
     study, folder = results
-    table = readable(compact(study, summarise(study, folder)))
-    first = page(study, folder, table)
-    assert first == page(study, folder, table)
-    assert first.count("<svg") == 1 and "20,112" in first and "<script" not in first
+    summary = summarise(study, folder)
+    table = readable(compact(study, summary))
+    first = page(study, folder, table, summary)
+    assert first == page(study, folder, table, summary)
+    assert first.count("<svg") == 2 and "20,112" in first and "<script" not in first
+
+
+def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):
+    study, folder = results
+    panels = loss_by_size(study, summarise(study, folder))
+    models = list(Plan(study).models())
+    assert list(panels) == ["stories"] and list(panels["stories"]) == ["chain", "nested"]
+    expected = [
+        (study.parameters(study.desnets[desnet].shape), 5.0 + models.index(f"desnets/llama/{desnet}/nested/0"))
+        for desnet in ("lower", "upper")
+    ]
+    assert panels["stories"]["nested"] == expected
 
 
 def test_a_curve_is_the_validation_losses(results):
