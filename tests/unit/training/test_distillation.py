@@ -196,7 +196,7 @@ def command(objective: str, models: Path, output: Path, changes: dict, processes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "reverse_kl+elastic"])
 def test_kill_and_sigterm_at_any_step(tmp_path, objective):
     """Random moments: of each of three runs one is killed, the next is told to stop, the third may end."""
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
