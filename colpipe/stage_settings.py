@@ -166,8 +166,9 @@ class Elastic(Strict):
     """Share of the steps that the member takes alone before the smaller shapes join."""
     weight: float = Field(default=1.0, gt=0)
     """Weight of each smaller shape's loss; the member's own is 1."""
-    compensate: Fraction = 1.0
-    """Exponent g of the factor (hidden of the member / hidden of the shape)^g on a shape's norm gains."""
+    compensate: Fraction | None = None
+    """Exponent g of the factor (hidden of the member / hidden of the shape)^g on a shape's norm gains; `null` is 1, and 0 in
+    chains of an ordered ancestor, whose measured shares of the signal give the factor."""
 
 
 class Order(Strict):
