@@ -41,7 +41,9 @@ ablation: .venv/installed  ## run the comparison of distillation objectives
 elastic: .venv/installed  ## run the comparison of elastic and plain chains
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	    --configfile config/elastic.yaml --config study=elastic-$$seed seed=$$seed || exit 1; done
-	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --output docs/elastic
+	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/elastic-smollm2.yaml
+	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --output docs/elastic/micro
+	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --output docs/elastic/smollm2
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete

@@ -14,7 +14,7 @@ from colpipe import checkpoint
 from colpipe.errors import ColpipeError
 from colpipe.learngene import initialisers
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.elastic import Elastic, cut
+from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.inheritance import Inheritance, inheritance
 from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
@@ -173,7 +173,7 @@ def _inherited(small: Weights, large: Weights) -> dict[str, Sequence[int] | None
     return {"layer_map": layer_map, "ranking": known.ranking}
 
 
-def _elastic(large: Weights) -> Elastic:
+def _elastic(large: Weights) -> ElasticMember:
     known = inheritance(large.folder) if large.folder else Inheritance()
     return known.require_elastic(large.name)
 

@@ -21,7 +21,7 @@ STEP = 8  # channels and feed-forward units of random shapes are multiples of th
 
 
 @dataclass(frozen=True)
-class Elastic:
+class ElasticMember:
     """How a member's parts are taken.
 
     Attributes:
@@ -69,7 +69,7 @@ class Elastic:
         return {"smallest": dict(self.smallest), "layers": list(self.kept), "compensate": self.compensate}
 
 
-def cut(source: Weights, target: Mapping[str, int], elastic: Elastic, tied: bool | None = None) -> Assembly:
+def cut(source: Weights, target: Mapping[str, int], elastic: ElasticMember, tied: bool | None = None) -> Assembly:
     """A DesNet, or the start of the next member, as a part of an elastic member.
 
     Raises:

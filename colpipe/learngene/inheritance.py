@@ -6,7 +6,7 @@ from pathlib import Path
 
 from colpipe.checkpoint import MANIFEST, fingerprint, read_manifest
 from colpipe.errors import ColpipeError
-from colpipe.learngene.elastic import Elastic
+from colpipe.learngene.elastic import ElasticMember
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Inheritance:
     layer_map: Sequence[int] | None = None
     ranking: Sequence[int] | None = None
     energy: Sequence[float] | None = None
-    elastic: Elastic | None = None
+    elastic: ElasticMember | None = None
 
-    def require_elastic(self, name: str) -> Elastic:
+    def require_elastic(self, name: str) -> ElasticMember:
         """How parts are taken.
 
         Raises:
@@ -51,7 +51,7 @@ def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheri
         layer_map = None
     ranking, energy, elastic = (manifest.get(name) for name in ("ranking", "energy", "elastic"))
     if elastic:
-        elastic = Elastic(elastic["smallest"], elastic["layers"], elastic["compensate"], ranking, energy)
+        elastic = ElasticMember(elastic["smallest"], elastic["layers"], elastic["compensate"], ranking, energy)
     return Inheritance(layer_map, ranking, energy, elastic)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from colpipe.learngene.elastic import Elastic, cut
+from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.linit import linit
 from colpipe.learngene.weights import Weights
 from colpipe.sizing import automatic_alpha
@@ -19,7 +19,7 @@ def sweep(
     alphas: Sequence[float | str] = ALPHAS,
     compensations: Sequence[float] = COMPENSATIONS,
     methods: Sequence[str] = ("nested",),
-    elastic: Elastic | None = None,
+    elastic: ElasticMember | None = None,
     **arguments,
 ) -> list[dict]:
     """Assemble and score every combination; the neighbours are read once, if they are loaded models.

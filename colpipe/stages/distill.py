@@ -15,8 +15,7 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
 from colpipe.job import Job, run_stage
-from colpipe.learngene import elastic as elastic_member
-from colpipe.learngene.elastic import cut
+from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.importance import kept_signal
 from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
@@ -133,15 +132,16 @@ def _inherit(source: Path, settings: Settings, folder: Path) -> dict:
     return passed_on(known, subset.details["layer_map"])
 
 
-def _elastic(settings: Settings, known: dict) -> elastic_member.Elastic | None:
+def _elastic(settings: Settings, known: dict) -> ElasticMember | None:
     """How the parts of an elastic member are taken; `known` is what its manifest will say of its layers."""
     if settings.elastic is None:
         return None
     smallest = settings.architecture.sizes(settings.elastic.smallest)
     kept = keep_layers(settings.select, settings.shape.layers, smallest["layer"], known.get("ranking"))
-    return elastic_member.Elastic(
-        smallest, kept, settings.elastic.compensate, known.get("ranking"), known.get("energy")
-    )
+    ranking, energy, compensate = known.get("ranking"), known.get("energy"), settings.elastic.compensate
+    if compensate is None:
+        compensate = 0.0 if energy else 1.0
+    return ElasticMember(smallest, kept, compensate, ranking, energy)
 
 
 def _require_shape(folder: Path, settings: Settings) -> None:

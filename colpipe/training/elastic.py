@@ -13,10 +13,10 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from colpipe.learngene.elastic import Elastic, random_sizes
+from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
 from colpipe.learngene.weights import Weights
-from colpipe.stage_settings import Elastic as Settings
+from colpipe.stage_settings import Elastic
 from colpipe.training.objectives import Projection
 from colpipe.training.trainer import disable_dropout
 
@@ -33,7 +33,7 @@ class Parts:
     """
 
     def __init__(
-        self, model: PreTrainedModel, elastic: Elastic, settings: Settings, seed: int, checkpointing: bool = False
+        self, model: PreTrainedModel, elastic: ElasticMember, settings: Elastic, seed: int, checkpointing: bool = False
     ):
         self.model, self.elastic, self.settings, self.seed = model, elastic, settings, seed
         self.weights = Weights(model)

@@ -19,9 +19,9 @@ import tempfile
 import torch
 from transformers import TrainingArguments
 
-from colpipe.learngene.elastic import Elastic
+from colpipe.learngene.elastic import ElasticMember
 from colpipe.settings import Architecture, Shape
-from colpipe.stage_settings import Elastic as Settings
+from colpipe.stage_settings import Elastic
 from colpipe.training.elastic import Parts
 from colpipe.training.objectives import reverse_kl
 from colpipe.training.trainer import ObjectiveTrainer
@@ -40,7 +40,7 @@ def main() -> None:
     student, teacher = (gpt2(4, 4, 128), gpt2(8, 4, 128)) if quick else (gpt2(12, 12, 768), gpt2(24, 16, 1024))
     least = Shape(layers=2, heads=2, hidden=64) if quick else Shape(layers=6, heads=6, hidden=384)
     layers = [0, 3] if quick else [0, 2, 4, 7, 9, 11]
-    parts = Parts(student, Elastic(Architecture().sizes(least), layers, 1.0), Settings(), seed=0)
+    parts = Parts(student, ElasticMember(Architecture().sizes(least), layers, 1.0), Elastic(), seed=0)
     optimiser = torch.optim.AdamW(student.parameters(), lr=1e-5)
     batch = torch.randint(50257, (1, length))
     inputs = {"input_ids": batch, "attention_mask": torch.ones_like(batch), "labels": batch}

@@ -89,7 +89,7 @@ def test_every_initialiser_on_a_ranked_chain(home):
     assert medium["elastic"] == {
         "smallest": medium["elastic"]["smallest"],
         "layers": sorted(medium["ranking"][:2]),
-        "compensate": 1.0,
+        "compensate": 0.0,
     }
     thin = manifest("desnets/gpt2/thin/cut/0")
     assert (thin["method"], thin["gain"]) == ("cut", 1.0) and set(thin["parents"]) == {"source", "tokenizer"}

@@ -13,7 +13,7 @@ import torch
 
 from colpipe.data.tokens import IGNORE
 from colpipe.job import Job
-from colpipe.learngene.elastic import Elastic as ElasticMember
+from colpipe.learngene.elastic import ElasticMember
 from colpipe.settings import Architecture, Runtime, Shape
 from colpipe.stage_settings import Distill, Elastic
 from colpipe.training.distillation import Material, best, distill

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from colpipe.errors import ColpipeError
-from colpipe.learngene.elastic import Elastic, cut, random_sizes
+from colpipe.learngene.elastic import ElasticMember, cut, random_sizes
 from colpipe.learngene.weights import Weights
-from colpipe.stage_settings import Elastic as Settings
+from colpipe.stage_settings import Elastic
 from colpipe.training.elastic import Parts
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, architecture, shape
@@ -26,8 +26,8 @@ def member(request, tmp_path):
 
 def parts_of(model, chain, compensate=1.0, **more) -> Parts:
     smallest = shape(chain.family, 2, 1, 16)
-    elastic = Elastic(chain.sizes(smallest), [0, 4], compensate, **more)
-    return Parts(model, elastic, Settings(random=2), seed=0)
+    elastic = ElasticMember(chain.sizes(smallest), [0, 4], compensate, **more)
+    return Parts(model, elastic, Elastic(random=2), seed=0)
 
 
 def shapes_of(chain) -> list[dict[str, int]]:
@@ -159,5 +159,5 @@ def test_a_target_below_what_was_trained_is_refused(member):
 def test_parts_may_join_later(member):
     model, chain, _ = member
     parts = parts_of(model, chain)
-    parts.settings = Settings(random=2, after=0.5)
+    parts.settings = Elastic(random=2, after=0.5)
     assert [len(parts.at(step, 10)) for step in range(10)] == [0] * 5 + [3] * 5
