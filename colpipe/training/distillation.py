@@ -22,6 +22,7 @@ from colpipe.job import Job
 from colpipe.stage_settings import Distill
 from colpipe.training.device import float64
 from colpipe.training.elastic import Parts
+from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import (
     Objective,
     chunked,
@@ -33,7 +34,7 @@ from colpipe.training.objectives import (
     weighted,
 )
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled
-from colpipe.training.trainer import ObjectiveTrainer, disable_dropout, run_resumable, training_arguments
+from colpipe.training.trainer import ObjectiveTrainer, run_resumable, training_arguments
 
 SAMPLED = ("minillm", "on_policy")  # objectives on answers that are sampled while the student learns
 ROLLOUTS = "rollouts.pt"  # in the in-step state

@@ -17,8 +17,8 @@ from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
 from colpipe.learngene.weights import Weights
 from colpipe.stage_settings import Elastic
+from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Projection
-from colpipe.training.trainer import disable_dropout
 
 
 class Parts:
@@ -36,8 +36,9 @@ class Parts:
         self, model: PreTrainedModel, elastic: ElasticMember, settings: Elastic, seed: int, checkpointing: bool = False
     ):
         self.model, self.elastic, self.settings, self.seed = model, elastic, settings, seed
-        self.weights = Weights(model)
-        self.family, self.sizes, self.checkpointing = self.weights.family, self.weights.sizes, checkpointing
+        known, self.checkpointing = Weights(model), checkpointing
+        self.config, self.family, self.sizes, self.tied = known.config, known.family, known.sizes, known.tied
+        self.names = known.stored_names
         self.smallest = {**elastic.smallest, **{axis: self.sizes[axis] for axis in ("vocabulary", "position")}}
         self._skeleton = lru_cache(maxsize=32)(self._skeleton)
 
@@ -69,10 +70,10 @@ class Parts:
         """Name in the axis table, layer filled in → the part's tensor, as it is stored; gradients flow to the member's."""
         selection, gain = self.elastic.part(self.family, self.sizes, sizes)
         parameters, found = dict(self.model.named_parameters()), {}
-        for name, tensor in self.family.table(self.weights.tied):
+        for name, tensor in self.family.table(self.tied):
             for layer in range(sizes["layer"]) if "{layer}" in name else [None]:
                 origin = None if layer is None else selection.layers[layer]
-                parameter = parameters[self.weights.stored_names[name.format(layer=origin)]]
+                parameter = parameters[self.names[name.format(layer=origin)]]
                 opened = open_axes(parameter, tensor, self.sizes)
                 part = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
                 found[name.format(layer=layer)] = part * gain if tensor.role == "gain" and gain != 1 else part
@@ -80,12 +81,9 @@ class Parts:
 
     def _skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
         """Modules of one shape, and the name of its head."""
-        head = next(
-            name
-            for name, tensor in self.family.table(self.weights.tied)
-            if tensor.role == ("embed" if self.weights.tied else "head")
-        )
-        return Skeleton(self.model, self.weights, dict(sizes), self.checkpointing), head
+        role = "embed" if self.tied else "head"
+        head = next(name for name, tensor in self.family.table(self.tied) if tensor.role == role)
+        return Skeleton(self, dict(sizes)), head
 
 
 class Skeleton:
@@ -95,15 +93,15 @@ class Skeleton:
         places: name in the axis table → (module, attribute) that uses the tensor.
     """
 
-    def __init__(self, model: PreTrainedModel, weights: Weights, sizes: Mapping[str, int], checkpointing: bool):
-        config = weights.family.resize(weights.config, sizes, weights.tied)
+    def __init__(self, parts: Parts, sizes: Mapping[str, int]):
+        model, config = parts.model, parts.family.resize(parts.config, sizes, parts.tied)
         kind = config.pop("model_type")
         config.pop("transformers_version", None)
         with init_empty_weights(include_buffers=False):
             self.model = AutoModelForCausalLM.from_config(
                 AutoConfig.for_model(kind, **config), attn_implementation=model.config._attn_implementation
             )
-        if checkpointing:
+        if parts.checkpointing:
             self.model.gradient_checkpointing_enable()
         disable_dropout(self.model.train())
         for module in self.model.modules():
@@ -114,7 +112,6 @@ class Skeleton:
         names = {stored: name for name, stored in Weights(self.model).stored_names.items()}
         for path, module in self.model.named_modules():
             for attribute in list(module._parameters):
-                stored = f"{path}.{attribute}" if path else attribute
-                if stored in names and module._parameters[attribute] is not None:
+                if (stored := f"{path}.{attribute}") in names:
                     self.places[names[stored]] = (module, attribute)
                     del module._parameters[attribute]  # a plain attribute takes its place, and keeps its gradient

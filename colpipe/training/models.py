@@ -71,6 +71,15 @@ def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
 
 
+def disable_dropout(model: PreTrainedModel) -> None:
+    """Train without dropout, as MiniLLM does: a teacher's distribution is the better regulariser."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A stock Hugging Face folder: weights, configuration, generation settings, tokenizer.
 

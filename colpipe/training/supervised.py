@@ -9,7 +9,8 @@ from trl import SFTConfig, SFTTrainer
 from colpipe.data.tokens import Rows
 from colpipe.job import Job
 from colpipe.stage_settings import Training
-from colpipe.training.trainer import RemembersBatch, disable_dropout, run_resumable, training_arguments
+from colpipe.training.models import disable_dropout
+from colpipe.training.trainer import RemembersBatch, run_resumable, training_arguments
 
 
 class _Trainer(RemembersBatch, SFTTrainer):

@@ -32,6 +32,8 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.stage_settings import Training
 from colpipe.training.device import pick_device
+from colpipe.training.elastic import Parts
+from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
 VALIDATION = (
@@ -136,15 +138,6 @@ def run_resumable(
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
-def disable_dropout(model: PreTrainedModel) -> None:
-    """Train without dropout, as MiniLLM does: a teacher's distribution is the better regulariser."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-
-
 class RemembersBatch:
     """Mixed into a Trainer: knows the batches of the update at work, for the message when its loss breaks."""
 
@@ -177,7 +170,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             cross-entropy.
         teacher: frozen; its projection is what the objective gets. Where batches have the columns `top_ids` and `top_logs`,
             these take its place.
-        parts: smaller shapes inside the model that learn with it (`colpipe.training.elastic.Parts`).
+        parts: smaller shapes inside the model that learn with it.
         part_objective: makes theirs.
         answer_score: Rouge-L of a model's answers, for validation.
         collate_rows: makes a batch of items; None stacks them.
@@ -187,7 +180,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self,
         objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         teacher: PreTrainedModel | None = None,
-        parts=None,
+        parts: Parts | None = None,
         part_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         answer_score: Callable[[PreTrainedModel], float] | None = None,
         collate_rows: Callable | None = None,
