@@ -68,6 +68,26 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
     return panels
 
 
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Loss minus that of the first way, seed by seed: what all ways of a seed share, its ancestor above all, drops out.
+
+    Args:
+        frame: a row per model and seed, with columns way, model, seed, loss.
+
+    Returns:
+        A row per way, a column per model: mean ± sample standard deviation of the differences.
+    """
+    first = frame[frame.way == frame.way.iloc[0]].set_index(["model", "seed"]).loss
+    beside = frame.join(first.rename("first"), on=["model", "seed"])
+    grouped = beside.assign(loss=beside.loss - beside["first"]).groupby(["way", "model"], sort=False).loss
+    spread = grouped.agg(["mean", "std"]).reset_index()
+    spread["text"] = [
+        f"{mean:+.3f}" if pd.isna(std) else f"{mean:+.3f} ± {std:.3f}"
+        for mean, std in zip(spread["mean"], spread["std"], strict=True)
+    ]
+    return spread.pivot_table(index="way", columns="model", values="text", aggfunc="first", sort=False).reset_index()
+
+
 def by_size(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[tuple[int, float]]]]:
     """DesNets at 0 tokens by their parameters, where there are several.
 

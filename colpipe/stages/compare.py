@@ -1,7 +1,8 @@
 """Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
 
 DesNets go to losses.csv, table.md and curves.svg (where there are many sizes, those that are recovered; all of them at 0
-tokens to sizes.md and sizes.svg); where a study has several chains, their members to chain.csv, chain.md and chain.svg.
+tokens to sizes.md and sizes.svg); where a study has several chains, their members to chain.csv, chain.md and chain.svg. What
+ways differ by from the first one, seed by seed, goes to differences.md (DesNets at 0 tokens) and chain-differences.md.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -15,7 +16,17 @@ from pathlib import Path
 import pandas as pd
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, curves_of, losses, spread, wide
+from colpipe.reporting.compare import (
+    by_size,
+    chain_curves,
+    chain_frame,
+    chain_table,
+    curves_of,
+    differences,
+    losses,
+    spread,
+    wide,
+)
 from colpipe.reporting.figures import loss_against_tokens
 from colpipe.reporting.summary import markdown
 
@@ -30,7 +41,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the tables and figures")
     arguments = parser.parse_args()
     try:
-        frame = spread(losses(arguments.results))
+        every = losses(arguments.results)
+        frame = spread(every)
     except (ColpipeError, OSError) as error:
         sys.exit(f"compare: error: {error}")
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -43,10 +55,14 @@ def main() -> None:
         shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
         panels = curves_of(arguments.results, shown)
         write(arguments.output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
+        built = every[every.tokens == 0].assign(way=(every.ancestor + " " + every.init).str.strip(), model=every.desnet)
+        compare_by_seed(arguments.output / "differences.md", built)
     if frame[frame.init == "distilled"].ancestor.nunique() > 1:
         members = chain_frame(arguments.results, frame)
         panels = chain_curves(arguments.results, members)
         write(arguments.output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps")
+        chains = every[every.init == "distilled"].assign(way=every.ancestor, model=every.desnet)
+        compare_by_seed(arguments.output / "chain-differences.md", chains)
 
 
 def write(
@@ -59,6 +75,13 @@ def write(
     print(markdown(table))
     if panels:
         (folder / f"{figure}.svg").write_text(loss_against_tokens(panels, along))
+
+
+def compare_by_seed(path: Path, frame: pd.DataFrame) -> None:
+    """What the ways of a frame differ by from the first one."""
+    text = markdown(differences(frame).fillna(""))
+    path.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, losses, spread, wide
+from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, differences, losses, spread, wide
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 
@@ -72,3 +72,12 @@ def test_desnets_by_size():
 
 def test_few_desnets_make_no_curve(results):
     assert by_size(spread(losses(results)))[1] == {}
+
+
+def test_differences_are_taken_seed_by_seed():
+    rows = [("a", 0, 5.0), ("a", 1, 4.0), ("b", 0, 5.1), ("b", 1, 4.3)]
+    frame = pd.DataFrame(rows, columns=["way", "seed", "loss"]).assign(model="small")
+    assert differences(frame).to_dict("records") == [
+        {"way": "a", "small": "+0.000 ± 0.000"},
+        {"way": "b", "small": "+0.200 ± 0.141"},
+    ]
