@@ -26,7 +26,7 @@ def losses(results: Sequence[Path]) -> pd.DataFrame:
             raise ColpipeError(f"{path}: not found; finish the study first")
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
         frames.append(frame[frame.metric == "loss"].rename(columns={"task": "corpus", "value": "loss"}))
-    both = pd.concat(frames).fillna({"ancestor": "", "init": "", "tokens": -1})
+    both = pd.concat(frames, ignore_index=True).fillna({"ancestor": "", "init": "", "tokens": -1})
     if twice := both[both.duplicated([*KEYS, "seed"])].seed.unique().tolist():
         raise ColpipeError(f"several of {', '.join(map(str, results))} have the seed {twice[0]}; compare other seeds")
     return both[[*KEYS, "seed", "alpha", "loss"]]
