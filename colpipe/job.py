@@ -96,12 +96,14 @@ class Job:
         return lock
 
     def _request_stop(self, *_: object) -> None:
+        """The signal handler. It may interrupt a line that is being written: Python's files cannot be entered again then."""
+        if not self.stop_requested:
+            os.write(2, f"{self.stage} {self.output}: told to stop: saving at the next step\n".encode())
         self.stop_requested = True
-        self.say("told to stop: saving at the next step")
 
     def stop(self) -> None:
         """End the job after its state was saved."""
-        self.say("state saved; the same command goes on from here")
+        self.say("told to stop: state saved; the same command goes on from here")
         raise SystemExit(STOPPED)
 
     def say(self, text: str) -> None:

@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -7,6 +11,7 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Sft
+from tests.conftest import CHECKOUT
 
 
 @pytest.fixture
@@ -76,3 +81,39 @@ def test_a_checkpoint_replaced_by_hand_is_said(new_job, tmp_path):
     (tmp_path / "out" / "model.safetensors").write_bytes(b"swapped")
     Job("sft", tmp_path / "o", tmp_path / "w", Sft(instructions="x"), Runtime(), {"model": tmp_path / "out"}, 0).close()
     assert "replaced by hand" in (tmp_path / "w" / "log.txt").read_text()
+
+
+TALKER = """
+import sys
+from pathlib import Path
+from colpipe.job import Job
+from colpipe.settings import Runtime
+from colpipe.stage_settings import Sft
+
+job = Job("sft", Path(sys.argv[1]), Path(sys.argv[2]), Sft(instructions="x"), Runtime(), {}, 0)
+print("ready", flush=True)
+while not job.stop_requested or sys.stdin.readline() != "enough\\n":
+    for _ in range(5000):
+        job.say("one line after another")
+job.stop()
+"""
+
+
+def test_a_signal_may_come_in_the_middle_of_a_line(tmp_path):
+    """Python's files cannot be entered again from a handler that interrupted a write."""
+    command = [sys.executable, "-c", TALKER, str(tmp_path / "out"), str(tmp_path / "work")]
+    with (
+        open(tmp_path / "said", "w") as said,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, cwd=CHECKOUT
+        ) as process,
+    ):
+        process.stdout.readline()
+        for _ in range(200):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+        process.communicate("enough\n")
+    text = (tmp_path / "said").read_text()
+    assert process.returncode == 143, text[-2000:]
+    assert text.count("told to stop: saving at the next step") == 1
+    assert "told to stop: state saved" in (tmp_path / "work" / "log.txt").read_text()
