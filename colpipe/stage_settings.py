@@ -34,7 +34,8 @@ class Training(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights."""
+    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights (on a processor without instructions for it,
+    many times slower)."""
     evaluations: Annotated[int, Field(ge=0)] = 0
     """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
 
