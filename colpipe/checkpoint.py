@@ -191,6 +191,7 @@ def _collect_code(module: str, seen: dict[str, str]) -> None:
     if module in seen or module in PLUMBING or not path.is_file():
         return
     tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not _for_annotations_only(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
@@ -198,6 +199,11 @@ def _collect_code(module: str, seen: dict[str, str]) -> None:
     for imported in _imports(tree):
         if imported.startswith("colpipe."):
             _collect_code(imported, seen)
+
+
+def _for_annotations_only(node: ast.stmt) -> bool:
+    """Whether a statement is `if TYPE_CHECKING:`, which no run executes."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _imports(tree: ast.Module) -> Iterable[str]:

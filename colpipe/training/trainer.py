@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -32,9 +32,11 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.stage_settings import Training
 from colpipe.training.device import pick_device
-from colpipe.training.elastic import Parts
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
+
+if TYPE_CHECKING:  # pre-training and recovery do not depend on it
+    from colpipe.training.elastic import Parts
 
 VALIDATION = (
     "eval_cross_entropy",
@@ -180,7 +182,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self,
         objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         teacher: PreTrainedModel | None = None,
-        parts: Parts | None = None,
+        parts: "Parts | None" = None,
         part_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         answer_score: Callable[[PreTrainedModel], float] | None = None,
         collate_rows: Callable | None = None,

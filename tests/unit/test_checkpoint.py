@@ -109,3 +109,8 @@ def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
     assert first == version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
     assert first != version("from colpipe.data.used import f\n", "def f():\n    return 2\n")
     assert first != version("from colpipe.data.used import f\nf()\n", "def f():\n    return 1\n")
+
+    for_annotations = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from colpipe.data.other import x\n"
+    typed = version(for_annotations, "")
+    (package / "data" / "other.py").write_text("x = 3\n")
+    assert typed == version(for_annotations, "")
