@@ -24,6 +24,7 @@ include: "workflow/rules/distill.smk"
 include: "workflow/rules/assemble.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/paper.smk"
 

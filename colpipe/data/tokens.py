@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.errors import ColpipeError
 
 IGNORE = -100  # labels that carry no loss, the convention of torch and transformers
@@ -82,16 +83,23 @@ class Rows(Dataset):
         return [prompt for prompt in prompts if len(prompt) <= longest]
 
 
-def read_rows(folder: Path, split: str) -> list[dict]:
-    """Rows of prepared instructions.
+def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[dict]:
+    """Rows of prepared instructions, with their `prompt` and its `completion`.
+
+    Args:
+        chat: a tokenizer, to have prompts in its chat template; None: in the paper's.
+        needed: whether an empty split is an error.
 
     Raises:
-        ColpipeError: the split is empty.
+        ColpipeError: the split is empty, or the tokenizer has no chat template.
     """
     with open(folder / f"{split}.jsonl", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    if not rows:
+    if needed and not rows:
         raise ColpipeError(f"{folder}: the {split} split has no rows")
+    for row in rows:
+        asked = (row["instruction"], row["input"])
+        row |= {"prompt": chat_prompt(chat, *asked) if chat else prompt(*asked), "completion": row["output"]}
     return rows
 
 

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -12,7 +13,6 @@ from colpipe.data.tokens import Blocks
 TOKENS_PER_BATCH = 4096
 
 
-@torch.inference_mode()
 def held_out_loss(
     model: PreTrainedModel, corpus: Path, split: str = "test", length: int | None = None, tokens: int | None = None
 ) -> dict[str, float]:
@@ -25,20 +25,32 @@ def held_out_loss(
     Returns:
         `loss` in nats per token, `perplexity` per token, `bits_per_byte` of text.
     """
-    model.eval()
-    data = Blocks(corpus, split, length or model.config.max_position_embeddings)
-    blocks = len(data) if tokens is None else min(len(data), max(1, tokens // data.length))
-    rows = max(1, TOKENS_PER_BATCH // data.length)
-    total, count = 0.0, 0
-    for start in range(0, blocks, rows):
-        ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)
-        mask = torch.ones_like(ids)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
-        total, count = total + loss.item(), count + ids[:, 1:].numel()
-    loss, counts = total / count, read_manifest(corpus)["counts"][split]
+    return in_units(float(block_losses(model, corpus, split, length, tokens).mean()), corpus, split)
+
+
+def in_units(loss: float, corpus: Path, split: str = "test") -> dict[str, float]:
+    """A loss in nats per token as `held_out_loss` gives it."""
+    counts = read_manifest(corpus)["counts"][split]
     return {
         "loss": loss,
         "perplexity": math.exp(loss),
         "bits_per_byte": loss * counts["tokens"] / counts["bytes"] / math.log(2),
     }
+
+
+@torch.inference_mode()
+def block_losses(
+    model: PreTrainedModel, corpus: Path, split: str = "test", length: int | None = None, tokens: int | None = None
+) -> np.ndarray:
+    """Mean loss of each block, nats per token; for the arguments see `held_out_loss`."""
+    model.eval()
+    data = Blocks(corpus, split, length or model.config.max_position_embeddings)
+    blocks = len(data) if tokens is None else min(len(data), max(1, tokens // data.length))
+    rows = max(1, TOKENS_PER_BATCH // data.length)
+    losses = []
+    for start in range(0, blocks, rows):
+        ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)
+        mask = torch.ones_like(ids)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        losses.append(torch.nn.functional.cross_entropy(logits.mT, ids[:, 1:], reduction="none").mean(1).cpu())
+    return torch.cat(losses).double().numpy()

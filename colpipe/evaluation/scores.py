@@ -1,22 +1,27 @@
-"""Scores of generated answers (Appendix C.2), and what guessing would score."""
+"""Scores of generated answers (Appendix C.2), their intervals, and what guessing would score."""
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
+from scipy.stats import bootstrap
+
+RESAMPLES = 1000
+Values = Mapping[str, Sequence[float]]  # metric → a value per row
 
 
-def rouge_l(answers: list[str], references: list[str]) -> float:
-    """Mean Rouge-L F-measure with stemming, in percent (Eq. 8 with β = 1)."""
+def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """Rouge-L F-measure of each answer with stemming (Eq. 8 with β = 1), the best over its references."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    scores = [
-        scorer.score(reference, answer)["rougeL"].fmeasure
-        for answer, reference in zip(answers, references, strict=True)
+    return [
+        scorer.score_multi(list(right), answer)["rougeL"].fmeasure
+        for answer, right in zip(answers, references, strict=True)
     ]
-    return 100 * sum(scores) / len(scores)
 
 
-def parse_choice(answer: str, choices: list[str]) -> str | None:
+def parse_choice(answer: str, choices: Sequence[str]) -> str | None:
     """The choice that an answer opens with, ignoring case and punctuation; None where it opens with none of them."""
     words = re.findall(r"\w+", answer.lower())
     for choice in sorted(choices, key=len, reverse=True):
@@ -26,27 +31,53 @@ def parse_choice(answer: str, choices: list[str]) -> str | None:
     return None
 
 
-def score(answers: list[str], rows: list[dict]) -> dict[str, float]:
-    """Metrics of one task, in percent: `rouge_l`, and where rows have choices `accuracy` (Eq. 9) and `unparsable`."""
-    references = [row["completion"] for row in rows]
-    metrics = {"rouge_l": rouge_l(answers, references)}
+def score_rows(answers: Sequence[str], rows: Sequence[dict]) -> Values:
+    """Metrics of one task row by row: `rouge_l`, and where rows have choices `accuracy` (Eq. 9) and `unparsable`."""
+    metrics = {"rouge_l": rouge_l(answers, [row.get("references", [row["output"]]) for row in rows])}
     if all("choices" in row for row in rows):
         parsed = [parse_choice(answer, row["choices"]) for answer, row in zip(answers, rows, strict=True)]
-        right = sum(choice == reference for choice, reference in zip(parsed, references, strict=True))
-        metrics["accuracy"] = 100 * right / len(rows)
-        metrics["unparsable"] = 100 * parsed.count(None) / len(rows)
+        metrics["accuracy"] = [float(choice == row["output"]) for choice, row in zip(parsed, rows, strict=True)]
+        metrics["unparsable"] = [float(choice is None) for choice in parsed]
     return metrics
 
 
-def guessing(train: list[dict], test: list[dict]) -> dict[str, dict[str, float]]:
-    """What a task scores without reading the question.
+def averaged(samples: Sequence[Values]) -> Values:
+    """Row by row the mean over several samples of answers."""
+    return {metric: np.mean([sample[metric] for sample in samples], 0).tolist() for metric in samples[0]}
+
+
+def deviations(samples: Sequence[Values]) -> dict[str, float]:
+    """`<metric>_deviation`: sample standard deviation of the means of several samples of answers, in percent."""
+    means = [percent(sample) for sample in samples]
+    if len(means) < 2:
+        return {}
+    return {f"{metric}_deviation": float(np.std([mean[metric] for mean in means], ddof=1)) for metric in means[0]}
+
+
+def percent(values: Values) -> dict[str, float]:
+    """The mean of each metric, in percent."""
+    return {metric: 100 * sum(column) / len(column) for metric, column in values.items()}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the 95 % interval of the mean over rows: percentile bootstrap, the same each time."""
+    column = np.asarray(values)
+    if len(column) < 2 or (column == column[0]).all():
+        return float(column.mean()), float(column.mean())
+    found = bootstrap((column,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def guessing(train: Sequence[dict], test: Sequence[dict]) -> dict[str, Values]:
+    """What a task scores without reading the question, row by row.
 
     `majority` always gives the most frequent training answer; `chance` picks one of the choices at random (expected
     value), for tasks that have them.
     """
-    common = Counter(row["completion"] for row in train).most_common(1)[0][0]
-    found = {"majority": score([common] * len(test), test)}
+    found = {}
+    if train:
+        common = Counter(row["output"] for row in train).most_common(1)[0][0]
+        found["majority"] = score_rows([common] * len(test), test)
     if all("choices" in row for row in test):
-        expected = 100 * sum(1 / len(row["choices"]) for row in test) / len(test)
-        found["chance"] = {"accuracy": expected, "unparsable": 0.0}
+        found["chance"] = {"accuracy": [1 / len(row["choices"]) for row in test], "unparsable": [0.0] * len(test)}
     return found

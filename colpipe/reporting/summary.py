@@ -7,11 +7,11 @@ import pandas as pd
 
 from colpipe.checkpoint import read_manifest
 from colpipe.data.tokens import read_rows
-from colpipe.evaluation.scores import guessing
+from colpipe.evaluation.scores import guessing, interval, percent
 from colpipe.plan import Plan
 from colpipe.study import Study
 
-COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "seed"]
+COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 
 
 def summarise(study: Study, results: Path) -> pd.DataFrame:
@@ -21,23 +21,29 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
         results: `results/<study>/`.
 
     Returns:
-        A frame with `COLUMNS`; guessing rows have `init` chance or majority and no model.
+        A frame with `COLUMNS`; `low` and `high` are the ends of the value's 95 % interval. Guessing rows have `init` chance
+        or majority and no model.
     """
     rows = []
     for path, columns in Plan(study).models().items():
         if "tokens" in columns:
             columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
-        scores = json.loads((results / "scores" / path / "scores.json").read_text())
-        for task, metrics in scores.items():
+        folder = results / "scores" / path
+        intervals = json.loads((folder / "intervals.json").read_text())
+        for task, metrics in json.loads((folder / "scores.json").read_text()).items():
             for metric, value in metrics.items():
-                rows.append({**columns, "task": task, "metric": metric, "value": value, "seed": study.seed})
+                low, high = intervals[task].get(metric, (None, None))  # a deviation has none
+                rows.append({**columns, "task": task, "metric": metric, "value": value, "low": low, "high": high})
     for task, settings in study.tasks.items():
         folder = results / "data" / settings.instructions
         read_manifest(folder)
-        for init, metrics in guessing(read_rows(folder, "train"), read_rows(folder, "test")).items():
-            for metric, value in metrics.items():
-                rows.append({"init": init, "task": task, "metric": metric, "value": value, "seed": study.seed})
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+        trained = results / "data" / (settings.train or settings.instructions)
+        train = read_rows(trained, "train") if settings.fine_tune else []
+        for init, values in guessing(train, read_rows(folder, "test")).items():
+            for metric, value in percent(values).items():
+                low, high = (100 * end for end in interval(values[metric]))
+                rows.append({"init": init, "task": task, "metric": metric, "value": value, "low": low, "high": high})
+    frame = pd.DataFrame(rows, columns=COLUMNS).assign(seed=study.seed)
     return frame.astype({"params": "Int64", "tokens": "Int64"})
 
 
@@ -50,7 +56,7 @@ def _alpha(assembled: Path) -> float | None:
 def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     """The table that people read: a row per model, a column per main metric of each task."""
     columns = [(corpus, "loss") for corpus in study.perplexity]
-    columns += [(task, metric) for task in study.tasks for metric in ("rouge_l", "accuracy")]
+    columns += [(task, metric) for task in study.tasks for metric in ("rouge_l", "accuracy", "likelihood")]
     keys = ["ancestor", "desnet", "params", "init", "alpha", "tokens"]
     wide = summary.pivot_table(
         index=keys, columns=["task", "metric"], values="value", dropna=False, observed=True, sort=False

@@ -14,15 +14,22 @@ from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
 from colpipe.job import Job, run_stage
+from colpipe.settings import Prompts, Strict
 from colpipe.stage_settings import Answers
 from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 
 
+class Settings(Strict):
+    answers: Answers
+    prompts: Prompts
+
+
 def main(job: Job) -> None:
-    settings: Answers = job.settings
-    rows = read_rows(job.parents["instructions"], "train")[: settings.prompts]
+    settings: Answers = job.settings.answers
     tokenizer = load_tokenizer(job.parents["model"])
+    chat = tokenizer if job.settings.prompts == "chat" else None
+    rows = read_rows(job.parents["instructions"], "train", chat)[: settings.prompts]
     model = load_model(job.parents["model"], getattr(torch, settings.precision))
     model = model.to(pick_device(job.runtime.device)).eval()
 
@@ -51,7 +58,11 @@ def main(job: Job) -> None:
             job.say(f"{len(answers):,}/{len(rows):,} prompts, {left // 60:.0f}:{left % 60:02.0f} left")
             job.measure(step=number + 1, split="answers", prompts=len(answers), seconds=round(now - begun, 1))
 
-    kept_rows = [{**row, "completion": answers[index]} for index, row in enumerate(rows) if answers[index].strip()]
+    kept_rows = [
+        {**{name: row[name] for name in ("id", "kind", "instruction", "input")}, "output": answers[index]}
+        for index, row in enumerate(rows)
+        if answers[index].strip()
+    ]
     if not kept_rows:
         raise ColpipeError(f"{job.parents['model']}: gave an empty answer to all {len(rows)} prompts")
     with open(job.staging / "train.jsonl", "w", encoding="utf-8") as file:
@@ -65,5 +76,5 @@ if __name__ == "__main__":
         __doc__,
         main,
         inputs={"model": "ancestor, fine-tuned", "instructions": "prepared instructions"},
-        settings=Answers,
+        settings=Settings,
     )

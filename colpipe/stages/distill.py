@@ -111,9 +111,14 @@ def _answer_score(instructions: list[Path], tokenizer, training: Distill) -> Cal
         return None
     share = -(-training.answer_rows // len(instructions))
     rows = [row for folder in instructions for row in read_rows(folder, "validation")[:share]]
-    prompts, references = [row["prompt"] for row in rows], [row["completion"] for row in rows]
+    prompts, references = [row["prompt"] for row in rows], [row.get("references", [row["output"]]) for row in rows]
     batch = training.rollout.batch_size
-    return lambda model: rouge_l(answer_all(model, tokenizer, prompts, training.answer_tokens, batch), references)
+
+    def score(model) -> float:
+        values = rouge_l(answer_all(model, tokenizer, prompts, training.answer_tokens, batch), references)
+        return 100 * sum(values) / len(values)
+
+    return score
 
 
 def _inherit(source: Path, settings: Settings, folder: Path) -> dict:

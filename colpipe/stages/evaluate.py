@@ -1,15 +1,17 @@
-"""Score one model on everything: held-out perplexity, then for each task fine-tune, generate, Rouge-L and accuracy.
+"""Score one model: held-out perplexity, then each task: fine-tune, answer, Rouge-L and accuracy (§4, Appendix C).
 
 All tasks of a model are one job, and the fine-tuned weights are not kept. A finished task is not repeated after a kill.
+Every mean has a 95 % interval beside it: over blocks for perplexity, over rows for tasks.
 """
 
 import json
+from pathlib import Path
 
-from colpipe.checkpoint import write_json
+from colpipe.checkpoint import key_of, write_json
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
-from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.evaluation.scores import score
+from colpipe.evaluation.perplexity import block_losses, in_units
+from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, score_rows
 from colpipe.job import Job, run_stage
 from colpipe.settings import Strict
 from colpipe.stage_settings import Task
@@ -25,29 +27,79 @@ class Settings(Strict):
 
 
 def main(job: Job) -> None:
-    folder = job.parents["model"]
-    tokenizer = load_tokenizer(folder)
     device = pick_device(job.runtime.device)
     scores: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        scores[name] = held_out_loss(load_model(folder).to(device), corpus)
+        losses = block_losses(load_model(job.parents["model"]).to(device), corpus)
+        scores[name] = in_units(float(losses.mean()), corpus)
+        ends = [in_units(end, corpus) for end in interval(losses)]
+        intervals[name] = {metric: tuple(end[metric] for end in ends) for metric in scores[name]}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
-    for name, instructions in job.parents_of("task").items():
-        if job.stop_requested:
-            job.stop()
-        task = job.settings.tasks[name]
-        done = job.state / f"scores-{name}.json"
-        if not done.exists():
-            train, test = read_rows(instructions, "train"), read_rows(instructions, "test")
-            model = fine_tune(job, load_model(folder), tokenizer, train, task.fine_tune, label=f"{name}: ")
-            prompts = [row["prompt"] for row in test]
-            answers = answer_all(model, tokenizer, prompts, task.max_new_tokens, GENERATION_BATCH)
-            write_json(done, score(answers, test))
-        scores[name] = json.loads(done.read_text())
+    for name, (values, spread) in task_values(job).items():
+        scores[name] = {**percent(values), **spread}
+        intervals[name] = {metric: tuple(100 * end for end in interval(column)) for metric, column in values.items()}
         job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
     write_json(job.staging / "scores.json", scores)
+    write_json(job.staging / "intervals.json", intervals)
     job.publish()
+
+
+def task_values(job: Job) -> dict[str, tuple[Values, dict[str, float]]]:
+    """Every task's metrics row by row, and `<metric>_deviation` where answers were sampled with several seeds: the sample
+    standard deviation of their means, in percent. The answers are published.
+
+    Tasks that share their fine-tuning follow each other.
+    """
+    tasks, tokenizer, tuned = job.parents_of("task"), load_tokenizer(job.parents["model"]), {}
+    trained = {**tasks, **job.parents_of("train")}
+    keys = {name: _tuning(trained[name], job.settings.tasks[name]) for name in tasks}
+    (job.staging / "answers").mkdir(exist_ok=True)
+    found = {}
+    for name in sorted(tasks, key=lambda name: [keys[other] for other in tasks].index(keys[name])):
+        if job.stop_requested:
+            job.stop()
+        done, rows = job.state / f"task-{name}.json", read_rows(tasks[name], "test")
+        if not done.exists():
+            if keys[name] not in tuned:
+                first = next(other for other in tasks if keys[other] == keys[name])
+                tuned = {keys[name]: _tuned(job, first, trained[name], tokenizer)}
+            write_json(done, _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows))
+        kept = json.loads(done.read_text())
+        found[name] = kept["values"], kept["deviations"]
+        with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
+            for row, answers in zip(rows, zip(*kept["answers"], strict=True), strict=True):
+                file.write(json.dumps({"id": row["id"], "answers": answers}, ensure_ascii=False) + "\n")
+    return {name: found[name] for name in tasks}
+
+
+def _tuning(folder: Path, task: Task) -> str:
+    """Stands for what a task is fine-tuned on, and how."""
+    return key_of([str(folder), task.fine_tune.model_dump()]) if task.fine_tune else ""
+
+
+def _tuned(job: Job, name: str, folder: Path, tokenizer):
+    model, settings = load_model(job.parents["model"]), job.settings.tasks[name].fine_tune
+    if settings:
+        return fine_tune(job, model, tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
+    return model.to(pick_device(job.runtime.device))
+
+
+def _answer_and_score(job: Job, name: str, model, tokenizer, rows: list[dict]) -> dict:
+    task, prompts = job.settings.tasks[name], [row["prompt"] for row in rows]
+    answers = [
+        answer_all(model, tokenizer, prompts, task.max_new_tokens, GENERATION_BATCH, task.temperature, seed)
+        for seed in range(task.samples)
+    ]
+    samples = [score_rows(sample, rows) for sample in answers]
+    values = averaged(samples)
+    if task.likelihood:
+        from colpipe.evaluation.likelihood import choice_scores  # lm-eval takes seconds to import
+
+        untouched = load_model(job.parents["model"]).to(pick_device(job.runtime.device))
+        values |= choice_scores(untouched, tokenizer, rows)
+    return {"values": values, "answers": answers, "deviations": deviations(samples)}
 
 
 if __name__ == "__main__":
@@ -59,6 +111,7 @@ if __name__ == "__main__":
             "model": "model to score",
             "corpus*": "prepared corpora for held-out perplexity",
             "task*": "prepared instructions of each task",
+            "train*": "prepared instructions to fine-tune on, of tasks that have others than their own",
         },
         settings=Settings,
     )

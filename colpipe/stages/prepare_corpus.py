@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colpipe.data.readers import read
+from colpipe.data.records import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Dataset

@@ -1,14 +1,18 @@
-"""Turn a data set's instructions into prompts and completions per split; rows that are too long are counted and left out."""
+"""A data set's instructions, split by split; rows that are too long are counted and left out."""
 
 import hashlib
 import json
+from collections import Counter
 
 from colpipe.data.prompts import prompt
-from colpipe.data.readers import read
+from colpipe.data.records import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Dataset, Instructions, Strict
 from colpipe.training.models import load_tokenizer
+
+FIELDS = ("id", "kind", "instruction", "input", "output", "references", "choices")
+TESTED = ("likelihood",)  # kept of test rows only
 
 
 class Settings(Strict):
@@ -20,8 +24,11 @@ def main(job: Job) -> None:
     settings: Instructions = job.settings.instructions
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
-    kinds = set()
+    kinds, left_out, places = set(), Counter(), {}
     for record in read(job.settings.dataset, job.parents["dataset"]):
+        if "left_out" in record:
+            left_out[record["left_out"]] += 1
+            places.setdefault(record["left_out"], record["place"])
         if "instruction" not in record:
             continue
         kinds.add(record["kind"])
@@ -37,13 +44,14 @@ def main(job: Job) -> None:
         for record in records:
             if wanted and len(kept) == wanted:
                 break
-            row = {"prompt": prompt(record["instruction"], record["input"]), "completion": record["output"]}
-            if len(tokenizer(row["prompt"] + row["completion"])["input_ids"]) >= settings.max_tokens:
+            text = prompt(record["instruction"], record["input"]) + record["output"]
+            if len(tokenizer(text)["input_ids"]) >= settings.max_tokens:
                 too_long += 1
                 continue
-            row |= {key: record[key] for key in ("id", "kind", "choices") if key in record}
-            kept.append(row)
-        if not kept:
+            kept.append(
+                {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
+            )
+        if records and not kept:
             raise ColpipeError(
                 f"{job.output}: the {split} split has no rows ({len(records)} were read, {too_long} are longer than "
                 f"max_tokens {settings.max_tokens})"
@@ -52,7 +60,11 @@ def main(job: Job) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
         counts[split] = {"rows": len(kept), "read": len(records), "too_long": too_long}
         job.say(f"{split}: {len(kept):,} of {len(records):,} rows, {too_long:,} passed over as too long")
-    job.publish(counts=counts)
+    if not any(count["rows"] for count in counts.values()):
+        raise ColpipeError(f"{job.output}: the data set has no instructions; the reader left out {dict(left_out)}")
+    for reason, count in left_out.items():
+        job.say(f"{count:,} rows left out: {reason} (the first: {places[reason]})")
+    job.publish(counts=counts, left_out=dict(sorted(left_out.items())))
 
 
 def _shuffled(record: dict) -> str:

@@ -62,8 +62,18 @@ def page(study: Study, results: Path, table: pd.DataFrame, summary: pd.DataFrame
         sizes=html(sizes),
         table=html(table),
         figure=jinja2.utils.markupsafe.Markup(loss_against_tokens(panels)) if panels else "",
+        leakage=html(leakage(results)) if (results / "leakage").exists() else "",
         by_size=jinja2.utils.markupsafe.Markup(loss_against_tokens(by_size, "parameters")) if by_size else "",
         corpus=study.stages.recover.corpus if study.stages.recover else "",
+    )
+
+
+def leakage(results: Path) -> pd.DataFrame:
+    """The pairs of an evaluation and a training set that share anything, and how much."""
+    frame = pd.read_csv(results / "leakage" / "leakage.csv")
+    frame = frame[frame.overlapping > 0]
+    return frame.assign(
+        share=[f"{100 * part / whole:.1f} %" for part, whole in zip(frame.overlapping, frame.rows, strict=True)]
     )
 
 

@@ -3,17 +3,24 @@
 from colpipe.data.mixtures import VALIDATION_ITEMS
 from colpipe.data.tokens import read_rows
 from colpipe.job import Job, run_stage
+from colpipe.settings import Prompts, Strict
 from colpipe.stage_settings import Sft
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
 
 
+class Settings(Strict):
+    training: Sft
+    prompts: Prompts
+
+
 def main(job: Job) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
-    rows = read_rows(job.parents["instructions"], "train")
-    validation = read_rows(job.parents["instructions"], "validation")[:VALIDATION_ITEMS]
-    model = fine_tune(job, model, tokenizer, rows, job.settings, validation)
+    chat = tokenizer if job.settings.prompts == "chat" else None
+    rows = read_rows(job.parents["instructions"], "train", chat)
+    validation = read_rows(job.parents["instructions"], "validation", chat)[:VALIDATION_ITEMS]
+    model = fine_tune(job, model, tokenizer, rows, job.settings.training, validation)
     save_model(model, tokenizer, job.staging)
     job.publish(parameters=model.num_parameters())
 
@@ -24,5 +31,5 @@ if __name__ == "__main__":
         __doc__,
         main,
         inputs={"model": "model to fine-tune", "instructions": "prepared instructions"},
-        settings=Sft,
+        settings=Settings,
     )

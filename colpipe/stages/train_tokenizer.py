@@ -4,7 +4,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
-from colpipe.data.readers import read
+from colpipe.data.records import read
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Dataset, Positive, Strict

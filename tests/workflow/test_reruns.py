@@ -54,7 +54,7 @@ def other_study(finished):
 def test_everything_is_made_once(finished):
     assert (finished.results / "report.html").exists()
     summary = (finished.results / "summary.csv").read_text()
-    assert summary.startswith("ancestor,desnet,params,init,alpha,tokens,task,metric,value,seed\n")
+    assert summary.startswith("ancestor,desnet,params,init,alpha,tokens,task,metric,value,low,high,seed\n")
     assert ",majority," in summary and ",chance," in summary
     assert planned(finished.home) == set()
 
@@ -146,6 +146,7 @@ def test_a_changed_local_input_reruns_what_it_feeds(finished):
         ("stages/recover.py", {"desnets"}),
         ("stages/evaluate.py", set()),
         ("learngene/selection.py", {"chain", "desnets"}),
+        ("data/readers/boolq.py", {"data", "leakage"}),
     ],
 )
 def test_editing_a_module_reruns_the_stages_that_use_it(finished, module, stages):
@@ -155,6 +156,8 @@ def test_editing_a_module_reruns_the_stages_that_use_it(finished, module, stages
         path.write_text(path.read_text() + "\nCHANGED = True\n")
         jobs = planned(finished.home)
     assert {job.split("/")[0] for job in jobs} == {*stages, "scores", "report"}
+    if module == "data/readers/boolq.py":
+        assert {job for job in jobs if job.startswith("data/")} == {"data/boolq"}
     if module == "stages/recover.py":
         assert not any(job.startswith("desnets/") and job.endswith("/0") for job in jobs)
 

@@ -43,11 +43,11 @@ STAGES = {
     ),
     "sft": (
         ["--model", "../../inputs/llama", "--instructions", "data/describe"],
-        training(instructions="describe", max_length=250),
+        {"training": training(instructions="describe", max_length=250), "prompts": "paper"},
     ),
     "bridge_answers": (
         ["--model", "sft/llama", "--instructions", "data/describe"],
-        {"instructions": "describe", "max_new_tokens": 60, "batch_size": 1},
+        {"answers": {"instructions": "describe", "max_new_tokens": 60, "batch_size": 1}, "prompts": "paper"},
     ),
     "distill": (
         [

@@ -2,7 +2,7 @@
 #   in:  staged data sets
 #   out: tokenizer/             where the study trains its own
 #        data/<corpus>/         train.npy, validation.npy, test.npy: token ids end to end
-#        data/<instructions>/   train.jsonl, validation.jsonl, test.jsonl: prompt, completion, choices
+#        data/<instructions>/   train.jsonl, validation.jsonl, test.jsonl: instruction, input, output, choices
 
 
 rule train_tokenizer:
@@ -19,7 +19,7 @@ rule train_tokenizer:
         contents=PLAN.contents("train_tokenizer"),
         settings=PLAN.settings("train_tokenizer"),
         seed=STUDY.seed,
-        code=PLAN.code("train_tokenizer"),
+        code=PLAN.reading_code("train_tokenizer"),
         where=PLAN.where,
     shell:
         "python -m colpipe.stages.train_tokenizer {params.inputs} --settings {params.settings:q}"
@@ -42,7 +42,7 @@ rule prepare_corpus:
         contents=PLAN.contents("prepare_corpus"),
         settings=PLAN.settings("prepare_corpus"),
         seed=STUDY.seed,
-        code=PLAN.code("prepare_corpus"),
+        code=PLAN.reading_code("prepare_corpus"),
         where=PLAN.where,
     shell:
         "python -m colpipe.stages.prepare_corpus {params.inputs} --settings {params.settings:q}"
@@ -65,7 +65,7 @@ rule prepare_instructions:
         contents=PLAN.contents("prepare_instructions"),
         settings=PLAN.settings("prepare_instructions"),
         seed=STUDY.seed,
-        code=PLAN.code("prepare_instructions"),
+        code=PLAN.reading_code("prepare_instructions"),
         where=PLAN.where,
     shell:
         "python -m colpipe.stages.prepare_instructions {params.inputs} --settings {params.settings:q}"

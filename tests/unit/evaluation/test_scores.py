@@ -1,7 +1,27 @@
+import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score
 
-from colpipe.evaluation.scores import guessing, parse_choice, rouge_l, score
+from colpipe.evaluation.scores import (
+    averaged,
+    deviations,
+    guessing,
+    interval,
+    parse_choice,
+    percent,
+    rouge_l,
+    score_rows,
+)
+
+WORDS = "a river rivers in the long longest of spain was known for stones and boats"
+WORDS = WORDS.split()
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    chance = np.random.default_rng(seed)
+    return [" ".join(chance.choice(WORDS, chance.integers(1, 9))) for _ in range(count)]
 
 
 def longest_common(a: list[str], b: list[str]) -> int:
@@ -14,14 +34,23 @@ def longest_common(a: list[str], b: list[str]) -> int:
 
 def test_rouge_l_is_the_papers_formula():
     answers, references = ["a river in spain", "no"], ["the long river in spain", "a tree"]
-    expected = 0.0
+    expected = []
     for answer, reference in zip(answers, references, strict=True):
         common = longest_common(answer.split(), reference.split())
         precision, recall = common / len(answer.split()), common / len(reference.split())
-        expected += 2 * precision * recall / (precision + recall) if common else 0.0
-    assert rouge_l(answers, references) == pytest.approx(100 * expected / 2)
-    stemmed = RougeScorer(["rougeL"], use_stemmer=True).score("rivers", "river")["rougeL"].fmeasure
-    assert rouge_l(["river"], ["rivers"]) == 100 * stemmed == 100
+        expected.append(2 * precision * recall / (precision + recall) if common else 0.0)
+    assert rouge_l(answers, [[reference] for reference in references]) == pytest.approx(expected)
+
+
+def test_rouge_l_equals_rouge_score_on_all_rows_and_takes_the_best_reference():
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    answers, first, second = (sentences(300, seed) for seed in range(3))
+    single = [scorer.score(right, answer)["rougeL"].fmeasure for right, answer in zip(first, answers, strict=True)]
+    other = [scorer.score(right, answer)["rougeL"].fmeasure for right, answer in zip(second, answers, strict=True)]
+    assert rouge_l(answers, [[right] for right in first]) == single
+    assert rouge_l(answers, list(zip(first, second, strict=True))) == [
+        max(pair) for pair in zip(single, other, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -36,16 +65,37 @@ def test_the_longer_choice_wins():
     assert parse_choice("New York City", ["new york", "new york city"]) == "new york city"
 
 
-def test_score_counts_what_cannot_be_parsed():
-    rows = [{"completion": answer, "choices": ["yes", "no"]} for answer in ("yes", "no", "no", "yes")]
-    metrics = score(["yes", "yes", "No!", "perhaps"], rows)
-    assert (metrics["accuracy"], metrics["unparsable"]) == (50, 25)
-    assert set(score(["a"], [{"completion": "a"}])) == {"rouge_l"}
+def test_accuracy_is_sklearns_and_what_cannot_be_parsed_is_counted():
+    chance = np.random.default_rng(0)
+    right, given = chance.choice(["yes", "no"], 200), chance.choice(["yes", "No!", "perhaps"], 200)
+    rows = [{"output": str(answer), "choices": ["yes", "no"]} for answer in right]
+    metrics = percent(score_rows([str(answer) for answer in given], rows))
+    plain = np.char.rstrip(np.char.lower(given), "!")
+    assert metrics["accuracy"] == pytest.approx(100 * accuracy_score(right, plain))
+    assert metrics["unparsable"] == pytest.approx(100 * (plain == "perhaps").mean())
+    assert set(score_rows(["a"], [{"output": "a"}])) == {"rouge_l"}
+
+
+def test_samples_are_averaged_row_by_row():
+    samples = [{"m": [0.0, 1.0]}, {"m": [1.0, 1.0]}]
+    assert averaged(samples) == {"m": [0.5, 1.0]}
+    assert deviations(samples) == {"m_deviation": pytest.approx(np.std([50, 100], ddof=1))}
+    assert deviations(samples[:1]) == {}
+
+
+def test_an_interval_is_that_of_the_mean():
+    right = np.random.default_rng(0).random(400) < 0.3
+    low, high = interval(right.astype(float))
+    half = norm.ppf(0.975) * right.std() / len(right) ** 0.5  # what it tends to with many rows
+    assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.01)
+    assert (low, high) == interval(right.astype(float))
+    assert interval([0.25, 0.25]) == (0.25, 0.25) and interval([1.0]) == (1.0, 1.0)
 
 
 def test_guessing():
-    train = [{"completion": answer} for answer in ("no", "yes", "yes")]
-    test = [{"completion": answer, "choices": ["yes", "no"]} for answer in ("yes", "no", "no", "no")]
-    found = guessing(train, test)
+    train = [{"output": answer} for answer in ("no", "yes", "yes")]
+    test = [{"output": answer, "choices": ["yes", "no"]} for answer in ("yes", "no", "no", "no")]
+    found = {init: percent(values) for init, values in guessing(train, test).items()}
     assert found["majority"]["accuracy"] == 25
     assert found["chance"]["accuracy"] == 50
+    assert set(guessing([], test)) == {"chance"}

@@ -20,7 +20,9 @@ def results(study, inputs, tmp_path, monkeypatch):
     for number, model in enumerate(Plan(loaded).models()):
         scores = {"boolq": {"accuracy": 50.0 + number, "rouge_l": 40.0}, "stories": {"loss": 5.0 + number}}
         (folder / "scores" / model).mkdir(parents=True)
+        intervals = {task: {name: (v - 1, v + 1) for name, v in metrics.items()} for task, metrics in scores.items()}
         (folder / "scores" / model / "scores.json").write_text(json.dumps(scores))
+        (folder / "scores" / model / "intervals.json").write_text(json.dumps(intervals))
         if model.endswith("/0"):
             (folder / model).mkdir(parents=True)
             alpha = None if "/rand/" in model else [0.2, 0.4] if "/lower/" in model else 0.25
@@ -35,7 +37,7 @@ def results(study, inputs, tmp_path, monkeypatch):
     data.mkdir(parents=True)
     (data / "manifest.json").write_text("{}")
     for split, answers in (("train", ["yes", "yes", "no"]), ("test", ["yes", "no"])):
-        rows = [{"completion": answer, "choices": ["yes", "no"]} for answer in answers]
+        rows = [{"instruction": "?", "input": "", "output": answer, "choices": ["yes", "no"]} for answer in answers]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return loaded, folder
 
@@ -50,7 +52,9 @@ def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
     )  # majority: rouge_l, accuracy, unparsable; chance: accuracy, unparsable
     medium = frame[(frame.desnet == "medium") & (frame.metric == "loss")]
     assert medium.params.item() == 20_112 and medium.value.item() == 5.0 + list(models).index("chain/llama/medium")
-    assert frame[(frame.init == "majority") & (frame.metric == "accuracy")].value.item() == 50
+    assert (medium.low.item(), medium.high.item()) == (medium.value.item() - 1, medium.value.item() + 1)
+    majority = frame[(frame.init == "majority") & (frame.metric == "accuracy")]
+    assert (majority.value.item(), majority.low.item(), majority.high.item()) == (50, 0, 100)
     random = frame[frame.init == "rand"]
     assert set(random.ancestor) == {""} and random.alpha.isna().all() and set(random.tokens) == {0, 512}
 

@@ -1,0 +1,29 @@
+"""Self-Instruct's user-oriented instructions (human_eval/user_oriented_instructions.jsonl), 252 rows, all for testing.
+
+{id, motivation_app, instruction, instances: [{input, output}]}, or with lists inside `instances`, as the hub has them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from colpipe.data.files import check, rows_of
+
+
+def records(folder: Path) -> Iterator[dict]:
+    for place, row in rows_of(folder, {"id": str, "instruction": str, "instances": (list, dict)}):
+        instances = row["instances"]
+        if isinstance(instances, dict):
+            check(f"{place}: instances", instances, {"input": list, "output": list})
+            pairs = zip(instances["input"], instances["output"], strict=True)
+            instances = [{"input": given, "output": output} for given, output in pairs]
+        for number, instance in enumerate(instances):
+            check(f"{place}: instance {number}", instance, {"input": str, "output": str})
+            yield {
+                "id": f"{row['id']}.{number}",
+                "group": row["instruction"],
+                "split": "test",
+                "kind": "self-instruct",
+                "instruction": row["instruction"],
+                "input": instance["input"],
+                "output": instance["output"],
+            }

@@ -1,0 +1,43 @@
+"""WinoGrande (allenai/winogrande): {sentence with a _, option1, option2, answer "1" or "2"}.
+
+The answers of its test rows are hidden, so its validation rows are the test split here, and some training rows validate.
+Twin sentences, which differ in a word, stay in one split. The answer is the text of the right option.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from colpipe.data.choices import HELD_BACK
+from colpipe.data.files import rows_of, split_in_name
+from colpipe.data.records import split_of
+from colpipe.errors import ColpipeError
+
+
+def records(folder: Path) -> Iterator[dict]:
+    for place, row in rows_of(folder, {"sentence": str, "option1": str, "option2": str, "answer": str}):
+        if row["answer"] == "":
+            yield {"left_out": "hidden label", "place": str(place)}
+            continue
+        sentence, options = row["sentence"].strip(), [row["option1"].strip(), row["option2"].strip()]
+        if row["answer"] not in ("1", "2"):
+            raise ColpipeError(f"{place}: answer {row['answer']!r} is neither '1' nor '2'")
+        if "_" not in sentence:
+            raise ColpipeError(f"{place}: the sentence has no _ to fill: {sentence!r}")
+        before, after = sentence.split("_", 1)
+        group = " | ".join(sorted(options))  # twins share their options
+        tested = split_in_name(place.name) in ("validation", "dev")
+        yield {
+            "id": place.id,
+            "group": group,
+            "split": "test" if tested else split_of(group, HELD_BACK, 0),
+            "kind": "winogrande",
+            "instruction": f"Which fills the blank, {options[0]} or {options[1]}?",
+            "input": sentence,
+            "output": options[int(row["answer"]) - 1],
+            "choices": options,
+            # the two sentences differ before the continuation, not in it ("partial scoring")
+            "likelihood": {
+                "contexts": [before + option for option in options],
+                "continuations": [f" {after.strip()}"] * 2,
+            },
+        }

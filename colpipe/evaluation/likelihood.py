@@ -1,0 +1,38 @@
+"""Accuracy by log-likelihood: is the right choice the most probable one? The log-likelihoods are lm-eval's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH = 32
+
+
+def choice_scores(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int = BATCH
+) -> dict[str, list[float]]:
+    """Row by row, 1 where the right choice wins: `likelihood` by log p(continuation | context), `likelihood_normalised` by
+    that divided by the choice's length in characters (lm-eval's acc and acc_norm).
+
+    Args:
+        rows: with `choices`, the right one as `output`, and `likelihood`: contexts and continuations, one for each choice.
+    """
+    pairs = [
+        pair
+        for row in rows
+        for pair in zip(row["likelihood"]["contexts"], row["likelihood"]["continuations"], strict=True)
+    ]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    longest = model.config.max_position_embeddings
+    scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
+    logs = iter([log for log, _ in scorer.loglikelihood(requests, disable_tqdm=True)])
+    found = {"likelihood": [], "likelihood_normalised": []}
+    for row in rows:
+        own = np.array([next(logs) for _ in row["choices"]])
+        lengths = np.array([len(text.lstrip()) for text in row["likelihood"]["continuations"]])
+        right = row["choices"].index(row["output"])
+        found["likelihood"].append(float(own.argmax() == right))
+        found["likelihood_normalised"].append(float((own / lengths).argmax() == right))
+    return found

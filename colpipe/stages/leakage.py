@@ -1,0 +1,59 @@
+"""Count what the evaluation sets share with the training sets of the study: equal rows, and 13 words in a row."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from colpipe.data.leakage import overlaps
+from colpipe.data.records import read
+from colpipe.data.tokens import read_rows
+from colpipe.job import Job, run_stage
+from colpipe.settings import Dataset, Name, Strict
+
+
+class Settings(Strict):
+    corpora: dict[Name, Dataset]
+    """The data sets of the corpora."""
+    trained: list[Name]
+    """Instructions and corpora that models learn from."""
+    evaluated: list[Name]
+    """Those that models are scored on."""
+
+
+def main(job: Job) -> None:
+    settings: Settings = job.settings
+    folders = {**job.parents_of("instructions"), **job.parents_of("corpus")}
+
+    def rows(name: str, split: str) -> Iterator[dict]:
+        if name in settings.corpora:
+            return _documents(settings.corpora[name], folders[name], split)
+        return iter(read_rows(folders[name], split, needed=False))
+
+    evaluated = {name: list(rows(name, "test")) for name in settings.evaluated}
+    found = []
+    for trained in settings.trained:
+        if job.stop_requested:
+            job.stop()
+        for name, counts in overlaps(evaluated, rows(trained, "train")).items():
+            found.append({"evaluated": name, "trained": trained, **counts})
+            if shared := counts["overlapping"]:
+                job.say(
+                    f"{name}: {shared:,} of {counts['rows']:,} rows overlap with {trained}, {counts['exact']:,} exactly"
+                )
+    pd.DataFrame(found).to_csv(job.staging / "leakage.csv", index=False)
+    job.publish()
+
+
+def _documents(dataset: Dataset, folder: Path, split: str) -> Iterator[dict]:
+    return (record for record in read(dataset, folder) if record.get("text") and record["split"] == split)
+
+
+if __name__ == "__main__":
+    run_stage(
+        "leakage",
+        __doc__,
+        main,
+        inputs={"instructions*": "prepared instructions", "corpus*": "staged data sets of corpora"},
+        settings=Settings,
+    )

@@ -1,0 +1,120 @@
+"""Our rows give lm-eval's own accuracies: its published tasks, on the same local rows, against `choice_scores`."""
+
+from pathlib import Path
+
+import datasets
+import lm_eval.tasks
+import pytest
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from colpipe.data.records import read
+from colpipe.evaluation.likelihood import choice_scores
+from colpipe.settings import Dataset
+from colpipe.training.models import load_model
+from tests.conftest import make_gpt2, make_tokenizer
+from tests.unit.data.test_files import write_table
+
+NOUNS = ["iron", "wood", "wool", "tin", "salt", "oak", "elm", "ash"]
+
+
+def arc(n):
+    choices = {"text": [NOUNS[(n + k) % 8] for k in range(4)], "label": list("ABCD")}
+    return {"id": str(n), "question": f"Which is number {n}?", "choices": choices, "answerKey": "ABCD"[n % 4]}
+
+
+def mmlu(n):
+    choices = [NOUNS[(n + k) % 8] for k in range(4)]
+    return {"question": f" What is {n}? ", "subject": "anatomy", "choices": choices, "answer": n % 4}
+
+
+def hellaswag(n):
+    endings = [f"{NOUNS[(n + k) % 8]} falls [substeps] down." for k in range(4)]
+    return {
+        "ind": n,
+        "activity_label": "Work",
+        "ctx_a": f"[header] How to do {n} [title] Take it.",
+        "ctx_b": "then the",
+        "ctx": "",
+        "endings": endings,
+        "source_id": f"wikihow~{n}",
+        "label": str(n % 4),
+    }
+
+
+def winogrande(n):
+    first, second = NOUNS[n % 8], NOUNS[(n + 3) % 8]
+    return {
+        "sentence": f"Take {first} or {second}, the _ is {n}.",
+        "option1": first,
+        "option2": second,
+        "answer": "12"[n % 2],
+    }
+
+
+def boolq(n):
+    return {
+        "question": f"is {NOUNS[n % 8]} a metal",
+        "passage": f"About {n}: {NOUNS[n % 8]}.",
+        "idx": n,
+        "label": n % 2,
+    }
+
+
+HOME = Path(lm_eval.tasks.__file__).parent
+TASKS = {  # reader → lm-eval's task, a row in the published schema, the split that is scored, where the task is defined
+    "arc": ("arc_easy", arc, "test", "arc"),
+    "mmlu": ("mmlu_anatomy", mmlu, "test", "mmlu/default"),
+    "hellaswag": ("hellaswag", hellaswag, "validation", "hellaswag"),
+    "winogrande": ("winogrande", winogrande, "validation", "winogrande"),
+    "boolq": ("boolq", boolq, "validation", "super_glue/boolq"),
+}
+
+
+@pytest.fixture(scope="module")
+def model_and_tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    make_gpt2(folder, 2, 2, 16, seed=3, vocabulary=300, positions=256)
+    return load_model(folder).eval(), make_tokenizer(NOUNS, 300)
+
+
+@pytest.mark.parametrize("reader", TASKS)
+def test_accuracies_are_those_of_lm_evals_task_on_the_same_rows(reader, model_and_tokenizer, tmp_path, monkeypatch):
+    model, tokenizer = model_and_tokenizer
+    name, make, split, folder = TASKS[reader]
+    published = [make(n) for n in range(24)]
+    write_table(tmp_path / f"{split}.parquet", published)
+
+    local = datasets.DatasetDict({key: datasets.Dataset.from_list(published) for key in ("train", split, "dev")})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: local)
+    tasks = TaskManager(include_path=[HOME / folder], include_defaults=False).load([name])
+    scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=256)
+    expected = evaluate(scorer, tasks, bootstrap_iters=0, verbosity="ERROR")["results"][name]
+
+    records = list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
+    rows = [record for record in records if record["split"] == "test"]
+    found = choice_scores(model, tokenizer, rows)
+    assert len(rows) == 24 and 0 < sum(found["likelihood"]) < 24
+    assert sum(found["likelihood"]) / 24 == pytest.approx(expected["acc,none"])
+    if "acc_norm,none" in expected:
+        assert sum(found["likelihood_normalised"]) / 24 == pytest.approx(expected["acc_norm,none"])
+    assert found == choice_scores(model, tokenizer, rows, batch_size=5)
+
+
+def test_the_most_probable_choice_by_a_plain_loop(model_and_tokenizer, tmp_path):
+    model, tokenizer = model_and_tokenizer
+    write_table(tmp_path / "test.jsonl", [arc(n) for n in range(8)])
+    rows = list(read(Dataset(source={"path": str(tmp_path)}, reader="arc"), tmp_path))
+    expected = []
+    for row in rows:
+        logs = []
+        for context, continuation in zip(*row["likelihood"].values(), strict=True):
+            whole = tokenizer(context + continuation)["input_ids"]
+            start = len(tokenizer(context)["input_ids"])
+            with torch.no_grad():
+                steps = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+            logs.append(sum(steps[t - 1, whole[t]].item() for t in range(start, len(whole))))
+        expected.append(float(row["choices"][logs.index(max(logs))] == row["output"]))
+    assert choice_scores(model, tokenizer, rows)["likelihood"] == expected
