@@ -8,14 +8,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from itertools import chain, cycle
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
 from multiprocessing.connection import Connection
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from colpipe.data.shards import Piece, id_type
+from colpipe.data.words import encoder
 from colpipe.errors import ColpipeError
 
 BATCH = 2**18  # characters tokenised together; a batch ends with the document that reaches it
@@ -86,24 +87,18 @@ def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBa
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a scheduler may tell all processes to stop; the parent saves first
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    kind = id_type(len(tokenizer))
+    encode, end = encoder(tokenizer, kind), np.array(tokenizer.eos_token_id, kind).tobytes()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            theirs.send(tokenise(theirs.recv(), tokenizer))
+            texts: dict[str, list[str]] = {}
+            for split, text in theirs.recv():
+                texts.setdefault(split, []).append(text)
+            theirs.send({split: _piece(of_split, encode, end, kind) for split, of_split in texts.items()})
 
 
-def tokenise(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> dict[str, Piece]:
-    """Token ids of documents, by split."""
-    texts: dict[str, list[str]] = {}
-    for split, text in documents:
-        texts.setdefault(split, []).append(text)
-    return {split: _piece(of_split, tokenizer) for split, of_split in texts.items()}
-
-
-def _piece(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Piece:
-    # without `verbose`, a document longer than the model's positions gives no warning: blocks cut it
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    ends = np.cumsum([len(ids) + 1 for ids in encoded])
-    end = (tokenizer.eos_token_id,)
-    ids = chain.from_iterable(chain(ids, end) for ids in encoded)
+def _piece(texts: list[str], encode: Callable[[list[str]], list[bytes]], end: bytes, kind: np.dtype) -> Piece:
+    documents = [ids + end for ids in encode(texts)]
+    ends = np.cumsum([len(document) // kind.itemsize for document in documents])
     size = sum(len(text.encode()) for text in texts)
-    return Piece(np.fromiter(ids, id_type(len(tokenizer)), int(ends[-1])), ends, size)
+    return Piece(np.frombuffer(b"".join(documents), kind), ends, size)
