@@ -5,6 +5,7 @@ long the corpus is. What comes out does not depend on the number of processes, n
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -84,6 +85,7 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> tuple[Connection, multiprocess
 def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tokenise what comes until the pipe is closed, as it is when the parent was killed."""
     ours.close()
+    gc.freeze()  # a collection that looked at what the parent loaded would make copies of its pages
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a scheduler may tell all processes to stop; the parent saves first
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
