@@ -126,6 +126,15 @@ def make_tokenizer(texts: list[str], vocabulary: int):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="</s>")
 
 
+def write_tokens(folder: Path, split: str, ids) -> None:
+    """A split of a prepared corpus, one document of these token ids (N,)."""
+    import numpy as np
+
+    from colpipe.data.shards import NOTHING, Piece, append
+
+    append(folder, split, NOTHING, Piece(ids, np.array([len(ids)]), 4 * len(ids)))
+
+
 def make_llama(folder: Path, texts: list[str]) -> None:
     """A random Llama with grouped queries and a vocabulary of its own."""
     import torch

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from colpipe.data.shards import shard_path
 from colpipe.data.tokens import Blocks, Rows, read_rows
 
 VALIDATION_ITEMS = 128  # blocks or rows scored at each evaluation during training
@@ -23,7 +24,7 @@ def validation_items(dataset: Dataset) -> Dataset:
 def split_kinds(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """(prepared instructions, prepared corpora)."""
     folders = list(folders)
-    corpora = [folder for folder in folders if (folder / "train.npy").exists()]
+    corpora = [folder for folder in folders if shard_path(folder, "train", 0).exists()]
     return [folder for folder in folders if folder not in corpora], corpora
 
 

@@ -3,18 +3,18 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from colpipe.data.prompts import chat_prompt, prompt
+from colpipe.data.shards import Tokens
 from colpipe.errors import ColpipeError
 
 IGNORE = -100  # labels that carry no loss, the convention of torch and transformers
 
 
 class Blocks(Dataset):
-    """Consecutive blocks of a tokenised corpus, read from a memory map; every token carries loss.
+    """Consecutive blocks of a tokenised corpus, read from memory maps; every token carries loss.
 
     Args:
         folder: a prepared corpus.
@@ -23,11 +23,11 @@ class Blocks(Dataset):
         tokens: use the first this many tokens only; None uses all.
 
     Raises:
-        ColpipeError: there are fewer tokens than `tokens` asks for, or than one block.
+        ColpipeError: the split has no shards, or fewer tokens than `tokens` asks for, or than one block.
     """
 
     def __init__(self, folder: Path, split: str, length: int, tokens: int | None = None):
-        self.ids = np.load(folder / f"{split}.npy", mmap_mode="r")
+        self.ids = Tokens(folder, split)
         if tokens is not None and tokens > len(self.ids):
             raise ColpipeError(f"{folder}: the {split} split has {len(self.ids):,} tokens, {tokens:,} were asked for")
         self.length = length
@@ -41,8 +41,7 @@ class Blocks(Dataset):
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        block = self.ids[index * self.length : (index + 1) * self.length]
-        ids = torch.from_numpy(block.astype(np.int64))
+        ids = torch.from_numpy(self.ids.read(index * self.length, (index + 1) * self.length))
         return {"input_ids": ids, "labels": ids.clone()}
 
 

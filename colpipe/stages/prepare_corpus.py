@@ -1,39 +1,98 @@
-"""Tokenise a data set's documents end to end, with end-of-text after each, into one array per split."""
+"""Tokenise a data set's documents end to end, with end-of-text after each, into shards of every split.
 
-import numpy as np
+Documents are read, tokenised on all of the job's threads and written as they come; none but those at work are in memory. The
+counts are kept when a shard is full and by the clock; a job that was cut off goes on behind the documents that they count.
+"""
 
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from colpipe.checkpoint import write_json
 from colpipe.data.records import read
+from colpipe.data.shards import NOTHING, SIZE, append, shard_count, shard_path
+from colpipe.data.tokenising import Document, tokenised
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Dataset
 from colpipe.training.models import load_tokenizer
 
-BATCH = 1000  # documents tokenised together
+SPLITS = ("train", "validation", "test")
 
 
 def main(job: Job) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
-    texts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    for record in read(job.settings, job.parents["dataset"]):
-        if record.get("text"):
-            texts[record["split"]].append(record["text"])
+    records = read(job.settings, job.parents["dataset"])
+    documents = ((record["split"], record["text"]) for record in records if record.get("text"))
+    found = write_shards(job, documents, tokenizer)
     counts = {}
-    for split, documents in texts.items():
-        if not documents:
+    for split in SPLITS:
+        count = found[split]
+        if not count["documents"]:
             raise ColpipeError(f"{job.output}: the {split} split has no documents; the data set needs more of them")
-        pieces = []
-        for start in range(0, len(documents), BATCH):
-            for ids in tokenizer(documents[start : start + BATCH], add_special_tokens=False)["input_ids"]:
-                pieces.append([*ids, tokenizer.eos_token_id])
-        narrow = len(tokenizer) <= np.iinfo(np.uint16).max + 1
-        tokens = np.fromiter((id for piece in pieces for id in piece), dtype=np.uint16 if narrow else np.uint32)
-        np.save(job.staging / f"{split}.npy", tokens)
-        size = sum(len(document.encode()) for document in documents)
-        counts[split] = {"documents": len(documents), "tokens": len(tokens), "bytes": size}
+        counts[split] = {name: count[name] for name in ("documents", "tokens", "bytes")} | {
+            "shards": shard_count(count)
+        }
+        for number in range(shard_count(count)):
+            path = shard_path(job.state, split, number)
+            for each in (path, path.with_suffix(".ends.npy")):
+                share(each, job.staging / each.name)
         job.say(
-            f"{split}: {len(documents):,} documents, {len(tokens):,} tokens, {size / len(tokens):.2f} bytes a token"
+            f"{split}: {count['documents']:,} documents, {count['tokens']:,} tokens, "
+            f"{count['bytes'] / count['tokens']:.2f} bytes a token"
         )
     job.publish(counts=counts)
+
+
+def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:
+    """Tokenise documents into shards in the job's state folder, from the last counts that were kept; counts by split."""
+    job.state.mkdir(exist_ok=True)
+    kept = job.state / "counts.json"
+    counts = json.loads(kept.read_text()) if kept.exists() else dict.fromkeys(SPLITS, NOTHING)
+    done = documents_of(counts)
+    if done:
+        job.say(f"resumes after {done:,} documents")
+    begun = saved = shown = time.monotonic()
+    begun_with = tokens_of(counts)
+    with closing(tokenised(islice(documents, done, None), tokenizer, torch.get_num_threads())) as batches:
+        for batch in batches:
+            before, now = counts, time.monotonic()
+            counts = before | {split: append(job.state, split, before[split], piece) for split, piece in batch.items()}
+            full = any(counts[split]["tokens"] // SIZE > before[split]["tokens"] // SIZE for split in SPLITS)
+            if full or job.stop_requested or now - saved >= 60 * job.runtime.save_minutes:
+                saved = now
+                write_json(kept, counts)
+            if job.stop_requested:
+                job.stop()
+            if now - shown >= job.runtime.progress_seconds:
+                shown = now
+                speed = (tokens_of(counts) - begun_with) / (now - begun)
+                job.say(f"{documents_of(counts):,} documents, {tokens_of(counts):,} tokens, {speed:,.0f} tokens/s")
+    write_json(kept, counts)
+    return counts
+
+
+def documents_of(counts: dict[str, dict[str, int]]) -> int:
+    return sum(count["documents"] for count in counts.values())
+
+
+def tokens_of(counts: dict[str, dict[str, int]]) -> int:
+    return sum(count["tokens"] for count in counts.values())
+
+
+def share(source: Path, target: Path) -> None:
+    """A second name for a file, a copy where the file system has none: the state stays whole until all is published."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

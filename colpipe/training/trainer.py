@@ -141,12 +141,19 @@ def run_resumable(
 
 
 class RemembersBatch:
-    """Mixed into a Trainer: knows the batches of the update at work, for the message when its loss breaks."""
+    """Mixed into a Trainer: knows the batches of the update at work, for the message when its loss breaks, and the wait.
+
+    Attributes:
+        waited: seconds that updates have waited for their batches.
+    """
 
     batches: list = []
+    waited = 0.0
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
+        asked = time.monotonic()
         self.batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.waited += time.monotonic() - asked
         return self.batches, tokens
 
 
@@ -330,6 +337,7 @@ class _Watch(TrainerCallback):
             return
         now = time.monotonic()
         speed = (tokens - self.first_tokens) / (now - self.begun)
+        wait = self.trainer.waited / (now - self.begun)
         self._record(
             state.global_step,
             tokens,
@@ -338,13 +346,16 @@ class _Watch(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=round(speed),
+            data_wait=round(wait, 4),
         )
-        if now - self.shown >= self.job.runtime.progress_seconds or state.global_step >= state.max_steps:
+        last = state.global_step >= state.max_steps
+        if now - self.shown >= self.job.runtime.progress_seconds or last:
             self.shown = now
             left = (state.max_steps - state.global_step) * (now - self.begun) / (state.global_step - self.first_step)
             self.job.say(
                 f"{self.label}step {state.global_step}/{state.max_steps}, loss {logs['loss']:.4f}, "
                 f"{speed:,.0f} tokens/s, {left // 60:.0f}:{left % 60:02.0f} left"
+                + (f", {wait:.1%} of the time waiting for data" if last else "")
             )
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:

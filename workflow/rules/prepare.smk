@@ -1,7 +1,8 @@
 # Prepare: the chain's tokenizer, corpora and instructions.
 #   in:  staged data sets
 #   out: tokenizer/             where the study trains its own
-#        data/<corpus>/         train.npy, validation.npy, test.npy: token ids end to end
+#        data/<corpus>/         train-00000.npy, …, validation-…, test-…: token ids end to end, in shards
+#                               train-00000.ends.npy, …: where documents end in them
 #        data/<instructions>/   train.jsonl, validation.jsonl, test.jsonl: instruction, input, output, choices
 
 
@@ -37,6 +38,7 @@ rule prepare_corpus:
         corpus=one_of(STUDY.corpora),
     conda:
         ENVIRONMENT
+    threads: workflow.cores or 1
     params:
         inputs=PLAN.flags("prepare_corpus"),
         contents=PLAN.contents("prepare_corpus"),

@@ -6,7 +6,7 @@ import torch
 from colpipe.evaluation.generation import answer, answer_all, batches_by_length
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.training.models import load_model
-from tests.conftest import make_gpt2, make_tokenizer
+from tests.conftest import make_gpt2, make_tokenizer, write_tokens
 
 PROMPTS = ["a", "a much longer prompt than that", "b c", "some words here", "z " * 12]
 
@@ -58,7 +58,7 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
     import numpy as np
 
     tokens = np.random.default_rng(0).integers(0, 300, 64 * 70, dtype=np.uint16)
-    np.save(tmp_path / "test.npy", tokens)
+    write_tokens(tmp_path, "test", tokens)
     total, count = 0.0, 0
     for start in range(0, len(tokens), 64):
         ids = torch.from_numpy(tokens[start : start + 64].astype(np.int64))[None]

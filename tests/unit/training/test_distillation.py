@@ -105,7 +105,7 @@ def world(tmp_path):
         finally:
             job.close()
         weights = torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
-        timed = ("tokens_per_second",)
+        timed = ("tokens_per_second", "data_wait")
         metrics = [{key: value for key, value in record.items() if key not in timed} for record in job.metrics()]
         return weights, sorted(metrics, key=lambda record: (record["step"], record["split"])), kept
 

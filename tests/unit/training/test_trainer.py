@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -56,6 +57,26 @@ def test_the_micro_batch_changes_nothing(folder, new_job):
         assert losses[micro] == pytest.approx(losses[None], rel=1e-4)
         # Adam divides by the size of the gradient, so a rounding error near zero can grow to a part of a step (1e-2)
         torch.testing.assert_close(results[micro], results[None], rtol=0, atol=1e-3)
+
+
+class Slow(list):
+    """Rows that take a while to be read."""
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return super().__getitem__(index)
+
+
+def test_the_wait_for_data_is_measured(folder, new_job):
+    settings, shares = Training(steps=5, batch_size=8, max_length=16), {}
+    for name, rows in (("quick", ROWS), ("slow", Slow(ROWS))):
+        job = new_job(name, settings, device="cpu")
+        train(job, load_model(folder), settings, rows, collate(0))
+        shares[name] = [record["data_wait"] for record in job.metrics()]
+        assert len(shares[name]) == 5 and all(0 <= share <= 1 for share in shares[name])
+        said = (job.work / "log.txt").read_text().splitlines()
+        assert f"{shares[name][-1]:.1%} of the time waiting for data" in said[-1]
+    assert shares["slow"][-1] > shares["quick"][-1]
 
 
 def test_accumulation_is_derived(new_job):

@@ -1,0 +1,106 @@
+"""Documents → token ids, on several processes, in the documents' order.
+
+A process gets a batch, and the next one when it has given that one back, so a handful of batches exists at a time however
+long the corpus is. What comes out does not depend on the number of processes, nor on where batches begin.
+"""
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
+from multiprocessing.connection import Connection
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from colpipe.data.shards import Piece, id_type
+from colpipe.data.words import encoder
+from colpipe.errors import ColpipeError
+
+BATCH = 2**18  # characters tokenised together; a batch ends with the document that reaches it
+
+Document = tuple[str, str]  # split, text
+
+
+def tokenised(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, workers: int
+) -> Iterator[dict[str, Piece]]:
+    """Batch after batch, its documents by split. Close the generator to end its processes.
+
+    Args:
+        workers: processes that tokenise; this one reads and waits.
+
+    Raises:
+        ColpipeError: one of the processes ended early.
+    """
+    pipes, processes = zip(*(_start(tokenizer) for _ in range(workers)), strict=True)
+    waiting: list[Connection] = []
+    try:
+        for pipe, batch in zip(cycle(pipes), _batches(documents), strict=False):
+            if len(waiting) < workers:
+                pipe.send(batch)
+            else:
+                pieces = waiting.pop(0).recv()
+                pipe.send(batch)  # before the pieces are dealt with: its process need not wait for that
+                yield pieces
+            waiting.append(pipe)
+        for pipe in waiting:
+            yield pipe.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise ColpipeError(
+            "a tokenising process ended early: its error is above; if there is none, it was killed, perhaps for memory: "
+            "use fewer threads (OMP_NUM_THREADS) or more memory"
+        ) from None
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join()
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch, size = [], 0
+    for document in documents:
+        batch.append(document)
+        size += len(document[1])
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> tuple[Connection, multiprocessing.Process]:
+    """A process that tokenises, forked: it shares what is loaded, and need not import it again."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(ours, theirs, tokenizer))
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokenise what comes until the pipe is closed, as it is when the parent was killed."""
+    ours.close()
+    gc.freeze()  # a collection that looked at what the parent loaded would make copies of its pages
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a scheduler may tell all processes to stop; the parent saves first
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    kind = id_type(len(tokenizer))
+    encode, end = encoder(tokenizer, kind), np.array(tokenizer.eos_token_id, kind).tobytes()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            texts: dict[str, list[str]] = {}
+            for split, text in theirs.recv():
+                texts.setdefault(split, []).append(text)
+            theirs.send({split: _piece(of_split, encode, end, kind) for split, of_split in texts.items()})
+
+
+def _piece(texts: list[str], encode: Callable[[list[str]], list[bytes]], end: bytes, kind: np.dtype) -> Piece:
+    documents = [ids + end for ids in encode(texts)]
+    ends = np.cumsum([len(document) // kind.itemsize for document in documents])
+    size = sum(len(text.encode()) for text in texts)
+    return Piece(np.frombuffer(b"".join(documents), kind), ends, size)

@@ -1,0 +1,199 @@
+"""The stage that makes a corpus: one pass, shards, the same bytes after any kill."""
+
+import json
+import os
+import random
+import signal
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colpipe.data import shards, tokenising
+from colpipe.errors import ColpipeError
+from colpipe.job import STOPPED, Job
+from colpipe.settings import Dataset, Runtime
+from colpipe.stages import prepare_corpus
+from tests.conftest import WORDS, make_tokenizer
+
+SHARD = 400  # tokens
+SETTINGS = Dataset.model_validate({"source": {"path": "."}, "reader": "text", "validation": 0.1, "test": 0.1})
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(shards, "SIZE", SHARD)
+    monkeypatch.setattr(prepare_corpus, "SIZE", SHARD)
+    monkeypatch.setattr(tokenising, "BATCH", 300)
+    monkeypatch.setattr(prepare_corpus.torch, "get_num_threads", lambda: 2)
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory):
+    folder, chance = tmp_path_factory.mktemp("parents"), random.Random(0)
+    texts = [" ".join(chance.choices(WORDS, k=1 + int(chance.expovariate(1 / 20)))) for _ in range(300)]
+    (folder / "texts").mkdir()
+    lines = [json.dumps({"text": text}) + "\n" for text in texts]
+    (folder / "texts" / "a.jsonl").write_text("".join(lines))
+    make_tokenizer(texts, 300).save_pretrained(folder / "tokenizer")
+    return {"dataset": folder / "texts", "tokenizer": folder / "tokenizer"}
+
+
+@pytest.fixture
+def run(tmp_path, parents):
+    """Run the stage; a job may be changed before it starts."""
+
+    def start(name: str, change=lambda job: None, **runtime) -> Job:
+        output, work = tmp_path / name, tmp_path / f"{name}.work"
+        job = Job("prepare_corpus", output, work, SETTINGS, Runtime(**runtime), parents, 0)
+        try:
+            change(job)
+            prepare_corpus.main(job)
+        finally:
+            job.close()
+        return job
+
+    return start
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".npy"}
+
+
+def test_shards_hold_what_a_loop_of_calls_gives(run, parents, tmp_path):
+    from colpipe.data.records import read
+    from colpipe.training.models import load_tokenizer
+
+    run("out")
+    tokenizer = load_tokenizer(parents["tokenizer"])
+    expected = {"train": [], "validation": [], "test": []}
+    for record in read(SETTINGS, parents["dataset"]):
+        ids = tokenizer(record["text"], add_special_tokens=False)["input_ids"]
+        expected[record["split"]].append([*ids, tokenizer.eos_token_id])
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    for split, documents in expected.items():
+        ids = list(chain.from_iterable(documents))
+        counts = manifest["counts"][split]
+        assert counts["documents"] == len(documents) and counts["tokens"] == len(ids)
+        assert counts["shards"] == -(-len(ids) // SHARD)
+        tokens = shards.Tokens(tmp_path / "out", split)
+        assert tokens.read(0, len(tokens)).tolist() == ids
+        ends = [
+            np.load(tmp_path / f"out/{split}-{number:05d}.ends.npy") + SHARD * number
+            for number in range(counts["shards"])
+        ]
+        assert np.concatenate(ends).tolist() == np.cumsum([len(document) for document in documents]).tolist()
+    assert manifest["counts"]["train"]["shards"] > 5
+    assert set(manifest["files"]) == set(content(tmp_path / "out"))
+
+
+def test_the_number_of_processes_changes_nothing(run, tmp_path, monkeypatch):
+    run("two")
+    monkeypatch.setattr(prepare_corpus.torch, "get_num_threads", lambda: 1)
+    run("one")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert (tmp_path / "one/manifest.json").read_bytes() == (tmp_path / "two/manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("save_minutes", [0, 99])  # after each batch, or only when a shard is full
+def test_killed_anywhere_ends_with_the_same_bytes(run, tmp_path, monkeypatch, save_minutes):
+    run("whole")
+
+    def appends(name: str, kill_at: int = -1) -> int:
+        """Run with `append` counted, up to a kill; how often it was called."""
+        calls = 0
+
+        def append(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == kill_at:
+                raise Killed
+            return shards.append(*arguments)
+
+        monkeypatch.setattr(prepare_corpus, "append", append)
+        run(name, save_minutes=save_minutes)
+        return calls
+
+    total, chance = appends("counted"), random.Random(0)
+    assert total > 60
+    for trial in range(4):
+        for kill_at in (1, *chance.sample(range(2, total // 2), 2)):
+            with pytest.raises(Killed):
+                appends(f"cut-{trial}", kill_at)
+        assert appends(f"cut-{trial}") < total  # what was kept was not done again
+        assert content(tmp_path / f"cut-{trial}") == content(tmp_path / "whole")
+
+
+def slowly(*arguments):
+    time.sleep(0.005)
+    return shards.append(*arguments)
+
+
+def test_sigkill_ends_with_the_same_bytes(run, tmp_path):
+    run("whole")
+    for wait in (0.02, 0.05, 0.1):
+        child = os.fork()
+        if not child:
+            prepare_corpus.append = slowly
+            try:
+                run("cut", save_minutes=0)
+            finally:
+                os._exit(0)
+        while not list((tmp_path / "cut.work").glob("state-*/counts.json")):
+            time.sleep(0.001)
+        time.sleep(wait)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not (tmp_path / "cut/manifest.json").exists()
+        time.sleep(0.5)  # its processes notice, and the lock is free
+    run("cut")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_killed_while_publishing(run, tmp_path, monkeypatch):
+    run("whole")
+    replace, moved = os.replace, 0
+
+    def cut(source, target):
+        nonlocal moved
+        if Path(target).parent == tmp_path / "cut":
+            moved += 1
+            if moved == 5:
+                raise Killed
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(Killed):
+        run("cut")
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(prepare_corpus, "append", None)  # not needed: all was written
+    run("cut")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert not list((tmp_path / "cut.work").glob("state-*"))
+
+
+def test_told_to_stop_saves_first(run, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        run("cut", lambda job: setattr(job, "stop_requested", True), save_minutes=99)
+    assert stopped.value.code == STOPPED
+    [kept] = (tmp_path / "cut.work").glob("state-*/counts.json")
+    assert sum(count["documents"] for count in json.loads(kept.read_text()).values()) > 0
+    run("cut")
+    run("whole")
+    assert "resumes after" in (tmp_path / "cut.work/log.txt").read_text()
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_a_split_without_documents_is_named(run, monkeypatch):
+    read = prepare_corpus.read
+    monkeypatch.setattr(
+        prepare_corpus, "read", lambda *places: (each for each in read(*places) if each["split"] != "test")
+    )
+    with pytest.raises(ColpipeError, match="out: the test split has no documents; the data set needs more of them"):
+        run("out")
