@@ -1,0 +1,100 @@
+"""The stage that prepares prompts: splits, what is too long or left out, and sets that have only a test split."""
+
+import json
+
+import pytest
+
+from colpipe.data.tokens import read_rows
+from colpipe.errors import ColpipeError
+from colpipe.job import Job
+from colpipe.settings import Runtime
+from colpipe.stages import prepare_instructions
+from tests.conftest import WORDS, make_tokenizer
+from tests.unit.data.test_files import write_table
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Prepare instructions of rows in files; gives the result's folder and its manifest."""
+    make_tokenizer(WORDS, 300).save_pretrained(tmp_path / "tokenizer")
+
+    def prepare(reader: str, files: dict[str, list[dict]], **settings):
+        for name, rows in files.items():
+            write_table(tmp_path / "staged" / name, rows)
+        chosen = prepare_instructions.Settings.model_validate(
+            {
+                "dataset": {"source": {"path": "."}, "reader": reader},
+                "instructions": {"dataset": "any", "max_tokens": 400, **settings},
+            }
+        )
+        parents = {"dataset": tmp_path / "staged", "tokenizer": tmp_path / "tokenizer"}
+        job = Job("prepare_instructions", tmp_path / "out", tmp_path / "work", chosen, Runtime(), parents, 0)
+        try:
+            prepare_instructions.main(job)
+        finally:
+            job.close()
+        return tmp_path / "out", json.loads((tmp_path / "out" / "manifest.json").read_text())
+
+    return prepare
+
+
+def winogrande(number: int, answer: str) -> dict:
+    return {
+        "sentence": f"The old _ has {number} of it.",
+        "option1": "city",
+        "option2": f"river {number}",
+        "answer": answer,
+    }
+
+
+def test_splits_lengths_and_what_was_left_out_are_in_the_manifest(prepared, capfd):
+    train = [winogrande(number, "12"[number % 2]) for number in range(60)]
+    train.append({**winogrande(99, "1"), "sentence": "old " * 500 + "_"})
+    files = {
+        "train.jsonl": train,
+        "validation.jsonl": [winogrande(number, "2") for number in range(100, 105)],
+        "test.jsonl": [winogrande(7, ""), winogrande(8, "")],
+    }
+    folder, manifest = prepared("winogrande", files, train_rows=40)
+    assert manifest["counts"]["test"] == {"rows": 5, "read": 5, "too_long": 0}
+    read = {split: counts["read"] for split, counts in manifest["counts"].items()}
+    assert read["train"] + read["validation"] == 61 and read["validation"] > 0
+    assert manifest["counts"]["train"]["rows"] == 40
+    assert manifest["left_out"] == {"hidden label": 2}
+    assert "2 rows left out: hidden label (the first: " in capfd.readouterr().err
+    test, trained = read_rows(folder, "test"), read_rows(folder, "train")
+    assert all("likelihood" in row for row in test) and not any("likelihood" in row for row in trained)
+    assert {row["completion"] for row in test} == {f"river {number}" for number in range(100, 105)}
+
+
+def test_a_set_that_is_only_for_testing(prepared):
+    rows = [{"instruction": f"Do {n}.", "instances": [{"input": "", "output": "done"}]} for n in range(4)]
+    folder, manifest = prepared("unnatural-instructions", {"core_data.jsonl": rows})
+    assert {split: counts["rows"] for split, counts in manifest["counts"].items()} == {
+        "train": 0,
+        "validation": 0,
+        "test": 4,
+    }
+    assert len(read_rows(folder, "test")) == 4
+    with pytest.raises(ColpipeError, match="the train split has no rows"):
+        read_rows(folder, "train")
+    assert read_rows(folder, "train", needed=False) == []
+
+
+def test_nothing_that_fits_is_an_error(prepared):
+    rows = [{"instruction": "old " * 500, "instances": [{"input": "", "output": "done"}]}]
+    with pytest.raises(
+        ColpipeError, match=r"the test split has no rows \(1 were read, 1 are longer than max_tokens 400\)"
+    ):
+        prepared("unnatural-instructions", {"core_data.jsonl": rows})
+
+
+def test_only_hidden_labels_are_an_error(prepared):
+    with pytest.raises(ColpipeError, match=r"no instructions; the reader left out \{'hidden label': 1\}"):
+        prepared("winogrande", {"test.jsonl": [winogrande(7, "")]})
+
+
+def test_a_kind_that_the_data_set_does_not_have(prepared):
+    rows = [{"instruction": "a", "context": "", "response": "b", "category": "open_qa"}]
+    with pytest.raises(ColpipeError, match=r"has no rows of kind \['closed_qa'\]; it has \['open_qa'\]"):
+        prepared("dolly", {"rows.jsonl": rows}, kinds=["closed_qa"])
