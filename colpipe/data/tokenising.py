@@ -36,6 +36,7 @@ def tokenised(
     Raises:
         ColpipeError: one of the processes ended early.
     """
+    gc.freeze()  # a collection that looked at what is loaded, here or there, would make copies of shared pages
     pipes, processes = zip(*(_start(tokenizer) for _ in range(workers)), strict=True)
     waiting: list[Connection] = []
     try:
@@ -59,6 +60,7 @@ def tokenised(
             pipe.close()
         for process in processes:
             process.join()
+        gc.unfreeze()
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -85,7 +87,6 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> tuple[Connection, multiprocess
 def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tokenise what comes until the pipe is closed, as it is when the parent was killed."""
     ours.close()
-    gc.freeze()  # a collection that looked at what the parent loaded would make copies of its pages
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a scheduler may tell all processes to stop; the parent saves first
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism

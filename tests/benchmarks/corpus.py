@@ -164,15 +164,26 @@ def start(texts: Path, tokenizer: Path, output: Path) -> subprocess.Popen:
     return subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
 
 
+def tree(process: int) -> list[int]:
+    """A process and its descendants."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(each for child in children for each in tree(int(child)))]
+
+
 def tree_memory(process: int) -> int:
-    """Bytes of a process and its descendants; a page that n of them share counts as an n-th in each (PSS)."""
+    """Bytes of a process and its descendants; a page that n of them share counts as an n-th in each (PSS).
+
+    0 where one began or ended meanwhile: the others' shares of its pages changed, and the sum would be of two moments.
+    """
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        before = tree(process)
+        rollups = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in before]
+        if tree(process) != before:
+            return 0
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    own = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return own + sum(tree_memory(int(child)) for child in children)
+    lines = (line for rollup in rollups for line in rollup.splitlines())
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def peak_memory(texts: Path, tokenizer: Path, output: Path) -> int:
