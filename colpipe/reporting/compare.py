@@ -10,11 +10,23 @@ from colpipe.errors import ColpipeError
 from colpipe.reporting.figures import loss_curve
 from colpipe.settings import tokens_label
 
-KEYS = ["ancestor", "desnet", "params", "init", "tokens", "corpus"]
+MODEL = ["ancestor", "desnet", "params", "init", "tokens"]
+KEYS = [*MODEL, "corpus"]
 
 
 def losses(results: Sequence[Path]) -> pd.DataFrame:
     """Held-out loss of every model of several studies, nats per token: `KEYS`, seed, alpha, loss.
+
+    Raises:
+        ColpipeError: a study has no summary yet, or two have the same seed.
+    """
+    frame = summaries(results)
+    found = frame[frame.metric == "loss"].rename(columns={"task": "corpus", "value": "loss"})
+    return found[[*KEYS, "seed", "alpha", "loss"]].reset_index(drop=True)
+
+
+def summaries(results: Sequence[Path]) -> pd.DataFrame:
+    """The summaries of several studies, one below the other; `tokens` is -1 where there are none.
 
     Raises:
         ColpipeError: a study has no summary yet, or two have the same seed.
@@ -24,12 +36,18 @@ def losses(results: Sequence[Path]) -> pd.DataFrame:
         path = folder / "summary.csv"
         if not path.exists():
             raise ColpipeError(f"{path}: not found; finish the study first")
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-        frames.append(frame[frame.metric == "loss"].rename(columns={"task": "corpus", "value": "loss"}))
-    both = pd.concat(frames, ignore_index=True).fillna({"ancestor": "", "init": "", "tokens": -1})
-    if twice := both[both.duplicated([*KEYS, "seed"])].seed.unique().tolist():
+        frames.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+    both = pd.concat(frames, ignore_index=True).fillna({"ancestor": "", "desnet": "", "init": "", "tokens": -1})
+    if twice := both[both.duplicated([*MODEL, "task", "metric", "seed"])].seed.unique().tolist():
         raise ColpipeError(f"several of {', '.join(map(str, results))} have the seed {twice[0]}; compare other seeds")
-    return both[[*KEYS, "seed", "alpha", "loss"]]
+    return both
+
+
+def scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every metric of every model and of guessing: mean, sample standard deviation and number of seeds."""
+    keys = [*MODEL, "task", "metric"]
+    grouped = frame.groupby(keys, sort=False, dropna=False).value
+    return grouped.agg(value="mean", deviation="std", seeds="count").reset_index()
 
 
 def spread(frame: pd.DataFrame) -> pd.DataFrame:

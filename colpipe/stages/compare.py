@@ -1,8 +1,9 @@
 """Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
 
-DesNets go to losses.csv, table.md and curves.svg (where there are many sizes, those that are recovered; all of them at 0
-tokens to sizes.md and sizes.svg); where a study has several chains, their members to chain.csv, chain.md and chain.svg. What
-ways differ by from the first one, seed by seed, goes to differences.md (DesNets at 0 tokens) and chain-differences.md.
+Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are many
+sizes, those that are recovered; all of them at 0 tokens to sizes.md and sizes.svg); where a study has several chains, their
+members to chain.csv, chain.md and chain.svg. What ways differ by from the first one, seed by seed, goes to differences.md
+(DesNets at 0 tokens) and chain-differences.md.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -24,7 +25,9 @@ from colpipe.reporting.compare import (
     curves_of,
     differences,
     losses,
+    scores,
     spread,
+    summaries,
     wide,
 )
 from colpipe.reporting.figures import loss_against_tokens
@@ -46,6 +49,8 @@ def main() -> None:
     except (ColpipeError, OSError) as error:
         sys.exit(f"compare: error: {error}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    every_score = scores(summaries(arguments.results))
+    every_score.to_csv(arguments.output / "scores.csv", index=False, float_format="%.4f")
     sizes, curves = by_size(frame)
     if curves:
         (arguments.output / "sizes.md").write_text(markdown(sizes))

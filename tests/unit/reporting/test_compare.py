@@ -6,7 +6,18 @@ import pandas as pd
 import pytest
 
 from colpipe.errors import ColpipeError
-from colpipe.reporting.compare import by_size, chain_curves, chain_frame, chain_table, differences, losses, spread, wide
+from colpipe.reporting.compare import (
+    by_size,
+    chain_curves,
+    chain_frame,
+    chain_table,
+    differences,
+    losses,
+    scores,
+    spread,
+    summaries,
+    wide,
+)
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 
@@ -37,6 +48,13 @@ def test_desnets(results):
     frame = spread(losses(results))
     [row] = wide(frame).to_dict("records")
     assert row == {"ancestor": "jsd", "init": "nested", "2x8, 0": "**5.500 ± 0.707**"}
+
+
+def test_every_score_has_its_spread_over_seeds(results):
+    frame = scores(summaries(results))
+    [row] = frame[frame.desnet == "2x8"].to_dict("records")
+    assert (row["task"], row["metric"], row["value"], row["seeds"]) == ("wiki", "loss", 5.5, 2)
+    assert row["deviation"] == pytest.approx(0.5**0.5)
 
 
 def test_members_of_several_chains(results):
