@@ -1,9 +1,9 @@
 """Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
 
-Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are many
-sizes, those that are recovered; all of them at 0 tokens to sizes.md and sizes.svg); where a study has several chains, their
-members to chain.csv, chain.md and chain.svg. What ways differ by from the first one, seed by seed, goes to differences.md
-(DesNets at 0 tokens) and chain-differences.md.
+Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are
+many sizes, those that are recovered; all of them at 0 tokens to sizes.md and sizes.svg); where a study has several chains,
+their members to chain.csv, chain.md and chain.svg. What ways differ by from the first one, seed by seed, goes to
+differences.md (DesNets at 0 tokens) and chain-differences.md.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
