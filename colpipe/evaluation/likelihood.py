@@ -1,5 +1,6 @@
 """Accuracy by log-likelihood: is the right choice the most probable one? The log-likelihoods are lm-eval's."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 32
+logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is there already
 
 
 def choice_scores(

@@ -6,7 +6,7 @@ from colpipe.settings import Source
 
 
 def main(job: Job) -> None:
-    files = fetch(job.settings, job.staging)
+    files = fetch(job.settings, job.staging, "dataset")
     job.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB")
     job.publish()
 

@@ -10,7 +10,7 @@ from colpipe.settings import Source
 
 
 def main(job: Job) -> None:
-    files = fetch(job.settings, job.staging)
+    files = fetch(job.settings, job.staging, "model")
     packed = [path for path in files if path.suffix == ".gguf"]
     if packed:
         job.say(f"converting {packed[0].name}")

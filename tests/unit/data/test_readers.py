@@ -46,7 +46,7 @@ def stage(published: Published, kind: str, tmp_path, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         source = Source(pypi="sample-data==1.0", sha256=sha256(wheel), files=["sample_data/**"])
-    fetch(source, tmp_path / "staged")
+    fetch(source, tmp_path / "staged", "dataset")
     return Dataset(source=source, reader=published.reader), tmp_path / "staged"
 
 
