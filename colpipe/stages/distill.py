@@ -85,7 +85,7 @@ def main(job: Job) -> None:
     if elastic:
         parts = Parts(student, elastic, settings.elastic, job.seed, job.runtime.gradient_checkpointing)
         details["elastic"] = elastic.entry()
-    score = _answer_score(split_kinds(folders)[0], tokenizer, training)
+    score = _answer_score(split_kinds(folders)[0], tokenizer, training, settings.architecture.positions)
     student, kept = distill(job, student, teacher, training, material, score, parts)
     save_model(student, tokenizer, job.staging)
     job.publish(parameters=student.num_parameters(), **kept, **details)
@@ -105,12 +105,24 @@ def _answered_by(job: Job, teacher: PreTrainedModel, prompts: list, text: list, 
     ]
 
 
-def _answer_score(instructions: list[Path], tokenizer, training: Distill) -> Callable | None:
-    """Rouge-L of a model's greedy answers to validation prompts; None where it is not asked for."""
+def _answer_score(instructions: list[Path], tokenizer, training: Distill, positions: int) -> Callable | None:
+    """Rouge-L of a model's greedy answers to validation prompts; None where it is not asked for.
+
+    Prompts that leave less than `answer_tokens` of the model's positions for an answer are passed over.
+    """
     if not (instructions and training.evaluations and training.answer_rows):
         return None
     share = -(-training.answer_rows // len(instructions))
-    rows = [row for folder in instructions for row in read_rows(folder, "validation")[:share]]
+    longest = positions - training.answer_tokens
+    rows = []
+    for folder in instructions:
+        found = read_rows(folder, "validation")
+        lengths = map(len, tokenizer([row["prompt"] for row in found], add_special_tokens=False)["input_ids"])
+        rows += [row for row, length in zip(found, lengths, strict=True) if length <= longest][:share]
+    if not rows:
+        raise ColpipeError(
+            f"no validation prompt leaves answer_tokens {training.answer_tokens} of {positions} positions"
+        )
     prompts, references = [row["prompt"] for row in rows], [row.get("references", [row["output"]]) for row in rows]
     batch = training.rollout.batch_size
 

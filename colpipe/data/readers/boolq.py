@@ -15,6 +15,7 @@ from colpipe.data.records import split_of
 from colpipe.errors import ColpipeError
 
 MARK = 60  # characters of a passage's beginning and end that tell it from others
+TITLE = 100  # characters of a title at most; a dash further on is the passage's own
 HIDDEN = (None, -1)  # labels of SuperGLUE's test rows
 
 
@@ -35,7 +36,8 @@ def records(folder: Path) -> Iterator[dict]:
         answer = {"true": "yes", "false": "no", "1": "yes", "0": "no"}.get(str(given).lower())
         if answer is None:
             raise ColpipeError(f"{place}: answer {given!r} is neither true nor false")
-        passage = row["passage"].split(" -- ", 1)[-1].strip()  # some files put "<title> -- " before it
+        title, _, rest = row["passage"].partition(" -- ")  # what some files put before the passage
+        passage = (rest if len(title) <= TITLE and rest else row["passage"]).strip()
         words, question = _plain(passage), row["question"].strip().rstrip("?")
         marks = {_plain(question), words[:MARK], words[-MARK:]}
         if place.name in tests:

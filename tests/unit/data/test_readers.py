@@ -118,8 +118,11 @@ def test_boolq_keeps_training_passages_and_questions_apart_from_its_test_rows(tm
         {"question": "where", "passage": "an altogether different passage", "label": False},
         {"question": "hidden", "passage": "an unlabelled test row"},
     ]
+    dashed = f"{'an own dash ' * 10}-- is no title"
+    rows.append({"question": "which", "passage": dashed, "label": True})
     write_table(tmp_path / "combined.jsonl", rows)
     records = list(read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path))
+    assert records.pop()["input"] == dashed
     used = [record for record in records if "left_out" not in record]
     assert [(record["split"], record["output"]) for record in used] == [("test", "yes"), ("train", "no")]
     assert used[1]["instruction"] == "Where? Answer yes or no."
