@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from colpipe.data.files import check, rows_of
+from colpipe.data.instances import instance_records
 
 
 def records(folder: Path) -> Iterator[dict]:
@@ -16,14 +17,4 @@ def records(folder: Path) -> Iterator[dict]:
             check(f"{place}: instances", instances, {"input": list, "output": list})
             pairs = zip(instances["input"], instances["output"], strict=True)
             instances = [{"input": given, "output": output} for given, output in pairs]
-        for number, instance in enumerate(instances):
-            check(f"{place}: instance {number}", instance, {"input": str, "output": str})
-            yield {
-                "id": f"{row['id']}.{number}",
-                "group": row["instruction"],
-                "split": "test",
-                "kind": "self-instruct",
-                "instruction": row["instruction"],
-                "input": instance["input"],
-                "output": instance["output"],
-            }
+        yield from instance_records(place, row["instruction"], instances, row["id"], "self-instruct")
