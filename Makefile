@@ -46,7 +46,8 @@ elastic: .venv/installed  ## run the comparison of elastic and plain chains
 	    --configfile config/elastic.yaml --config study=elastic-$$seed seed=$$seed \
 	    'ancestors={inherited: $(FEW), elastic: $(FEW), ranked: $(FEW)}' || exit 1; done
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/elastic-smollm2.yaml
-	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --output docs/elastic/micro
+	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --reference 'inherited alone' \
+	    --output docs/elastic/micro
 	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --output docs/elastic/smollm2
 
 clean:  ## remove results, staged data and Snakemake's memory of them

@@ -19,7 +19,7 @@ def held_out_loss(
     """Loss on a split of a corpus, cut into blocks.
 
     Args:
-        length: of a block, tokens; None: the model's longest sequence.
+        length: of a block, tokens; None: the model's longest sequence, or all of a split that is shorter.
         tokens: look at the first this many only, where there are more.
 
     Returns:
@@ -44,7 +44,8 @@ def block_losses(
 ) -> np.ndarray:
     """Mean loss of each block, nats per token; for the arguments see `held_out_loss`."""
     model.eval()
-    data = Blocks(corpus, split, length or model.config.max_position_embeddings)
+    there = read_manifest(corpus)["counts"][split]["tokens"]
+    data = Blocks(corpus, split, length or min(model.config.max_position_embeddings, there))
     blocks = len(data) if tokens is None else min(len(data), max(1, tokens // data.length))
     rows = max(1, TOKENS_PER_BATCH // data.length)
     losses = []

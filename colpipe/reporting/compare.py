@@ -86,17 +86,24 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
     return panels
 
 
-def differences(frame: pd.DataFrame) -> pd.DataFrame:
-    """Loss minus that of the first way, seed by seed: what all ways of a seed share, its ancestor above all, drops out.
+def differences(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """Loss minus that of one way, seed by seed: what all ways of a seed share, its ancestor above all, drops out.
 
     Args:
         frame: a row per model and seed, with columns way, model, seed, loss.
+        reference: the way that is taken off; None: the first.
 
     Returns:
-        A row per way, a column per model: mean ± sample standard deviation of the differences.
+        A row per way, a column per model that the reference has, too: mean ± sample standard deviation of the differences.
+
+    Raises:
+        ColpipeError: there is no such way.
     """
-    first = frame[frame.way == frame.way.iloc[0]].set_index(["model", "seed"]).loss
-    beside = frame.join(first.rename("first"), on=["model", "seed"])
+    reference = reference or frame.way.iloc[0]
+    if reference not in set(frame.way):
+        raise ColpipeError(f"--reference {reference!r}: not among {', '.join(map(repr, frame.way.unique()))}")
+    first = frame[frame.way == reference].set_index(["model", "seed"]).loss
+    beside = frame.join(first.rename("first"), on=["model", "seed"], how="inner")
     grouped = beside.assign(loss=beside.loss - beside["first"]).groupby(["way", "model"], sort=False).loss
     spread = grouped.agg(["mean", "std"]).reset_index()
     spread["text"] = [
@@ -109,11 +116,16 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
 def by_size(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[tuple[int, float]]]]:
     """DesNets at 0 tokens by their parameters, where there are several.
 
+    Args:
+        frame: as `losses` has it. One seed counts, the one with the most DesNets: seeds differ by more than ways do, and a
+            mean over other seeds at some sizes would be a jump in the curve.
+
     Returns:
         A row per DesNet, a column per way to make it; way → (parameters, loss), smallest first. Ways with fewer than four
         DesNets are left out.
     """
     built = frame[frame.tokens == 0].assign(way=(frame.ancestor + " " + frame.init).str.strip())
+    built = built[built.seed == built.seed.mode().min()]
     counts = built.groupby("way", sort=False).desnet.nunique()
     ways = counts[counts >= 4].index.tolist()
     chosen = built[built.way.isin(ways)].sort_values("params", kind="stable")

@@ -1,8 +1,8 @@
 """Compare finished studies: tables and figures of held-out loss, the mean over studies and their spread.
 
 Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are
-many sizes, those that are recovered; all of them at 0 tokens to sizes.md and sizes.svg); where a study has several chains,
-their members to chain.csv, chain.md and chain.svg. What ways differ by from the first one, seed by seed, goes to
+many sizes, those that are recovered; all of them at 0 tokens, of one seed, to sizes.md and sizes.svg); where a study has
+several chains, their members to chain.csv, chain.md and chain.svg. What ways differ by from one of them, seed by seed, goes to
 differences.md (DesNets at 0 tokens) and chain-differences.md.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
@@ -42,32 +42,40 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="results/<study> of finished studies")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the tables and figures")
+    parser.add_argument(
+        "--reference", metavar="WAY", help="way that differences are from: 'ANCESTOR INITIALISER' (default: the first)"
+    )
     arguments = parser.parse_args()
     try:
-        every = losses(arguments.results)
-        frame = spread(every)
+        compare(arguments.results, arguments.output, arguments.reference)
     except (ColpipeError, OSError) as error:
         sys.exit(f"compare: error: {error}")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    every_score = scores(summaries(arguments.results))
-    every_score.to_csv(arguments.output / "scores.csv", index=False, float_format="%.4f")
-    sizes, curves = by_size(frame)
+
+
+def compare(results: list[Path], output: Path, reference: str | None) -> None:
+    """Write all tables and figures."""
+    every = losses(results)
+    frame = spread(every)
+    output.mkdir(parents=True, exist_ok=True)
+    every_score = scores(summaries(results))
+    every_score.to_csv(output / "scores.csv", index=False, float_format="%.4f")
+    sizes, curves = by_size(every)
     if curves:
-        (arguments.output / "sizes.md").write_text(markdown(sizes))
+        (output / "sizes.md").write_text(markdown(sizes))
         figure = loss_against_tokens({"DesNets at 0 tokens": curves}, "parameters")
-        (arguments.output / "sizes.svg").write_text(figure)
+        (output / "sizes.svg").write_text(figure)
     if (frame.tokens >= 0).any():
         shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
-        panels = curves_of(arguments.results, shown)
-        write(arguments.output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
+        panels = curves_of(results, shown)
+        write(output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
         built = every[every.tokens == 0].assign(way=(every.ancestor + " " + every.init).str.strip(), model=every.desnet)
-        compare_by_seed(arguments.output / "differences.md", built)
+        compare_by_seed(output / "differences.md", built, reference)
     if frame[frame.init == "distilled"].ancestor.nunique() > 1:
-        members = chain_frame(arguments.results, frame)
-        panels = chain_curves(arguments.results, members)
-        write(arguments.output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps")
+        members = chain_frame(results, frame)
+        panels = chain_curves(results, members)
+        write(output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps")
         chains = every[every.init == "distilled"].assign(way=every.ancestor, model=every.desnet)
-        compare_by_seed(arguments.output / "chain-differences.md", chains)
+        compare_by_seed(output / "chain-differences.md", chains, reference and reference.split()[0])
 
 
 def write(
@@ -82,9 +90,9 @@ def write(
         (folder / f"{figure}.svg").write_text(loss_against_tokens(panels, along))
 
 
-def compare_by_seed(path: Path, frame: pd.DataFrame) -> None:
-    """What the ways of a frame differ by from the first one."""
-    text = markdown(differences(frame).fillna(""))
+def compare_by_seed(path: Path, frame: pd.DataFrame, reference: str | None) -> None:
+    """What the ways of a frame differ by from the reference."""
+    text = markdown(differences(frame, reference).fillna(""))
     path.write_text(text)
     print(text)
 

@@ -71,3 +71,13 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
     found = held_out_loss(model, tmp_path)
     assert found["loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["bits_per_byte"] == pytest.approx(total / count / 4 / 0.6931472, rel=1e-5)
+
+
+def test_a_split_shorter_than_the_models_longest_sequence_is_one_block(tmp_path):
+    model = make_gpt2(tmp_path / "model", 2, 2, 16, seed=0, vocabulary=300, positions=64)
+    write_tokens(tmp_path, "test", np.arange(40, dtype=np.uint16))
+    (tmp_path / "manifest.json").write_text(json.dumps({"counts": {"test": {"tokens": 40, "bytes": 160}}}))
+    with torch.no_grad():
+        log_probs = model(torch.arange(40)[None]).logits[0, :-1].double().log_softmax(-1)
+    own = -log_probs[torch.arange(39), torch.arange(1, 40)].mean().item()
+    assert held_out_loss(model, tmp_path)["loss"] == pytest.approx(own, rel=1e-5)

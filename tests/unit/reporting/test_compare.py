@@ -80,16 +80,17 @@ def test_studies_of_the_same_seed_are_refused(results):
 
 
 def test_desnets_by_size():
-    columns = {"ancestor": "a", "params": 10, "init": "cut", "tokens": 0, "loss": 5.0}
+    columns = {"ancestor": "a", "params": 10, "init": "cut", "tokens": 0, "loss": 5.0, "seed": 3}
     rows = [{**columns, "desnet": f"d{n}", "params": 40 - n, "loss": n / 4} for n in range(4)]
     rows += [{**columns, "desnet": "d0", "ancestor": "", "init": "rand"}, {**columns, "desnet": "d0", "tokens": 7}]
+    rows.append({**columns, "desnet": "d1", "params": 39, "loss": 9.0, "seed": 1})  # a seed with fewer
     table, curves = by_size(pd.DataFrame(rows))
     assert curves == {"a cut": [(37, 0.75), (38, 0.5), (39, 0.25), (40, 0.0)]}
     assert table.to_dict("records")[0] == {"params": 37, "desnet": "d3", "a cut": 0.75}
 
 
 def test_few_desnets_make_no_curve(results):
-    assert by_size(spread(losses(results)))[1] == {}
+    assert by_size(losses(results))[1] == {}
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -99,3 +100,12 @@ def test_differences_are_taken_seed_by_seed():
         {"way": "a", "small": "+0.000 ± 0.000"},
         {"way": "b", "small": "+0.200 ± 0.141"},
     ]
+    assert differences(frame, "b").small.tolist() == ["-0.200 ± 0.141", "+0.000 ± 0.000"]
+    with pytest.raises(ColpipeError, match=r"--reference 'c': not among 'a', 'b'"):
+        differences(frame, "c")
+
+
+def test_models_that_the_reference_lacks_have_no_difference():
+    rows = [("a", "small", 5.0), ("b", "small", 5.1), ("b", "large", 4.0)]
+    frame = pd.DataFrame(rows, columns=["way", "model", "loss"]).assign(seed=0)
+    assert list(differences(frame).columns) == ["way", "small"]
