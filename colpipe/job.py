@@ -53,17 +53,23 @@ class Job:
         parents: Mapping[str, Path],
         seed: int,
         log: Path | None = None,
+        minutes: float | None = None,
     ):
         self.stage, self.output, self.work, self.seed = stage, output, work, seed
         self.settings, self.runtime, self.parents = settings, runtime, dict(parents)
-        self.started = time.time()
-        self.stop_requested = False
+        self.started, self._begun = time.time(), time.monotonic()  # clocks can be set; this one only goes forward
+        self._seconds = None if minutes is None else 60 * minutes
+        self._asked, self._longest = self._begun, 0.0
+        self._told_to_stop = False
+        self.is_main = os.environ.get("RANK", "0") == "0"
         work.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
-        self._logs = [open(work / "log.txt", "a", buffering=1)]  # survives retries
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            self._logs.append(open(log, "a", buffering=1))
+        self._logs = []
+        if self.is_main:
+            self._lock = self._take_lock()
+            self._logs.append(open(work / "log.txt", "a", buffering=1))  # survives retries
+            if log:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                self._logs.append(open(log, "a", buffering=1))
         self.manifest = {
             "stage": stage,
             "settings": settings.model_dump(mode="json"),
@@ -79,11 +85,12 @@ class Job:
         code = checkpoint.code_version(f"colpipe.stages.{stage}")
         self.state = work / f"state-{checkpoint.key_of([self.manifest, code])}"
         self.staging = work / "staging"
-        shutil.rmtree(self.staging, ignore_errors=True)
-        self.staging.mkdir()
-        for other in work.glob("state-*"):
-            if other != self.state:
-                self.say(f"set aside {other}: a state of other settings, parents or code")
+        if self.is_main:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+            for other in work.glob("state-*"):
+                if other != self.state:
+                    self.say(f"set aside {other}: a state of other settings, parents or code")
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
 
@@ -97,17 +104,32 @@ class Job:
 
     def _request_stop(self, *_: object) -> None:
         """The signal handler. It may interrupt a line that is being written: Python's files cannot be entered again then."""
-        if not self.stop_requested:
+        if not self._told_to_stop:
             os.write(2, f"{self.stage} {self.output}: told to stop: saving at the next step\n".encode())
-        self.stop_requested = True
+        self._told_to_stop = True
+
+    def should_stop(self) -> bool:
+        """Whether to save and end; asked between steps.
+
+        Told to, or the time is nearly over: a twentieth of it is left, or two minutes of more, or two of the longest steps.
+        """
+        now = time.monotonic()
+        self._longest, self._asked = max(self._longest, now - self._asked), now
+        if self._told_to_stop or self._seconds is None:
+            return self._told_to_stop
+        return self._begun + self._seconds - now < max(min(120, self._seconds / 20), 2 * self._longest)
 
     def stop(self) -> None:
         """End the job after its state was saved."""
-        self.say("told to stop: state saved; the same command goes on from here")
+        late = self._seconds and not self._told_to_stop
+        why = f"the {self._seconds / 60:g} minutes are nearly over" if late else "told to stop"
+        self.say(f"{why}: state saved; the same command goes on from here")
         raise SystemExit(STOPPED)
 
     def say(self, text: str) -> None:
-        """One line to the console and to the logs."""
+        """One line to the console and to the logs; of several processes, the main one speaks."""
+        if not self.is_main:
+            return
         line = f"{self.stage} {self.output}: {text}"
         print(line, file=sys.stderr, flush=True)
         for log in self._logs:
@@ -115,6 +137,8 @@ class Job:
 
     def measure(self, **values: Any) -> None:
         """Append one record to the run's metrics; a step that is repeated after a resume replaces its first record."""
+        if not self.is_main:
+            return
         self.state.mkdir(exist_ok=True)
         with open(self.state / "metrics.jsonl", "a") as file:
             file.write("\n" + json.dumps(values))  # the line break first: a record cut short by a kill spoils no other
@@ -141,7 +165,7 @@ class Job:
 
     def _finish_metrics(self, *folders: Path) -> float:
         """Write the metrics, closed by the job's own cost, to the work folder and to `folders`; give its seconds."""
-        seconds = round(time.time() - self.started, 1)
+        seconds = round(time.monotonic() - self._begun, 1)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         records = [*self.metrics(), {"split": "job", "seconds": seconds, "peak_memory_mb": round(peak)}]
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -168,10 +192,11 @@ class Job:
 
     def close(self) -> None:
         """Release the work folder."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        for log in self._logs:
-            log.close()
-        self._lock.close()
+        if self.is_main:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            for log in self._logs:
+                log.close()
+            self._lock.close()
 
 
 def _version(package: str) -> str | None:
@@ -215,6 +240,7 @@ def run_stage(
     parser.add_argument("--runtime", default="{}", metavar="JSON", help="runtime settings; they change no result")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="log of this run, beside the lasting one in --work")
+    parser.add_argument("--minutes", type=float, metavar="N", help="save and exit with status 143 before N are over")
     arguments = vars(parser.parse_args())
 
     job = None
@@ -238,7 +264,12 @@ def run_stage(
             parents,
             arguments["seed"],
             arguments["log"],
+            arguments["minutes"],
         )
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            from colpipe.device import join_processes
+
+            join_processes(job.runtime.device)
         body(job)
     except ColpipeError as error:
         _fail(job, stage, str(error))

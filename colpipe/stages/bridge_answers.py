@@ -11,12 +11,12 @@ import torch
 
 from colpipe.checkpoint import write_json
 from colpipe.data.tokens import read_rows
+from colpipe.device import pick_device
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
 from colpipe.job import Job, run_stage
 from colpipe.settings import Prompts, Strict
 from colpipe.stage_settings import Answers
-from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 
 
@@ -43,7 +43,7 @@ def main(job: Job) -> None:
         if kept.exists():
             texts = json.loads(kept.read_text())
         else:
-            if job.stop_requested:
+            if job.should_stop():
                 job.stop()
             prompts = [rows[index]["prompt"] for index in batch]
             seed = job.seed * 1_000_003 + number

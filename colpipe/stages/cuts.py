@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from colpipe.data.tokens import Blocks
+from colpipe.device import pick_device
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.job import Job, run_stage
@@ -15,7 +16,6 @@ from colpipe.learngene.importance import kept_signal, measure, reorder
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Positive, Select, Strict
-from colpipe.training.device import pick_device
 from colpipe.training.models import load_model
 
 AXES = {"layers": "layer", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group", "heads": "head"}
@@ -51,7 +51,7 @@ def main(job: Job) -> None:
         for cut in settings.cuts:
             if select == "even" and "layers" not in cut:
                 continue  # it differs from `first` in the layers only
-            if job.stop_requested:
+            if job.should_stop():
                 job.stop()
             subset = take_subset(
                 source,

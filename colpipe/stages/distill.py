@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from colpipe.data.mixtures import items_of, mixed, split_kinds, validation_of
 from colpipe.data.tokens import read_rows
+from colpipe.device import pick_device, wait_for_all
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
@@ -23,7 +24,6 @@ from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Architecture, Select, Shape, Strict
 from colpipe.stage_settings import Distill, Elastic
-from colpipe.training.device import pick_device
 from colpipe.training.distillation import SAMPLED, Material, answered, distill, sample_all
 from colpipe.training.elastic import Parts
 from colpipe.training.models import load_model, load_tokenizer, save_model
@@ -52,7 +52,7 @@ def main(job: Job) -> None:
         _require_shape(student_folder, settings)
     else:
         student_folder = job.state / "start"
-        details = _inherit(job.parents.get("ordered", teacher_folder), settings, student_folder)
+        details = _inherit(job, job.parents.get("ordered", teacher_folder), student_folder)
     student = load_model(student_folder)
     elastic = _elastic(settings, details)
     signal = job.parents.get("signal")
@@ -133,11 +133,12 @@ def _answer_score(instructions: list[Path], tokenizer, training: Distill, positi
     return score
 
 
-def _inherit(source: Path, settings: Settings, folder: Path) -> dict:
+def _inherit(job: Job, source: Path, folder: Path) -> dict:
     """Write the subset that a member starts from; give what its manifest keeps of where it came from.
 
     Of an elastic teacher it is the part that was trained, where the teacher goes down to that.
     """
+    settings: Settings = job.settings
     known, weights, sizes = inheritance(source), Weights(source), settings.architecture.sizes(settings.shape)
     tied = settings.architecture.is_tied
     if known.elastic and known.elastic.reaches(weights.family, sizes):
@@ -145,7 +146,9 @@ def _inherit(source: Path, settings: Settings, folder: Path) -> dict:
     else:
         gain = kept_signal(known.energy, weights.sizes["hidden"], sizes["hidden"])
         subset = take_subset(weights, sizes, settings.select, known.ranking, tied, gain)
-    subset.write(folder)
+    if job.is_main:
+        subset.write(folder)
+    wait_for_all()
     return passed_on(known, subset.details["layer_map"])
 
 

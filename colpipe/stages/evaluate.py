@@ -9,13 +9,13 @@ from pathlib import Path
 
 from colpipe.checkpoint import key_of, write_json
 from colpipe.data.tokens import read_rows
+from colpipe.device import pick_device
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, score_rows
 from colpipe.job import Job, run_stage
 from colpipe.settings import Strict
 from colpipe.stage_settings import Task
-from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.supervised import fine_tune
 
@@ -58,7 +58,7 @@ def task_values(job: Job) -> dict[str, tuple[Values, dict[str, float]]]:
     (job.staging / "answers").mkdir(exist_ok=True)
     found = {}
     for name in sorted(tasks, key=lambda name: [keys[other] for other in tasks].index(keys[name])):
-        if job.stop_requested:
+        if job.should_stop():
             job.stop()
         done, rows = job.state / f"task-{name}.json", read_rows(tasks[name], "test")
         if not done.exists():

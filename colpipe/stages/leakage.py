@@ -33,7 +33,7 @@ def main(job: Job) -> None:
     evaluated = {name: list(rows(name, "test")) for name in settings.evaluated}
     found = []
     for trained in settings.trained:
-        if job.stop_requested:
+        if job.should_stop():
             job.stop()
         for name, counts in overlaps(evaluated, rows(trained, "train")).items():
             found.append({"evaluated": name, "trained": trained, **counts})

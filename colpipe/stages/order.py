@@ -7,13 +7,13 @@ stream to its principal components (RMSNorm families).
 import torch
 
 from colpipe.data.tokens import Blocks
+from colpipe.device import pick_device
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.job import Job, run_stage
 from colpipe.learngene.importance import measure, reorder
 from colpipe.learngene.weights import Weights, copy_companions
 from colpipe.settings import Strict
 from colpipe.stage_settings import Order
-from colpipe.training.device import pick_device
 from colpipe.training.models import load_model
 
 

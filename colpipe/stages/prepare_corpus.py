@@ -66,10 +66,11 @@ def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str
             before, now = counts, time.monotonic()
             counts = before | {split: append(job.state, split, before[split], piece) for split, piece in batch.items()}
             full = any(counts[split]["tokens"] // SIZE > before[split]["tokens"] // SIZE for split in SPLITS)
-            if full or job.stop_requested or now - saved >= 60 * job.runtime.save_minutes:
+            stop = job.should_stop()
+            if full or stop or now - saved >= 60 * job.runtime.save_minutes:
                 saved = now
                 write_json(kept, counts)
-            if job.stop_requested:
+            if stop:
                 job.stop()
             if now - shown >= job.runtime.progress_seconds:
                 shown = now

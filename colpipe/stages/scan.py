@@ -6,10 +6,10 @@ The settings are a grid; every combination becomes a row of `candidates.csv`, be
 import pandas as pd
 
 from colpipe.api import scan
+from colpipe.device import pick_device
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.job import Job, run_stage
 from colpipe.settings import Fraction, Method, Positive, Shape, Strict
-from colpipe.training.device import pick_device
 
 
 class Settings(Strict):

@@ -1,9 +1,9 @@
 """What a teacher says about the distillation data, computed once for all epochs and students that use it."""
 
 from colpipe.data.mixtures import items_of, mixed, validation_of
+from colpipe.device import pick_device
 from colpipe.job import Job, run_stage
 from colpipe.settings import Architecture, Strict
-from colpipe.training.device import pick_device
 from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.signal import capture
 

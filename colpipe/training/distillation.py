@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
+from colpipe.device import float64
 from colpipe.job import Job
 from colpipe.stage_settings import Distill
-from colpipe.training.device import float64
 from colpipe.training.elastic import Parts
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import (
@@ -152,7 +152,7 @@ def sample_all(
     for number, batch in list(enumerate(batches))[process::processes]:
         path = folder / f"{number:06d}.pt"
         if not path.exists():
-            if job.stop_requested:
+            if job.should_stop():
                 job.stop()
             chosen = [prompts[index] for index in batch]
             limits = [settings.max_length - len(prompt) for prompt in chosen]
@@ -332,7 +332,7 @@ class _KeepBest(TrainerCallback):
     def on_save(self, args, state, control, **_):
         """Others are deleted only now: a job that is cut off before goes back to when one of them was the best."""
         kept = _best_path(self.job, self._best_step(state) or 0)
-        for path in self.job.state.glob("best-*.pt"):
+        for path in self.job.state.glob("best-*.pt") if args.should_save else ():
             if path != kept:
                 path.unlink()
 

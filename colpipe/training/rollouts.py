@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from colpipe.device import float64
 from colpipe.stage_settings import Rollout
-from colpipe.training.device import float64
 
 
 @torch.inference_mode()

@@ -56,7 +56,7 @@ def capture(
     logs = np.lib.format.open_memmap(job.state / f"{name}-logs.npy", mode, np.float16, shape)
     batch = job.runtime.micro_batch or 8
     for first in range(done, len(items), batch):
-        if job.stop_requested:
+        if job.should_stop():
             job.stop()
         rows = [items[index] for index in range(first, min(first + batch, len(items)))]
         found = _most_probable(teacher, collate(pad)(rows), top_k, vocabulary)

@@ -28,10 +28,10 @@ from transformers import (
 
 from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE
+from colpipe.device import leave_processes, pick_device, require_precision
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.stage_settings import Training
-from colpipe.training.device import pick_device
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
@@ -82,6 +82,7 @@ def train(
 def training_arguments(job: Job, settings: Training, state: str = "trainer") -> dict:
     """Settings as transformers' training arguments."""
     device = pick_device(job.runtime.device)
+    require_precision(device, settings.precision)
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by what starts several, before they know each other
     share, rest = divmod(settings.batch_size, processes)
     if rest:
@@ -131,12 +132,15 @@ def run_resumable(
     if callback:
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
-    state = _last_complete_state(Path(trainer.args.output_dir))
+    state = _last_complete_state(Path(trainer.args.output_dir), job.is_main)
     if state:
         job.say(f"{label}resumes at step {state.name.rpartition('-')[2]}")
     trainer.train(resume_from_checkpoint=str(state) if state else None)
-    if job.stop_requested and trainer.state.global_step < trainer.state.max_steps:
+    leave_processes()
+    if trainer.state.global_step < trainer.state.max_steps:
         job.stop()
+    if not job.is_main:  # what is left to do, the main process does
+        raise SystemExit(0)
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
@@ -284,13 +288,13 @@ def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Pro
     return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None))
 
 
-def _last_complete_state(folder: Path) -> Path | None:
+def _last_complete_state(folder: Path, remove: bool) -> Path | None:
     """The newest state that was written to its end; unfinished ones are removed."""
     states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for state in [state for state in states if not (state / COMPLETE).exists()]:
+    complete = [state for state in states if (state / COMPLETE).exists()]
+    for state in set(states) - set(complete) if remove else ():
         shutil.rmtree(state)
-        states.remove(state)
-    return states[-1] if states else None
+    return complete[-1] if complete else None
 
 
 class _Watch(TrainerCallback):
@@ -311,18 +315,30 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         now, last = time.monotonic(), state.global_step >= state.max_steps
-        due = now - self.saved >= 60 * self.job.runtime.save_minutes
-        if (due or self.job.stop_requested) and not last:
+        due = self.job.is_main and now - self.saved >= 60 * self.job.runtime.save_minutes
+        due, stop = self._agreed(due, self.job.should_stop())
+        if (due or stop) and not last:
             parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
             require_space(Path(args.output_dir), 12 * parameters, "the in-step state")  # weights and two momenta
             control.should_save = True
-        if self.job.stop_requested and not last:
+        if stop and not last:
             control.should_training_stop = True
         if state.global_step in self.evaluation_steps:
             control.should_evaluate = True
 
+    def _agreed(self, *flags: bool) -> list[bool]:
+        """Which flags any of the processes has: they must save, and stop, at the same step."""
+        if self.trainer.accelerator.num_processes == 1:
+            return list(flags)
+        sums = self.trainer.accelerator.reduce(
+            torch.tensor(flags, dtype=torch.float32, device=self.trainer.args.device)
+        )
+        return [bool(value) for value in sums.tolist()]
+
     def on_save(self, args, state, control, **_):
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        self.trainer.accelerator.wait_for_everyone()  # each writes a part of the state
+        if self.job.is_main:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
         self.saved = time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **_):
@@ -363,7 +379,8 @@ class _Watch(TrainerCallback):
             if value is None or math.isfinite(value):
                 continue
             kept = self.job.work / f"broken-step-{step}.json"
-            kept.write_text(json.dumps([batch["input_ids"].tolist() for batch in self.trainer.batches]))
+            if self.job.is_main:
+                kept.write_text(json.dumps([batch["input_ids"].tolist() for batch in self.trainer.batches]))
             raise ColpipeError(
                 f"{self.label}{split} {name} is {value} at step {step}; lower learning_rate or max_grad_norm (the step's "
                 f"token ids are in {kept}, the last good state in {self.trainer.args.output_dir})"

@@ -83,6 +83,23 @@ def test_a_checkpoint_replaced_by_hand_is_said(new_job, tmp_path):
     assert "replaced by hand" in (tmp_path / "w" / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(("steps", "stops_after"), [(1.0, 57), (10.0, 40)])
+def test_stops_before_its_time_is_over(tmp_path, monkeypatch, steps, stops_after):
+    """Of one minute a twentieth is left, or two steps where these are longer."""
+    now = [100.0]
+    monkeypatch.setattr("colpipe.job.time.monotonic", lambda: now[0])
+    settings = Sft(instructions="x")
+    job = Job("sft", tmp_path / "out", tmp_path / "work", settings, Runtime(), {}, 0, minutes=1)
+    while not job.should_stop():
+        now[0] += steps
+    assert stops_after <= now[0] - 100 <= stops_after + steps
+    with pytest.raises(SystemExit) as stopped:
+        job.stop()
+    assert stopped.value.code == 143
+    job.close()
+    assert "the 1 minutes are nearly over: state saved" in (tmp_path / "work" / "log.txt").read_text()
+
+
 TALKER = """
 import sys
 from pathlib import Path
@@ -92,7 +109,7 @@ from colpipe.stage_settings import Sft
 
 job = Job("sft", Path(sys.argv[1]), Path(sys.argv[2]), Sft(instructions="x"), Runtime(), {}, 0)
 print("ready", flush=True)
-while not job.stop_requested or sys.stdin.readline() != "enough\\n":
+while not job.should_stop() or sys.stdin.readline() != "enough\\n":
     for _ in range(5000):
         job.say("one line after another")
 job.stop()

@@ -180,7 +180,7 @@ def test_killed_while_publishing(run, tmp_path, monkeypatch):
 
 def test_told_to_stop_saves_first(run, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        run("cut", lambda job: setattr(job, "stop_requested", True), save_minutes=99)
+        run("cut", lambda job: setattr(job, "should_stop", lambda: True), save_minutes=99)
     assert stopped.value.code == STOPPED
     [kept] = (tmp_path / "cut.work").glob("state-*/counts.json")
     assert sum(count["documents"] for count in json.loads(kept.read_text()).values()) > 0

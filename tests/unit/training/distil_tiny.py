@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from colpipe.device import join_processes
 from colpipe.job import Job
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Distill
@@ -19,13 +20,14 @@ from tests.unit.training.test_distillation import MATERIAL, SETTINGS, parts_of
 
 
 def main(objective: str, models: Path, output: Path, changes: dict) -> None:
-    rank = os.environ.get("RANK", "0")
     settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
     runtime = Runtime(device="cpu", save_minutes=0)
-    job = Job("distill", output / rank, output / "work" / rank, settings, runtime, {}, 0)
+    job = Job("distill", output, output / "work", settings, runtime, {}, 0)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        join_processes("cpu")
     student, teacher = load_model(models / "student"), load_model(models / "teacher")
     student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
-    torch.save({"weights": student.state_dict(), "metrics": job.metrics()}, output / f"{rank}.pt")
+    torch.save({"weights": student.state_dict(), "metrics": job.metrics()}, output / "student.pt")
     job.close()
 
 

@@ -82,7 +82,7 @@ def test_a_job_that_is_told_to_stop_goes_on_where_it_was(teacher, new_job, monke
 
     def batch_seen(teacher, *arguments):
         batches.append(arguments)
-        job.stop_requested = len(batches) == 2
+        job.should_stop = lambda: len(batches) == 2
         return most_probable(teacher, *arguments)
 
     most_probable = signal._most_probable
@@ -91,7 +91,7 @@ def test_a_job_that_is_told_to_stop_goes_on_where_it_was(teacher, new_job, monke
         capture(job, teacher, ITEMS, 8, 50, 0, "train")
     assert stopped.value.code == 143 and json.loads((job.state / "train-done.json").read_text()) == 6
     monkeypatch.undo()
-    job.stop_requested = False
+    job.should_stop = lambda: False
     capture(job, teacher, ITEMS, 8, 50, 0, "train")
     for name, values in whole.items():
         assert np.array_equal(values, np.load(job.staging / f"train-{name}.npy"))
