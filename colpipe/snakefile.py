@@ -12,6 +12,21 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+def devices_flags(remote: bool):
+    """Params function: what a job may use, for `colpipe.launch`. A param that looks at the resources is never compared
+    between runs.
+
+    Args:
+        remote: a scheduler runs the job: it has what it asked for, and ends when its time is over.
+    """
+
+    def flags(wildcards, resources) -> str:
+        count = resources.get("gpu") or str(resources.get("gres", "")).rpartition(":")[2] or 0
+        return f"--devices {count}" + (f" --granted --minutes {resources.runtime}" if remote else "")
+
+    return flags
+
+
 def run_stages_here(checkout: str) -> None:
     """Have jobs run with the Python that runs Snakemake, and find this checkout's package."""
     for variable, place in (("PATH", str(Path(sys.executable).parent)), ("PYTHONPATH", checkout)):

@@ -14,6 +14,8 @@ rule assemble:
         init=PLAN.inits("assembled"),
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("assemble"),
     params:
         inputs=PLAN.flags("assemble"),
         contents=PLAN.contents("assemble"),

@@ -15,6 +15,8 @@ rule bridge_answers:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("bridge_answers"),
     params:
         inputs=PLAN.flags("bridge_answers"),
         contents=PLAN.contents("bridge_answers"),
@@ -22,8 +24,9 @@ rule bridge_answers:
         seed=STUDY.seed,
         code=PLAN.code("bridge_answers"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.bridge_answers {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch bridge_answers {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"
 
 
@@ -38,6 +41,8 @@ rule bridge:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("bridge"),
     params:
         inputs=PLAN.flags("bridge"),
         contents=PLAN.contents("bridge"),
@@ -45,6 +50,7 @@ rule bridge:
         seed=STUDY.seed,
         code=PLAN.code("bridge"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.bridge {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch bridge {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

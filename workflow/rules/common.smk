@@ -8,8 +8,9 @@ sys.path.insert(0, workflow.basedir)
 
 from colpipe.errors import ColpipeError
 from colpipe.exhibits import EXHIBITS
+from colpipe.needs import needs_of_jobs
 from colpipe.plan import Plan
-from colpipe.snakefile import one_of, run_stages_here
+from colpipe.snakefile import devices_flags, one_of, run_stages_here
 from colpipe.study import load_study
 
 run_stages_here(workflow.basedir)
@@ -25,11 +26,18 @@ validate(config, "../schemas/study.schema.json", set_default=False)
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them; what the chain
 # waits for goes first (priority), and scoring fills the other half. A profile may say otherwise: --set-threads distill=8.
-HALF = max(1, (workflow.cores or 2) // 2)
+# A scheduler's nodes: eight for each job, --max-threads for fewer; where the job runs, what it was given.
+CORES = workflow.resource_settings.cores or 8
+HALF = CORES if workflow.remote_exec or not workflow.resource_settings.cores else max(1, CORES // 2)
 # For `--sdm conda`; without it, jobs run with the packages of the Python that runs Snakemake.
 ENVIRONMENT = {"cuda": "../../envs/gpu.yaml", "npu": "../../envs/npu.yaml"}.get(
     STUDY.runtime.device, "../../envs/cpu.yaml"
 )
+
+
+# Accelerators (`gpu`, of whichever kind), memory and minutes of each rule's jobs. A profile or --set-resources overrides them.
+needs_of = needs_of_jobs(PLAN)
+devices = devices_flags(workflow.remote_exec)
 
 
 pathvars:

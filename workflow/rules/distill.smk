@@ -14,6 +14,8 @@ rule distill:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("distill"),
     params:
         inputs=PLAN.flags("distill"),
         contents=PLAN.contents("distill"),
@@ -21,8 +23,9 @@ rule distill:
         seed=STUDY.seed,
         code=PLAN.code("distill"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.distill {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch distill {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"
 
 
@@ -43,6 +46,8 @@ rule distill_desnet:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("distill_desnet"),
     params:
         inputs=PLAN.flags("distill_desnet"),
         contents=PLAN.contents("distill_desnet"),
@@ -50,8 +55,9 @@ rule distill_desnet:
         seed=STUDY.seed,
         code=PLAN.code("distill"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.distill {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch distill {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"
 
 
@@ -71,6 +77,8 @@ rule teacher_signal:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("teacher_signal"),
     params:
         inputs=PLAN.flags("teacher_signal"),
         contents=PLAN.contents("teacher_signal"),
@@ -78,6 +86,7 @@ rule teacher_signal:
         seed=STUDY.seed,
         code=PLAN.code("teacher_signal"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.teacher_signal {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch teacher_signal {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

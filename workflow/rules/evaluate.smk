@@ -12,6 +12,8 @@ rule evaluate:
         "<logs>/evaluate/{model}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("evaluate"),
     params:
         inputs=PLAN.flags("evaluate"),
         contents=PLAN.contents("evaluate"),
@@ -19,6 +21,7 @@ rule evaluate:
         seed=STUDY.seed,
         code=PLAN.code("evaluate"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.evaluate {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch evaluate {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

@@ -12,6 +12,8 @@ rule leakage:
         "<logs>/leakage.log",
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("leakage"),
     params:
         inputs=PLAN.flags("leakage"),
         contents=PLAN.contents("leakage"),

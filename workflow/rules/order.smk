@@ -14,6 +14,8 @@ rule order:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("order"),
     params:
         inputs=PLAN.flags("order"),
         contents=PLAN.contents("order"),
@@ -21,6 +23,7 @@ rule order:
         seed=STUDY.seed,
         code=PLAN.code("order"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.order {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch order {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

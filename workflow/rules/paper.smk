@@ -14,6 +14,8 @@ rule paper:
         exhibit=one_of(EXHIBITS),
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("paper"),
     params:
         inputs=PLAN.flags("paper"),
         contents=PLAN.contents("paper"),

@@ -15,6 +15,8 @@ rule train_tokenizer:
         "<logs>/train_tokenizer.log",
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("train_tokenizer"),
     params:
         inputs=PLAN.flags("train_tokenizer"),
         contents=PLAN.contents("train_tokenizer"),
@@ -38,7 +40,9 @@ rule prepare_corpus:
         corpus=one_of(STUDY.corpora),
     conda:
         ENVIRONMENT
-    threads: workflow.cores or 1
+    threads: CORES
+    resources:
+        **needs_of("prepare_corpus"),
     params:
         inputs=PLAN.flags("prepare_corpus"),
         contents=PLAN.contents("prepare_corpus"),
@@ -62,6 +66,8 @@ rule prepare_instructions:
         instructions=one_of(STUDY.instructions),
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("prepare_instructions"),
     params:
         inputs=PLAN.flags("prepare_instructions"),
         contents=PLAN.contents("prepare_instructions"),

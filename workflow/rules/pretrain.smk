@@ -14,6 +14,8 @@ rule pretrain:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("pretrain"),
     params:
         inputs=PLAN.flags("pretrain"),
         contents=PLAN.contents("pretrain"),
@@ -21,6 +23,7 @@ rule pretrain:
         seed=STUDY.seed,
         code=PLAN.code("pretrain"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.pretrain {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch pretrain {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

@@ -12,6 +12,8 @@ rule recover:
         "<logs>/recover/{ancestor}/{desnet}/{init}/{budget}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("recover"),
     params:
         inputs=PLAN.flags("recover"),
         contents=PLAN.contents("recover"),
@@ -19,6 +21,7 @@ rule recover:
         seed=STUDY.seed,
         code=PLAN.code("recover"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.recover {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch recover {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

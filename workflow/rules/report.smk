@@ -14,6 +14,8 @@ rule report:
         "<logs>/report.log",
     conda:
         ENVIRONMENT
+    resources:
+        **needs_of("report"),
     params:
         contents=PLAN.contents("report"),
         settings=PLAN.settings("report"),

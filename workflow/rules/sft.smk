@@ -14,6 +14,8 @@ rule sft:
     conda:
         ENVIRONMENT
     threads: HALF
+    resources:
+        **needs_of("sft"),
     params:
         inputs=PLAN.flags("sft"),
         contents=PLAN.contents("sft"),
@@ -21,6 +23,7 @@ rule sft:
         seed=STUDY.seed,
         code=PLAN.code("sft"),
         where=PLAN.where,
+        devices=devices,
     shell:
-        "python -m colpipe.stages.sft {params.inputs} --settings {params.settings:q}"
+        "python -m colpipe.launch sft {params.devices} {params.inputs} --settings {params.settings:q}"
         " --seed {params.seed} {params.where} --log {log:q}"

@@ -1,0 +1,128 @@
+"""Start a stage on the accelerators that this job may use (no torch here).
+
+    python -m colpipe.launch <stage> --devices N <arguments of the stage>
+
+One process a device: the stage itself, or, of several, torch's launcher, which accelerate knows its processes from. The
+devices are those that the scheduler granted; of what is there, each is taken by one job at a time.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from glob import glob
+from pathlib import Path
+
+PARALLEL = ("sft", "bridge", "pretrain", "distill", "recover")  # stages that train on several; others use one
+VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
+FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m colpipe.launch", description=__doc__, allow_abbrev=False)
+    parser.add_argument("stage", help="name of a module in colpipe/stages/")
+    parser.add_argument("--devices", type=int, default=0, help="how many accelerators to use (default: 0)")
+    parser.add_argument("--granted", action="store_true", help="a scheduler granted them: fewer are an error")
+    parser.add_argument("--runtime", default="{}", help="runtime settings of the stage, as JSON")
+    known, arguments = parser.parse_known_args()
+    wanted = json.loads(known.runtime).get("device", "auto")
+    kind = wanted if wanted != "auto" else next((kind for kind in VISIBLE if present(kind)), "cpu")
+    count = known.devices if known.stage in PARALLEL else min(known.devices, 1)
+    if count and kind in VISIBLE:
+        ids = granted(kind)
+        if known.granted and len(ids) < count:
+            sys.exit(f"{known.stage}: error: asked for {count} {kind} devices, this job may use {len(ids)}: {ids}")
+        count = min(count, len(ids))
+        taken = take(kind, ids, count)
+        os.environ[VISIBLE[kind]] = ",".join(taken)
+        print(f"{known.stage}: {VISIBLE[kind]}={os.environ[VISIBLE[kind]]}", file=sys.stderr, flush=True)
+    elif count and known.granted and wanted == "auto":
+        sys.exit(f"{known.stage}: error: asked for {count} devices, none is on {os.uname().nodename}")
+    elif kind == "cpu" and wanted == "auto":
+        count = 0  # what an accelerator would have done, one process does on all threads
+    command = [sys.executable]
+    if count > 1:
+        threads = max(1, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)) // count)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    command += ["-m", f"colpipe.stages.{known.stage}", *arguments, "--runtime", known.runtime]
+    os.execv(sys.executable, command)
+
+
+def present(kind: str) -> list[str]:
+    """Ids of the devices of a kind on this machine."""
+    numbers = sorted(int(re.sub(r"\D*", "", Path(path).name)) for path in glob(FILES[kind]))
+    return [str(number) for number in numbers]
+
+
+def granted(kind: str) -> list[str]:
+    """Ids of those that this job may use: as its environment says, as Slurm says, or all that are there.
+
+    Slurm sets CUDA's variable and none for Ascend; which of those it granted is in the job's description.
+    """
+    if VISIBLE[kind] in os.environ:
+        return [name for name in os.environ[VISIBLE[kind]].split(",") if name]
+    if kind == "npu" and (job := os.environ.get("SLURM_JOB_ID")) and shutil.which("scontrol"):
+        command = ["scontrol", "--details", "show", "job", job]
+        text = subprocess.run(command, capture_output=True, text=True).stdout
+        if found := re.search(r"GRES=\S*npu\S*\(IDX:([\d,-]+)\)", text):
+            return numbers(found.group(1))
+    return present(kind)
+
+
+def numbers(ranges: str) -> list[str]:
+    """`0-2,5` as Slurm writes it: 0, 1, 2 and 5."""
+    found = []
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        found += [str(number) for number in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def take(kind: str, ids: list[str], count: int) -> list[str]:
+    """Take `count` of the devices for this job alone, and wait until as many are free.
+
+    A device is a locked file that this process hands on to the stage; the lock ends with the last process that has it.
+    """
+    home = Path(tempfile.gettempdir()) / f"colpipe-devices-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    told = False
+    while True:
+        # One job at a time looks for free devices, or two could each hold half of what they want and wait for the other.
+        with open(home / "turn", "w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            locks = [
+                (name, lock) for name in ids if (lock := _lock(home / f"{kind}-{name.replace('/', '-')}")) is not None
+            ]
+            for _, lock in locks[count:]:
+                os.close(lock)
+        if len(locks) >= count:
+            return [name for name, _ in locks[:count]]
+        for _, lock in locks:
+            os.close(lock)
+        if not told:
+            print(f"waits for {count} of {kind} {', '.join(ids)}: {len(locks)} free", file=sys.stderr, flush=True)
+        told = True
+        time.sleep(1)
+
+
+def _lock(path: Path) -> int | None:
+    """A locked file that children inherit; None where another job has it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    os.set_inheritable(lock, True)
+    return lock
+
+
+if __name__ == "__main__":
+    main()
