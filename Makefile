@@ -48,7 +48,8 @@ elastic: .venv/installed  ## run the comparison of elastic and plain chains
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/elastic-smollm2.yaml
 	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --reference 'inherited alone' \
 	    --output docs/elastic/micro
-	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --output docs/elastic/smollm2
+	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --reference 'ranked alone' \
+	    --output docs/elastic/smollm2
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete

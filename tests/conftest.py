@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -214,6 +216,16 @@ def pack_wheel(index: Path, content: Path) -> tuple[dict[str, str], Path]:
         for name, text in about.items():
             wheel.writestr(f"sample_data-1.0.dist-info/{name}", text)
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}, path
+
+
+def checkout(home: Path, inputs: Path, study: dict) -> Path:
+    """A copy of the checkout with inputs/ and my-study.yaml."""
+    for name in ("Snakefile", "workflow", "colpipe", "config", "envs"):
+        copy_one = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+        copy_one(CHECKOUT / name, home / name)
+    shutil.copytree(inputs, home / "inputs")
+    (home / "my-study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    return home
 
 
 def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):

@@ -1,14 +1,12 @@
 """A study of ten jobs on the chain's own family, and one finished run of it on this machine to compare with."""
 
 import copy
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
-from tests.conftest import CHECKOUT, STUDY, snakemake
+from tests.conftest import STUDY, checkout, snakemake
 
 JOBS = 9  # that a scheduler gets: all but the fetching
 
@@ -31,16 +29,6 @@ def small_study() -> dict:
     return study
 
 
-def checkout(home: Path, inputs: Path, study: dict) -> Path:
-    """A copy of the checkout with inputs/ and study.yaml."""
-    for name in ("Snakefile", "workflow", "colpipe", "config", "envs"):
-        copy_ = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
-        copy_(CHECKOUT / name, home / name)
-    shutil.copytree(inputs, home / "inputs")
-    (home / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    return home
-
-
 def contents(results: Path) -> dict[str, bytes]:
     """Manifests and weights of a study."""
     paths = [*results.glob("**/manifest.json"), *results.glob("**/*.safetensors")]
@@ -51,5 +39,5 @@ def contents(results: Path) -> dict[str, bytes]:
 def local(tmp_path_factory, inputs) -> SimpleNamespace:
     """`contents` of the study as this machine made it."""
     home = checkout(tmp_path_factory.mktemp("local"), inputs, small_study())
-    snakemake(home, "recovered", "--configfile", "study.yaml", checkout=home)
+    snakemake(home, "recovered", "--configfile", "my-study.yaml", checkout=home)
     return SimpleNamespace(home=home, contents=contents(home / "results" / "small"))

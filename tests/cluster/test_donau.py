@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.cluster.conftest import JOBS, checkout, contents, small_study
+from tests.cluster.conftest import JOBS, contents, small_study
+from tests.conftest import checkout
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def donau(tmp_path):
 def run(home, environment, *arguments):
     profile = ["--workflow-profile", "workflow/profiles/donau-npu", "--latency-wait", "5"]
     faster = ["--seconds-between-status-checks", "1"]
-    command = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--max-threads", "1"]
+    command = [sys.executable, "-m", "snakemake", "--configfile", "my-study.yaml", "--max-threads", "1"]
     return subprocess.run(
         [*command, *profile, *faster, *arguments], cwd=home, env=environment, capture_output=True, text=True
     )

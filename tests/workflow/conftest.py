@@ -1,25 +1,18 @@
 """One finished run of the tiny study in a checkout of its own, shared by the tests, which put back what they change."""
 
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
-from tests.conftest import CHECKOUT, STUDY, snakemake
+from tests.conftest import STUDY, checkout, snakemake
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, inputs) -> SimpleNamespace:
     """`home`: a copy of the checkout with inputs/, my-study.yaml and its results; `first`: how the run went."""
-    home = tmp_path_factory.mktemp("finished")
-    for name in ("Snakefile", "workflow", "colpipe", "config", "envs"):
-        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
-        copy(CHECKOUT / name, home / name)
-    shutil.copytree(inputs, home / "inputs")
-    (home / "my-study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    home = checkout(tmp_path_factory.mktemp("finished"), inputs, STUDY)
     first = run(home)
     return SimpleNamespace(home=home, results=home / "results" / "tiny", first=first)
 

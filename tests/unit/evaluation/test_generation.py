@@ -56,7 +56,6 @@ def test_batches_hold_every_prompt_once_longest_first(tokenizer):
 
 
 def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
-
     tokens = np.random.default_rng(0).integers(0, 300, 64 * 70, dtype=np.uint16)
     write_tokens(tmp_path, "test", tokens)
     total, count = 0.0, 0

@@ -26,7 +26,10 @@ def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         join_processes("cpu")
     student, teacher = load_model(models / "student"), load_model(models / "teacher")
-    student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
+    try:
+        student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
+    finally:  # all but the main process leave when the training is done
+        torch.save(student.state_dict(), output.with_name(f"{output.name}-process-{os.environ.get('RANK', 0)}.pt"))
     torch.save({"weights": student.state_dict(), "metrics": job.metrics()}, output / "student.pt")
     job.close()
 

@@ -233,7 +233,9 @@ def test_two_processes_do_what_one_does(tmp_path, objective):
         found[processes] = torch.load(output / "student.pt")
     losses = [[r["loss"] for r in found[n]["metrics"] if r["split"] == "train"] for n in (1, 2)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    first, second = (torch.load(tmp_path / f"by-2-process-{rank}.pt") for rank in (0, 1))
     for name, value in found[1]["weights"].items():
+        assert torch.equal(first[name], second[name]) and torch.equal(first[name], found[2]["weights"][name])
         torch.testing.assert_close(found[2]["weights"][name], value, rtol=0, atol=2e-3)
 
 
