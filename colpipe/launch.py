@@ -31,13 +31,16 @@ def main() -> None:
     parser.add_argument("--granted", action="store_true", help="a scheduler granted them: fewer are an error")
     parser.add_argument("--runtime", default="{}", help="runtime settings of the stage, as JSON")
     known, arguments = parser.parse_known_args()
-    wanted = json.loads(known.runtime).get("device", "auto")
+    runtime = json.loads(known.runtime)
+    wanted = runtime.get("device", "auto")
     kind = wanted if wanted != "auto" else next((kind for kind in VISIBLE if present(kind)), "cpu")
     count = known.devices if known.stage in PARALLEL else min(known.devices, 1)
     if count and kind in VISIBLE:
         ids = granted(kind)
         if known.granted and len(ids) < count:
             sys.exit(f"{known.stage}: error: asked for {count} {kind} devices, this job may use {len(ids)}: {ids}")
+        if known.granted:
+            runtime["device"] = kind  # what was waited for is used, or the stage says why it cannot be
         count = min(count, len(ids))
         taken = take(kind, ids, count)
         os.environ[VISIBLE[kind]] = ",".join(taken)
@@ -51,7 +54,7 @@ def main() -> None:
         threads = max(1, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)) // count)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    command += ["-m", f"colpipe.stages.{known.stage}", *arguments, "--runtime", known.runtime]
+    command += ["-m", f"colpipe.stages.{known.stage}", *arguments, "--runtime", json.dumps(runtime)]
     os.execv(sys.executable, command)
 
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from tests.cluster.conftest import JOBS, contents, small_study
+from tests.cluster.conftest import JOBS, contents, index_at, small_study
 from tests.conftest import checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 DSUB = """#!/bin/sh
 # Records its arguments; runs the script in the background; keeps its state. Jobs of the rule in $VANISHES never run.
@@ -30,7 +30,7 @@ cat {home}/$number.state 2>/dev/null
 
 
 @pytest.fixture
-def donau(tmp_path):
+def donau(tmp_path, articles):
     """What makes the stand-ins take the place of Donau's commands: the environment, and the folder they write to."""
     home, commands = tmp_path / "donau", tmp_path / "bin"
     home.mkdir()
@@ -38,7 +38,12 @@ def donau(tmp_path):
     for name, text in (("dsub", DSUB), ("djob", DJOB), ("dkill", "#!/bin/sh\n")):
         (commands / name).write_text(text.replace("{home}", str(home)))
         (commands / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "DONAU_PAUSE": "0", "VANISHES": "none"}
+    environment = {
+        **index_at(str(articles.index)),
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "DONAU_PAUSE": "0",
+        "VANISHES": "none",
+    }
     return environment, home
 
 
@@ -51,9 +56,9 @@ def run(home, environment, *arguments):
     )
 
 
-def test_a_study_equals_a_local_one(tmp_path, inputs, local, donau):
+def test_a_study_equals_a_local_one(tmp_path, inputs, articles, local, donau):
     environment, records = donau
-    home = checkout(tmp_path, inputs, small_study())
+    home = checkout(tmp_path, inputs, small_study(articles))
     result = run(
         home, environment, "recovered", "--set-resources", "distill:gpu=1", "distill:runtime=90", "sft:queue=big"
     )
@@ -67,9 +72,9 @@ def test_a_study_equals_a_local_one(tmp_path, inputs, local, donau):
     assert len(distilled) == 2 and all(",npu=1 -T 5400 " in line for line in distilled)
 
 
-def test_a_job_that_vanishes_is_no_success(tmp_path, inputs, donau):
+def test_a_job_that_vanishes_is_no_success(tmp_path, inputs, articles, donau):
     environment, records = donau
-    home = checkout(tmp_path, inputs, small_study())
+    home = checkout(tmp_path, inputs, small_study(articles))
     target = "results/small/tokenizer/manifest.json"
     result = run(home, {**environment, "VANISHES": "train_tokenizer"}, target, "--retries", "1")
     assert result.returncode == 1
