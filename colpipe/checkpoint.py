@@ -27,7 +27,18 @@ HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a 
 MISSING = "missing"
 PLUMBING = {
     f"colpipe.{name}"
-    for name in ("checkpoint", "checks", "errors", "job", "plan", "settings", "sizing", "stage_settings", "study")
+    for name in (
+        "checkpoint",
+        "checks",
+        "errors",
+        "job",
+        "plan",
+        "settings",
+        "sizing",
+        "stage_settings",
+        "states",
+        "study",
+    )
 }
 
 

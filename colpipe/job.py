@@ -27,6 +27,7 @@ from colpipe import checkpoint
 from colpipe.errors import ColpipeError
 from colpipe.settings import Runtime
 
+METRICS = "metrics.jsonl"  # of a run, in its state folder and beside its result
 STOPPED = 143  # exit status of a job that saved its state when it was told to stop; not 0, or it would count as done
 PACKAGES = ("colpipe", "torch", "transformers", "trl", "tokenizers", "datasets")  # those that can change a result
 
@@ -140,7 +141,7 @@ class Job:
         if not self.is_main:
             return
         self.state.mkdir(exist_ok=True)
-        with open(self.state / "metrics.jsonl", "a") as file:
+        with open(self.state / METRICS, "a") as file:
             file.write("\n" + json.dumps(values))  # the line break first: a record cut short by a kill spoils no other
 
     def publish(self, **details: Any) -> None:
@@ -170,13 +171,13 @@ class Job:
         records = [*self.metrics(), {"split": "job", "seconds": seconds, "peak_memory_mb": round(peak)}]
         lines = "".join(json.dumps(record) + "\n" for record in records)
         for folder in (self.work, *folders):
-            (folder / "metrics.jsonl").write_text(lines)
+            (folder / METRICS).write_text(lines)
         return seconds
 
     def metrics(self) -> list[dict]:
         """What was measured so far, each step once."""
         try:
-            lines = (self.state / "metrics.jsonl").read_text().splitlines()
+            lines = (self.state / METRICS).read_text().splitlines()
         except FileNotFoundError:
             return []
         records: dict[tuple, dict] = {}

@@ -9,6 +9,7 @@ again. Counts that were kept are therefore all that a job needs to go on after a
 
 import io
 import os
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +83,20 @@ def _write(path: Path, values: np.ndarray, position: int) -> None:
         file.seek(position * values.itemsize, os.SEEK_CUR)
         file.write(values.tobytes())
         file.truncate()
+
+
+def shard_checksums(path: Path, tokens: int, ended: int | None) -> list[int] | None:
+    """Those of a shard's first `tokens` ids and first `ended` ends (None: all); None where these are not there."""
+    found = []
+    for each, count in ((path, tokens), (path.with_suffix(".ends.npy"), ended)):
+        try:
+            values = np.load(each)
+        except (OSError, ValueError, EOFError):
+            return None
+        if len(values) < (count or 0):
+            return None
+        found.append(zlib.crc32(values[:count].tobytes(), zlib.crc32(values.dtype.str.encode())))
+    return found
 
 
 class Tokens:

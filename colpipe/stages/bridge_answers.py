@@ -9,7 +9,6 @@ import time
 
 import torch
 
-from colpipe.checkpoint import write_json
 from colpipe.data.tokens import read_rows
 from colpipe.device import pick_device
 from colpipe.errors import ColpipeError
@@ -17,6 +16,7 @@ from colpipe.evaluation.generation import answer, batches_by_length
 from colpipe.job import Job, run_stage
 from colpipe.settings import Prompts, Strict
 from colpipe.stage_settings import Answers
+from colpipe.states import keep_record, kept_record
 from colpipe.training.models import load_model, load_tokenizer
 
 
@@ -40,15 +40,14 @@ def main(job: Job) -> None:
     generated = 0
     for number, batch in enumerate(batches):
         kept = job.state / f"batch-{number:06d}.json"
-        if kept.exists():
-            texts = json.loads(kept.read_text())
-        else:
+        texts = kept_record(kept)
+        if texts is None:
             if job.should_stop():
                 job.stop()
             prompts = [rows[index]["prompt"] for index in batch]
             seed = job.seed * 1_000_003 + number
             texts = answer(model, tokenizer, prompts, settings.max_new_tokens, settings.temperature, seed)
-            write_json(kept, texts)
+            keep_record(kept, texts)
             generated += 1
         answers.update(zip(batch, texts, strict=True))
         now = time.monotonic()

@@ -16,6 +16,7 @@ from colpipe.evaluation.scores import Values, averaged, deviations, interval, pe
 from colpipe.job import Job, run_stage
 from colpipe.settings import Strict
 from colpipe.stage_settings import Task
+from colpipe.states import keep_record, kept_record
 from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.supervised import fine_tune
 
@@ -61,12 +62,13 @@ def task_values(job: Job) -> dict[str, tuple[Values, dict[str, float]]]:
         if job.should_stop():
             job.stop()
         done, rows = job.state / f"task-{name}.json", read_rows(tasks[name], "test")
-        if not done.exists():
+        kept = kept_record(done)
+        if kept is None:
             if keys[name] not in tuned:
                 first = next(other for other in tasks if keys[other] == keys[name])
                 tuned = {keys[name]: _tuned(job, first, trained[name], tokenizer)}
-            write_json(done, _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows))
-        kept = json.loads(done.read_text())
+            kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
+            keep_record(done, kept)
         found[name] = kept["values"], kept["deviations"]
         with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
             for row, answers in zip(rows, zip(*kept["answers"], strict=True), strict=True):

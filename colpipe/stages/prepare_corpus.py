@@ -4,7 +4,6 @@ Documents are read, tokenised on all of the job's threads and written as they co
 counts are kept when a shard is full and by the clock; a job that was cut off goes on behind the documents that they count.
 """
 
-import json
 import os
 import shutil
 import time
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from colpipe.checkpoint import write_json
 from colpipe.data.records import read
-from colpipe.data.shards import NOTHING, SIZE, append, shard_count, shard_path
+from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenised
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
 from colpipe.settings import Dataset
+from colpipe.states import keep_record, kept_record
 from colpipe.training.models import load_tokenizer
 
 SPLITS = ("train", "validation", "test")
@@ -55,7 +54,10 @@ def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str
     """Tokenise documents into shards in the job's state folder, from the last counts that were kept; counts by split."""
     job.state.mkdir(exist_ok=True)
     kept = job.state / "counts.json"
-    counts = json.loads(kept.read_text()) if kept.exists() else dict.fromkeys(SPLITS, NOTHING)
+    counts, sums = kept_record(kept) or (dict.fromkeys(SPLITS, NOTHING), {})
+    if checksums(job.state, counts) != sums:
+        job.say(f"{job.state}: what was written before is damaged: not used")
+        counts, sums = dict.fromkeys(SPLITS, NOTHING), {}
     done = documents_of(counts)
     if done:
         job.say(f"resumes after {done:,} documents")
@@ -69,15 +71,29 @@ def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str
             stop = job.should_stop()
             if full or stop or now - saved >= 60 * job.runtime.save_minutes:
                 saved = now
-                write_json(kept, counts)
+                sums = checksums(job.state, counts, sums)
+                keep_record(kept, [counts, sums])
             if stop:
                 job.stop()
             if now - shown >= job.runtime.progress_seconds:
                 shown = now
                 speed = (tokens_of(counts) - begun_with) / (now - begun)
                 job.say(f"{documents_of(counts):,} documents, {tokens_of(counts):,} tokens, {speed:,.0f} tokens/s")
-    write_json(kept, counts)
+    keep_record(kept, [counts, checksums(job.state, counts, sums)])
     return counts
+
+
+def checksums(folder: Path, counts: dict[str, dict[str, int]], known: dict[str, list[int]] | None = None) -> dict:
+    """Shard → tokens that are counted in it, checksums of its ids and ends; full ones that are known are not read again."""
+    found = {}
+    for split, count in counts.items():
+        for number in range(shard_count(count)):
+            path, tokens = shard_path(folder, split, number), min(SIZE, count["tokens"] - number * SIZE)
+            entry = (known or {}).get(path.name)
+            if not (entry and entry[0] == SIZE):
+                entry = [tokens, shard_checksums(path, tokens, count["ended"] if tokens < SIZE else None)]
+            found[path.name] = entry
+    return found
 
 
 def documents_of(counts: dict[str, dict[str, int]]) -> int:

@@ -5,7 +5,6 @@ few passes. Sizes are global: they do not depend on the number of processes.
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,10 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.device import float64
+from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.stage_settings import Distill
+from colpipe.states import discard, is_sound, seal
 from colpipe.training.elastic import Parts
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import (
@@ -151,7 +152,7 @@ def sample_all(
     found: dict[int, dict[str, Tensor]] = {}
     for number, batch in list(enumerate(batches))[process::processes]:
         path = folder / f"{number:06d}.pt"
-        if not path.exists():
+        if not is_sound(path):
             if job.should_stop():
                 job.stop()
             chosen = [prompts[index] for index in batch]
@@ -278,7 +279,7 @@ class RolloutTrainer(ObjectiveTrainer):
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            _save(self.rollouts, Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / ROLLOUTS)
+            torch.save(self.rollouts, Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / ROLLOUTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -292,10 +293,9 @@ def _weights_key(model: PreTrainedModel) -> str:
 
 
 def _save(value: object, path: Path) -> None:
-    """All of it or nothing: a file that is there is complete."""
-    part = path.with_suffix(".part")
-    torch.save(value, part)
-    os.replace(part, path)
+    """Write a file and its seal."""
+    torch.save(value, path)
+    seal(path)
 
 
 def best(records: Sequence[Mapping], keep: str) -> tuple[dict, str, list[int]]:
@@ -334,7 +334,7 @@ class _KeepBest(TrainerCallback):
         kept = _best_path(self.job, self._best_step(state) or 0)
         for path in self.job.state.glob("best-*.pt") if args.should_save else ():
             if path != kept:
-                path.unlink()
+                discard(path)
 
 
 def _best_path(job: Job, step: int) -> Path:
@@ -346,7 +346,10 @@ def _take_best(job: Job, student: PreTrainedModel, settings: Distill) -> dict:
     if not settings.evaluations or settings.keep == "last":
         return {"kept": {"by": "last"}}
     record, by, ties = best(job.metrics(), settings.keep)
-    student.load_state_dict(torch.load(_best_path(job, record["step"]), map_location=student.device))
+    path = _best_path(job, record["step"])
+    if not is_sound(path):
+        raise ColpipeError(f"{path}: is damaged; delete {job.state} and run again")
+    student.load_state_dict(torch.load(path, map_location=student.device))
     values = {name: record[name] for name in ("step", "loss", "cross_entropy", "rouge_l") if name in record}
     job.say(f"keeps step {record['step']}, the best by {by}" + (f"; as good: {ties}" if ties else ""))
     return {"kept": {"by": by, **values, "as_good": ties}}

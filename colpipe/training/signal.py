@@ -4,8 +4,8 @@ Where a student learns for several epochs, or several students of one teacher, t
 (2 bytes of probability + 2 or 4 of id); the rest of the probability is one bucket (`objectives.Signal`).
 """
 
-import json
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from colpipe.checkpoint import require_space, write_json
+from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
+from colpipe.states import checksum, keep_record, kept_record
 from colpipe.training.trainer import project
 
 DONE = "done.json"
+ARRAYS = ("ids", "logs")
 
 
 def loss_tokens(items: Dataset) -> list[int]:
@@ -47,13 +49,21 @@ def capture(
     size = int(starts[-1]) * top_k * (2 + np.dtype(kind).itemsize)
     job.say(f"{name}: {starts[-1]:,} tokens × {top_k} take {size / 1e6:,.1f} MB")
     job.state.mkdir(exist_ok=True)
-    done_file, kept = job.state / f"{name}-{DONE}", job.state / f"{name}-logs.npy"
-    done = json.loads(done_file.read_text()) if done_file.exists() and kept.exists() else 0
+    done_file, paths = job.state / f"{name}-{DONE}", [job.state / f"{name}-{array}.npy" for array in ARRAYS]
+    done, ends, sums = kept_record(done_file) or (0, [], [])
+    if done and not _are_sound(paths, ends, sums):
+        job.say(f"{name}: what was written before is damaged: not used")
+        done = 0
     if not done:
         require_space(job.state, size, "the signal")
     shape, mode = (int(starts[-1]), top_k), "r+" if done else "w+"
-    ids = np.lib.format.open_memmap(job.state / f"{name}-ids.npy", mode, kind, shape)
-    logs = np.lib.format.open_memmap(job.state / f"{name}-logs.npy", mode, np.float16, shape)
+    ids, logs = arrays = [
+        np.lib.format.open_memmap(path, mode, dtype, shape)
+        for path, dtype in zip(paths, (kind, np.float16), strict=True)
+    ]
+    if not done:
+        ends = [array.offset for array in arrays]  # behind the headers
+        sums = [checksum(path, 0, end) for path, end in zip(paths, ends, strict=True)]
     batch = job.runtime.micro_batch or 8
     for first in range(done, len(items), batch):
         if job.should_stop():
@@ -62,12 +72,21 @@ def capture(
         found = _most_probable(teacher, collate(pad)(rows), top_k, vocabulary)
         part = slice(starts[first], starts[first + len(rows)])
         ids[part], logs[part] = found.indices.cpu().numpy(), found.values.cpu().numpy()
-        ids.flush()
-        logs.flush()
-        write_json(done_file, first + len(rows))
-    for array in ("ids", "logs"):
-        os.replace(job.state / f"{name}-{array}.npy", job.staging / f"{name}-{array}.npy")
+        for number, array in enumerate(arrays):
+            array.flush()
+            written = array[part].tobytes()
+            ends[number] += len(written)
+            sums[number] = zlib.crc32(written, sums[number])
+        keep_record(done_file, [first + len(rows), ends, sums])
+    for path in paths:
+        os.replace(path, job.staging / path.name)
     np.save(job.staging / f"{name}-starts.npy", starts)
+
+
+def _are_sound(paths: list[Path], ends: list[int], sums: list[int]) -> bool:
+    """Whether files hold, up to their ends, what was written."""
+    whole = all(path.exists() and path.stat().st_size >= end for path, end in zip(paths, ends, strict=True))
+    return whole and [checksum(path, 0, end) for path, end in zip(paths, ends, strict=True)] == sums
 
 
 @torch.inference_mode()

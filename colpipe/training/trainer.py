@@ -30,8 +30,9 @@ from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE
 from colpipe.device import leave_processes, pick_device, require_precision
 from colpipe.errors import ColpipeError
-from colpipe.job import Job
+from colpipe.job import METRICS, Job
 from colpipe.stage_settings import Training
+from colpipe.states import is_sealed, is_sound, seal
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
@@ -44,7 +45,6 @@ VALIDATION = (
     "eval_rouge_l",
 )  # recorded beside the validation loss
 COLUMNS = ("advantages", "sampled", "top_ids", "top_logs")  # what a batch may hold beside a model's inputs and labels
-COMPLETE = "complete"  # written into a state when all of it is on disk
 
 
 def train(
@@ -132,7 +132,7 @@ def run_resumable(
     if callback:
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
-    state = _last_complete_state(Path(trainer.args.output_dir), job.is_main)
+    state = _last_sound_state(Path(trainer.args.output_dir), job)
     if state:
         job.say(f"{label}resumes at step {state.name.rpartition('-')[2]}")
     trainer.train(resume_from_checkpoint=str(state) if state else None)
@@ -288,13 +288,17 @@ def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Pro
     return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None))
 
 
-def _last_complete_state(folder: Path, remove: bool) -> Path | None:
-    """The newest state that was written to its end; unfinished ones are removed."""
-    states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    complete = [state for state in states if (state / COMPLETE).exists()]
-    for state in set(states) - set(complete) if remove else ():
-        shutil.rmtree(state)
-    return complete[-1] if complete else None
+def _last_sound_state(folder: Path, job: Job) -> Path | None:
+    """The newest state that was written to its end and is not damaged; those after it are removed."""
+    states = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    for state in states:
+        if is_sound(state):
+            return state
+        if job.is_main:
+            if is_sealed(state):
+                job.say(f"{state}, or {job.state / METRICS}, is damaged: not used")
+            shutil.rmtree(state)
+    return None
 
 
 class _Watch(TrainerCallback):
@@ -338,7 +342,7 @@ class _Watch(TrainerCallback):
     def on_save(self, args, state, control, **_):
         self.trainer.accelerator.wait_for_everyone()  # each writes a part of the state
         if self.job.is_main:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.job.state / METRICS)
         self.saved = time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **_):

@@ -16,6 +16,7 @@ from colpipe.errors import ColpipeError
 from colpipe.job import STOPPED, Job
 from colpipe.settings import Dataset, Runtime
 from colpipe.stages import prepare_corpus
+from colpipe.states import kept_record
 from tests.conftest import WORDS, make_tokenizer
 
 SHARD = 400  # tokens
@@ -183,11 +184,30 @@ def test_told_to_stop_saves_first(run, tmp_path):
         run("cut", lambda job: setattr(job, "should_stop", lambda: True), save_minutes=99)
     assert stopped.value.code == STOPPED
     [kept] = (tmp_path / "cut.work").glob("state-*/counts.json")
-    assert sum(count["documents"] for count in json.loads(kept.read_text()).values()) > 0
+    counts, _ = kept_record(kept)
+    assert sum(count["documents"] for count in counts.values()) > 0
     run("cut")
     run("whole")
     assert "resumes after" in (tmp_path / "cut.work/log.txt").read_text()
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_damaged_shards_are_made_again(run, tmp_path):
+    run("whole")
+    for number, name in enumerate(("train-00000.npy", "train-00001.ends.npy", "validation-00000.npy", "counts.json")):
+        answers = iter([False] * 30)
+        with pytest.raises(SystemExit):
+            run(f"cut-{number}", lambda job: setattr(job, "should_stop", lambda: next(answers, True)), save_minutes=99)
+        [path] = (tmp_path / f"cut-{number}.work").glob(f"state-*/{name}")
+        with open(path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            last = file.read(1)
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last[0] ^ 1]))
+        run(f"cut-{number}")
+        log = (tmp_path / f"cut-{number}.work/log.txt").read_text()
+        assert ("is damaged: not used" in log) == (name != "counts.json") and "resumes after" not in log
+        assert content(tmp_path / f"cut-{number}") == content(tmp_path / "whole")
 
 
 def test_a_split_without_documents_is_named(run, monkeypatch):

