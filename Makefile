@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean initialisers ablation elastic
+.PHONY: demo test faults lint clean initialisers ablation elastic
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
@@ -11,7 +11,12 @@ demo: .venv/installed  ## run the demo study and print its table
 	@echo "The page: results/demo/report.html  The numbers: results/demo/summary.csv"
 
 test: .venv/installed  ## run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
+
+# 200 faults over all stages, drawn from SEED; the tests draw 40.
+SEED ?= 0
+faults: .venv/installed  ## kill, damage and starve stages at random
+	FAULTS=200 FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/workflow/test_faults.py
 
 lint: .venv/installed  ## check style and workflow
 	$(BIN)/ruff check .

@@ -77,6 +77,16 @@ STUDY = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Slow tests first; what one process should run, because it shares a fixture that takes minutes, or a file's own."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        shared = {"finished", "local"} & set(item.fixturenames)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(shared.pop() if shared else item.path.name))
+
+
 @pytest.fixture
 def study() -> dict:
     """A study that is valid where `inputs` is the working directory's; a copy to change at will."""
