@@ -10,7 +10,6 @@ Everything else in the folder is content, and the content has a fingerprint.
 
 import ast
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -76,6 +75,7 @@ def content_hashes(folder: Path) -> dict[str, dict]:
     store = folder / HASHES
     try:
         known = json.loads(store.read_text())
+        known = known if isinstance(known, dict) else {}
     except (OSError, ValueError):
         known = {}
     hashes, cache_now = {}, {}
@@ -108,7 +108,7 @@ def read_manifest(folder: Path | str) -> dict:
     """The manifest of a finished result.
 
     Raises:
-        ColpipeError: there is none, it cannot be read, or a file that it names is gone.
+        ColpipeError: there is none, it is damaged, or a file that it names is gone.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -117,6 +117,9 @@ def read_manifest(folder: Path | str) -> dict:
         raise ColpipeError(f"{path}: not found; the stage that makes {folder} has not finished") from None
     except ValueError as error:
         raise ColpipeError(f"{path}: is not JSON ({error}); delete it to have the stage run again") from None
+    found = manifest.pop("checksum", None) if isinstance(manifest, dict) else ""
+    if found is not None and found != key_of(manifest):
+        raise ColpipeError(f"{path}: is damaged, or was edited; delete it to have the stage run again")
     for name in manifest.get("files", {}):
         if not (Path(folder) / name).exists():
             raise ColpipeError(
@@ -129,7 +132,7 @@ def was_replaced(folder: Path) -> bool:
     """Whether a result's files are no longer those that its manifest names: a checkpoint swapped by hand."""
     if not (folder / MANIFEST).exists():
         return False
-    return read_manifest(folder)["files"] != content_hashes(folder)
+    return read_manifest(folder).get("files") != content_hashes(folder)
 
 
 def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> None:
@@ -160,7 +163,8 @@ def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> Non
         os.replace(path, target)
     shutil.rmtree(staging)
     write_json(folder / "run.json", run)
-    write_json(folder / MANIFEST, {**manifest, "files": hashes})
+    manifest = {**manifest, "files": hashes}
+    write_json(folder / MANIFEST, {**manifest, "checksum": key_of(manifest)})
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -176,12 +180,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{folder}: no space left for {what}: it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free; "
             "free some or move the results"
         )
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, of Python, of safetensors or of torch, says that the disk is full."""
-    said = ("No space left", "PytorchStreamWriter failed writing")
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in said)
 
 
 @cache

@@ -1,4 +1,8 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and what to say of those that other libraries raise."""
+
+import errno
+import re
+from pathlib import Path
 
 
 class ColpipeError(Exception):
@@ -11,3 +15,30 @@ class ColpipeError(Exception):
 def first_line(error: BaseException) -> str:
     """What another library's error says, in one line; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# What Python, safetensors and torch say.
+DISK_FULL = r"No space left|PytorchStreamWriter failed writing|iostream error|unexpected pos \d+ vs \d+"
+NO_MEMORY = r"out of memory|not enough memory|an(no|')t allocate memory|bad_alloc|bad allocation|unable to mmap"
+
+
+def advice_on(error: BaseException, output: Path) -> str | None:
+    """What a user can do about an error that comes from the machine, in one line; None where it may be a defect."""
+    said = f"{type(error).__name__}: {first_line(error)}"
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or re.search(DISK_FULL, str(error)):
+        return f"no space left on the disk of {output}: free some and run again ({said})"
+    if (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or re.search(NO_MEMORY, str(error))
+    ):
+        return (
+            "out of memory: lower runtime.micro_batch, set runtime.gradient_checkpointing, lower the stage's max_length or "
+            f"batch_size, or ask for more (--set-resources); what was saved is kept ({said})"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}: an input that went away, or a folder that cannot be written; "
+            "see to it and run again"
+        )
+    return None

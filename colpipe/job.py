@@ -24,7 +24,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from colpipe import checkpoint
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, advice_on
 from colpipe.settings import Runtime
 
 METRICS = "metrics.jsonl"  # of a run, in its state folder and beside its result
@@ -133,8 +133,9 @@ class Job:
             return
         line = f"{self.stage} {self.output}: {text}"
         print(line, file=sys.stderr, flush=True)
-        for log in self._logs:
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=log)
+        with contextlib.suppress(OSError):  # a full disk must be told of, and cannot be told there
+            for log in self._logs:
+                print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=log)
 
     def measure(self, **values: Any) -> None:
         """Append one record to the run's metrics; a step that is repeated after a resume replaces its first record."""
@@ -195,9 +196,9 @@ class Job:
         """Release the work folder."""
         if self.is_main:
             shutil.rmtree(self.staging, ignore_errors=True)
-            for log in self._logs:
-                log.close()
-            self._lock.close()
+            for file in (*self._logs, self._lock):
+                with contextlib.suppress(OSError):  # what a full disk did not take
+                    file.close()
 
 
 def _version(package: str) -> str | None:
@@ -277,8 +278,8 @@ def run_stage(
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # the last saved state stays
     except Exception as error:
-        if checkpoint.is_disk_full(error):
-            _fail(job, stage, f"no space left on the disk of {arguments['output']}: free some and run again ({error})")
+        if advice := advice_on(error, arguments["output"]):
+            _fail(job, stage, advice)
         if job:
             job.say(traceback.format_exc())
         else:

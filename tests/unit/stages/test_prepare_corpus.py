@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -195,9 +195,13 @@ def test_told_to_stop_saves_first(run, tmp_path):
 def test_damaged_shards_are_made_again(run, tmp_path):
     run("whole")
     for number, name in enumerate(("train-00000.npy", "train-00001.ends.npy", "validation-00000.npy", "counts.json")):
-        answers = iter([False] * 30)
+        calls = count()
         with pytest.raises(SystemExit):
-            run(f"cut-{number}", lambda job: setattr(job, "should_stop", lambda: next(answers, True)), save_minutes=99)
+            run(
+                f"cut-{number}",
+                lambda job, calls=calls: setattr(job, "should_stop", lambda: next(calls) >= 30),
+                save_minutes=99,
+            )
         [path] = (tmp_path / f"cut-{number}.work").glob(f"state-*/{name}")
         with open(path, "r+b") as file:
             file.seek(-1, os.SEEK_END)
