@@ -6,6 +6,7 @@ for, the flags on the command line, and the fingerprints that decide about rerun
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -28,8 +29,8 @@ class Plan:
     wildcards. `parents`, `manifests`, `flags`, `contents` and `settings` turn them into what Snakemake wants.
     """
 
-    def __init__(self, study: Study):
-        self.study = study
+    def __init__(self, study: Study, code_version: Callable[[str], str] = checkpoint.code_version):
+        self.study, self.code_version = study, code_version
         self.results = f"results/{study.study}"
         self.datasets = {name: _staged("data", name, entry.source) for name, entry in study.datasets.items()}
         self.fetched = {
@@ -163,9 +164,9 @@ class Plan:
         words = ["--output", str(home), "--work", str(root / "work" / home.relative_to(root))]
         return shlex.join([*words, "--runtime", self.study.runtime.model_dump_json()])
 
-    def code(self, rule: str) -> str:
-        """The version of a stage's code: its module and every colpipe module that it uses."""
-        return checkpoint.code_version(f"colpipe.stages.{rule}")
+    def code(self, rule: str):
+        """Params function: the version of a stage's code, its module and every colpipe module that it uses."""
+        return lambda wildcards: self.code_version(f"colpipe.stages.{rule}")
 
     def reading_code(self, rule: str):
         """Params function: that of a stage that reads a data set, and that of the data set's reader."""
@@ -174,7 +175,7 @@ class Plan:
             datasets = {folder: name for name, folder in self.datasets.items()}
             read = [datasets[folder] for _, folder in self.parents(rule, wildcards) if folder in datasets]
             readers = sorted({self.study.datasets[name].reader for name in read})
-            return [self.code(rule), *(checkpoint.code_version(reader_module(reader)) for reader in readers)]
+            return [self.code(rule)(wildcards), *(self.code_version(reader_module(reader)) for reader in readers)]
 
         return versions
 

@@ -1,15 +1,40 @@
 """What the Snakefile needs beside the plan (no torch here)."""
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from colpipe import checkpoint
 
 
 def one_of(names: Iterable[str]) -> str:
     """A wildcard constraint that only these names meet."""
     return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def code_versions(results: Path, workflow) -> Callable[[str], str]:
+    """Module → the version of its code that reruns are decided by.
+
+    Where `code` is no reason to rerun, that is the version of when it was first asked for so; these are kept in
+    `<results>/frozen.json`, which any other run removes. What is a reason is known when jobs are made, not before.
+    """
+    pins = results / "frozen.json"
+
+    def version(module: str) -> str:
+        if "code" in map(str, workflow.rerun_triggers):
+            pins.unlink(missing_ok=True)
+            return checkpoint.code_version(module)
+        kept = json.loads(pins.read_text()) if pins.exists() else {}
+        if module not in kept:
+            kept[module] = checkpoint.code_version(module)
+            results.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(pins, kept)
+        return kept[module]
+
+    return version
 
 
 def devices_flags(remote: bool):

@@ -162,6 +162,16 @@ def test_editing_a_module_reruns_the_stages_that_use_it(finished, module, stages
         assert not any(job.startswith("desnets/") and job.endswith("/0") for job in jobs)
 
 
+def test_a_frozen_run_looks_at_no_code(finished, other_study):
+    frozen = ["--workflow-profile", "workflow/profiles/frozen"]
+    assert planned(finished.home, *frozen) == set()
+    with changed(finished.home / "colpipe/stages/recover.py") as path:
+        path.write_text(path.read_text() + "\nCHANGED = True\n")
+        assert planned(finished.home, *frozen) == set()
+        assert planned(finished.home) != set()
+    assert not (finished.results / "frozen.json").exists()  # forgotten by the run that was not frozen
+
+
 def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
     path = finished.results / MEDIUM / "model.safetensors"
     status, kept = path.stat(), shutil.copy2(path, tmp_path)

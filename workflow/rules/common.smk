@@ -1,5 +1,6 @@
 # What every rule uses: the validated study and its plan. What a job reads, and with which settings, is in colpipe/plan.py.
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
@@ -10,13 +11,13 @@ from colpipe.errors import ColpipeError
 from colpipe.exhibits import EXHIBITS
 from colpipe.needs import needs_of_jobs
 from colpipe.plan import Plan
-from colpipe.snakefile import devices_flags, one_of, run_stages_here
+from colpipe.snakefile import code_versions, devices_flags, one_of, run_stages_here
 from colpipe.study import load_study
 
 run_stages_here(workflow.basedir)
 try:
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
-    PLAN = Plan(STUDY)
+    PLAN = Plan(STUDY, code_versions(Path("results") / STUDY.study, workflow))
     PLAN.check_finished()
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
