@@ -68,8 +68,10 @@ STAGES = {
 }
 
 
-def command(name: str, output) -> list[str]:
-    parents, settings = STAGES[name]
+def command(name: str, output, steps: int | None = None) -> list[str]:
+    parents, settings = copy.deepcopy(STAGES[name])
+    if steps:
+        settings.get("training", settings)["steps"] = steps
     where = ["--output", str(output), "--work", f"{output}.work", "--seed", "3"]
     return [*parents, "--settings", json.dumps(settings), *RUNTIME, *where]
 
