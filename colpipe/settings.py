@@ -244,6 +244,9 @@ class Runtime(Strict):
     anew at each, so the updates are those of padded rows."""
     gradient_checkpointing: bool = False
     """Compute hidden states again in the backward pass: less memory, about a third more time."""
+    shard: bool = False
+    """Several devices: weights, gradients and momenta are shared out among them (FSDP) instead of being on each, for a model
+    that does not fit one. The teacher is on each. Not for elastic chains."""
     save_minutes: Annotated[float, Field(ge=0)] = 2.0
     """Minutes between saved states of a running stage; 0 saves at every step."""
     progress_seconds: Annotated[float, Field(ge=0)] = 15.0

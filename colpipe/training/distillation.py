@@ -35,7 +35,8 @@ from colpipe.training.objectives import (
     weighted,
 )
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled
-from colpipe.training.trainer import ObjectiveTrainer, run_resumable, training_arguments
+from colpipe.training.sharding import full_state, whole
+from colpipe.training.trainer import ObjectiveTrainer, agreed, run_resumable, training_arguments
 
 SAMPLED = ("minillm", "on_policy")  # objectives on answers that are sampled while the student learns
 ROLLOUTS = "rollouts.pt"  # in the in-step state
@@ -97,7 +98,7 @@ def distill(
         trainer = RolloutTrainer(job, settings, material, **arguments)
     else:
         trainer = ObjectiveTrainer(train_dataset=material.data, **arguments)
-    keep = _KeepBest(job, settings.keep) if settings.evaluations and settings.keep != "last" else None
+    keep = _KeepBest(job, trainer, settings.keep) if settings.evaluations and settings.keep != "last" else None
     student = run_resumable(job, trainer, settings, callback=keep)
     return student, _take_best(job, student, settings)
 
@@ -233,11 +234,11 @@ class RolloutTrainer(ObjectiveTrainer):
         mix = settings.rollout.teacher_mix if settings.objective == "minillm" else 0.0
         chosen = chosen_prompts(len(self.prompts), number, settings.rollout.size, self.job.seed)
         home = self.job.state / "rollouts"
-        folder = home / f"{number:06d}-{_weights_key(student)}"
-        for other in home.glob("*"):
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-        with self.accelerator.autocast():
+        with whole(student), self.accelerator.autocast():
+            folder = home / f"{number:06d}-{_weights_key(student)}"
+            for other in home.glob("*"):
+                if other != folder:
+                    shutil.rmtree(other, ignore_errors=True)
             rows = sample_all(
                 self.job,
                 {"student": student, "teacher": self.teacher},
@@ -315,8 +316,8 @@ def best(records: Sequence[Mapping], keep: str) -> tuple[dict, str, list[int]]:
 class _KeepBest(TrainerCallback):
     """Keeps the weights of the best evaluation so far."""
 
-    def __init__(self, job: Job, keep: str):
-        self.job, self.keep = job, keep
+    def __init__(self, job: Job, trainer: ObjectiveTrainer, keep: str):
+        self.job, self.trainer, self.keep = job, trainer, keep
 
     def _best_step(self, state) -> int | None:
         """A job that was cut off may have measured more than it has done now."""
@@ -325,9 +326,13 @@ class _KeepBest(TrainerCallback):
         return best(records, self.keep)[0]["step"] if evaluated else None
 
     def on_evaluate(self, args, state, control, model=None, **_):
-        if state.global_step and args.should_save and self._best_step(state) == state.global_step:
+        is_best = state.global_step and args.should_save and self._best_step(state) == state.global_step
+        if not agreed(self.trainer, bool(is_best))[0]:
+            return
+        weights = full_state(self.trainer.accelerator.unwrap_model(model))
+        if args.should_save:
             require_space(self.job.state, 4 * sum(value.numel() for value in model.parameters()), "the best state")
-            _save(model.state_dict(), _best_path(self.job, state.global_step))
+            _save(weights, _best_path(self.job, state.global_step))
 
     def on_save(self, args, state, control, **_):
         """Others are deleted only now: a job that is cut off before goes back to when one of them was the best."""

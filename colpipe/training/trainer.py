@@ -33,6 +33,7 @@ from colpipe.errors import ColpipeError
 from colpipe.job import METRICS, Job
 from colpipe.stage_settings import Training
 from colpipe.states import is_sealed, is_sound, seal
+from colpipe.training import sharding
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Objective, Projection, Signal, chunked, cross_entropy, reverse_kl
 
@@ -91,6 +92,7 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
     while share % micro:
         micro -= 1
     return {
+        **(sharding.ARGUMENTS if job.runtime.shard and processes > 1 else {}),
         "output_dir": str(job.state / state),
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
@@ -133,15 +135,21 @@ def run_resumable(
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
     state = _last_sound_state(Path(trainer.args.output_dir), job)
+    if state and (state / "pytorch_model_fsdp_0").exists() != trainer.is_fsdp_enabled:
+        raise ColpipeError(
+            f"{state}: was saved with{'out' if trainer.is_fsdp_enabled else ''} runtime.shard on several devices; "
+            "go on so, or delete it"
+        )
     if state:
         job.say(f"{label}resumes at step {state.name.rpartition('-')[2]}")
     trainer.train(resume_from_checkpoint=str(state) if state else None)
+    model = sharding.gathered(trainer.accelerator.unwrap_model(trainer.model), job.is_main)
     leave_processes()
     if trainer.state.global_step < trainer.state.max_steps:
         job.stop()
     if not job.is_main:  # what is left to do, the main process does
         raise SystemExit(0)
-    return trainer.accelerator.unwrap_model(trainer.model)
+    return model
 
 
 class RemembersBatch:
@@ -204,6 +212,8 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self.objective = objective or (lambda labels, columns: cross_entropy(labels))
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher else None
         self.parts, self.part_objective = parts, part_objective
+        if parts and self.is_fsdp_enabled:
+            raise ColpipeError("runtime.shard: an elastic member's parts are cut out of whole weights; set it to false")
         self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -280,7 +290,9 @@ def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Pro
     the logits that it then computes as well, one position is the least that can be asked for.
     """
     plain = getattr(model, "module", model)
-    if plain is model:
+    if sharding.is_sharded(model):
+        sharding.keep_head(model)
+    if plain is model and not sharding.is_sharded(model):
         hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
     else:
         hidden = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
@@ -299,6 +311,14 @@ def _last_sound_state(folder: Path, job: Job) -> Path | None:
                 job.say(f"{state}, or {job.state / METRICS}, is damaged: not used")
             shutil.rmtree(state)
     return None
+
+
+def agreed(trainer: Trainer, *flags: bool) -> list[bool]:
+    """Which flags any of the processes has: they must save, and stop, at the same step."""
+    if trainer.accelerator.num_processes == 1:
+        return list(flags)
+    sums = trainer.accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=trainer.args.device))
+    return [bool(value) for value in sums.tolist()]
 
 
 class _Watch(TrainerCallback):
@@ -320,7 +340,7 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         now, last = time.monotonic(), state.global_step >= state.max_steps
         due = self.job.is_main and now - self.saved >= 60 * self.job.runtime.save_minutes
-        due, stop = self._agreed(due, self.job.should_stop())
+        due, stop = agreed(self.trainer, due, self.job.should_stop())
         if (due or stop) and not last:
             parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
             require_space(Path(args.output_dir), 12 * parameters, "the in-step state")  # weights and two momenta
@@ -329,15 +349,6 @@ class _Watch(TrainerCallback):
             control.should_training_stop = True
         if state.global_step in self.evaluation_steps:
             control.should_evaluate = True
-
-    def _agreed(self, *flags: bool) -> list[bool]:
-        """Which flags any of the processes has: they must save, and stop, at the same step."""
-        if self.trainer.accelerator.num_processes == 1:
-            return list(flags)
-        sums = self.trainer.accelerator.reduce(
-            torch.tensor(flags, dtype=torch.float32, device=self.trainer.args.device)
-        )
-        return [bool(value) for value in sums.tolist()]
 
     def on_save(self, args, state, control, **_):
         self.trainer.accelerator.wait_for_everyone()  # each writes a part of the state

@@ -14,9 +14,11 @@ from tests.workflow.test_resume import command, progress
 pytestmark = pytest.mark.slow
 
 
-def launch(name: str, output, devices: int, world) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "colpipe.launch", name, "--devices", str(devices), *command(name, output, steps=12)]
+def launch(name: str, output, devices: int, world, shard: bool = False) -> subprocess.Popen:
+    path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "colpipe.launch", name, "--devices", str(devices)]
+    words += command(name, output, steps=12, shard=shard)
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -25,10 +27,11 @@ def losses(output) -> list[float]:
     return [record["loss"] for record in records if record["split"] == "train"]
 
 
+@pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("name", ["pretrain", "sft", "distill", "recover"])
-def test_two_processes_learn_as_one(name, finished, tmp_path):
+def test_two_processes_learn_as_one(name, shard, finished, tmp_path):
     for devices in (1, 2):
-        process = launch(name, tmp_path / str(devices), devices, finished.results)
+        process = launch(name, tmp_path / str(devices), devices, finished.results, shard)
         said = process.communicate()[1]
         assert process.returncode == 0, said
     assert len(losses(tmp_path / "1")) == 12
@@ -37,18 +40,30 @@ def test_two_processes_learn_as_one(name, finished, tmp_path):
     assert set(manifests[0]["files"]) == set(manifests[1]["files"])
 
 
-@pytest.mark.parametrize("devices", [(2, 1), (1, 2)])
-def test_another_number_of_processes_goes_on(devices, finished, tmp_path):
-    output = tmp_path / "cut"
-    first = launch("recover", output, devices[0], finished.results)
+def cut_off(output, devices: int, world, shard: bool = False) -> None:
+    """Train until a few states are there, and stop."""
+    process = launch("recover", output, devices, world, shard)
     while progress(output) < 4:
-        assert first.poll() is None, first.stderr.read()
-    first.send_signal(signal.SIGTERM)
-    said = first.communicate()[1]
-    assert first.returncode and "state saved; the same command goes on from here" in said
-    second = launch("recover", output, devices[1], finished.results)
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode and "state saved; the same command goes on from here" in said
+
+
+@pytest.mark.parametrize(("first", "then", "shard"), [(2, 1, False), (1, 2, False), (2, 2, True)])
+def test_another_number_of_processes_goes_on(first, then, shard, finished, tmp_path):
+    output = tmp_path / "cut"
+    cut_off(output, first, finished.results, shard)
+    second = launch("recover", output, then, finished.results, shard)
     said = second.communicate()[1]
-    assert second.returncode == 0 and "resumes at step" in said
+    assert second.returncode == 0 and "resumes at step" in said, said
     whole = launch("recover", tmp_path / "whole", 1, finished.results)
     assert whole.wait() == 0
     assert losses(output) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_a_shared_out_state_needs_several_processes(finished, tmp_path):
+    cut_off(tmp_path / "cut", 2, finished.results, shard=True)
+    alone = launch("recover", tmp_path / "cut", 1, finished.results)
+    said = alone.communicate()[1]
+    assert alone.returncode == 1 and "was saved with runtime.shard on several devices; go on so, or delete it" in said

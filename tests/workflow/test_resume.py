@@ -16,7 +16,7 @@ from tests.workflow.conftest import run
 
 pytestmark = pytest.mark.slow
 
-RUNTIME = ["--runtime", '{"save_minutes": 0, "progress_seconds": 0, "device": "cpu"}']
+RUNTIME = {"save_minutes": 0, "progress_seconds": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,12 @@ STAGES = {
 }
 
 
-def command(name: str, output, steps: int | None = None) -> list[str]:
+def command(name: str, output, steps: int | None = None, **runtime) -> list[str]:
     parents, settings = copy.deepcopy(STAGES[name])
     if steps:
         settings.get("training", settings)["steps"] = steps
     where = ["--output", str(output), "--work", f"{output}.work", "--seed", "3"]
-    return [*parents, "--settings", json.dumps(settings), *RUNTIME, *where]
+    return [*parents, "--settings", json.dumps(settings), "--runtime", json.dumps(RUNTIME | runtime), *where]
 
 
 def content(folder) -> dict[str, bytes]:
@@ -121,7 +121,7 @@ def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
 
 def test_sigterm_saves_and_exits_143(world, tmp_path):
     output = tmp_path / "cut"
-    quiet = [word.replace('"save_minutes": 0', '"save_minutes": 99') for word in command("recover", output)]
+    quiet = command("recover", output, save_minutes=99)
     process = subprocess.Popen(
         [sys.executable, "-m", "colpipe.stages.recover", *quiet],
         cwd=world,

@@ -21,7 +21,7 @@ from tests.unit.training.test_distillation import MATERIAL, SETTINGS, parts_of
 
 def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
-    runtime = Runtime(device="cpu", save_minutes=0)
+    runtime = Runtime(device="cpu", save_minutes=0, shard="sharding_on_cpu" in os.environ.get("PYTHONPATH", ""))
     job = Job("distill", output, output / "work", settings, runtime, {}, 0)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         join_processes("cpu")
@@ -29,7 +29,9 @@ def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     try:
         student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
     finally:  # all but the main process leave when the training is done
-        torch.save(student.state_dict(), output.with_name(f"{output.name}-process-{os.environ.get('RANK', 0)}.pt"))
+        process = os.environ.get("RANK", "0")
+        if not runtime.shard:  # or the others have their shares alone
+            torch.save(student.state_dict(), output.with_name(f"{output.name}-process-{process}.pt"))
     torch.save({"weights": student.state_dict(), "metrics": job.metrics()}, output / "student.pt")
     job.close()
 

@@ -1,6 +1,7 @@
 """Every objective through the trainer: it learns, sizes are global, a job that is cut off ends with the same bits."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -237,6 +238,26 @@ def test_two_processes_do_what_one_does(tmp_path, objective):
     for name, value in found[1]["weights"].items():
         assert torch.equal(first[name], second[name]) and torch.equal(first[name], found[2]["weights"][name])
         torch.testing.assert_close(found[2]["weights"][name], value, rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_sharded_model_learns_as_a_whole_one(tmp_path, objective):
+    """With the weights of the best evaluation, which are gathered."""
+    make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
+    make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
+    changes, found = {"steps": 6, "evaluations": 2, "keep": "loss"}, {}
+    for name, processes in (("whole", 1), ("sharded", 2)):
+        sharded = {"PYTHONPATH": str(CHECKOUT / "tests/sharding_on_cpu")} if name == "sharded" else {}
+        words = command(objective, tmp_path, tmp_path / name, changes, processes)
+        result = subprocess.run(words, capture_output=True, text=True, cwd=CHECKOUT, env={**os.environ, **sharded})
+        assert result.returncode == 0, result.stderr
+        found[name] = torch.load(tmp_path / name / "student.pt")
+    losses = {name: [r["loss"] for r in each["metrics"] if r["split"] == "train"] for name, each in found.items()}
+    assert losses["sharded"] == pytest.approx(losses["whole"], rel=1e-5)
+    for name, value in found["whole"]["weights"].items():
+        torch.testing.assert_close(found["sharded"]["weights"][name], value, rtol=0, atol=2e-3)
+    assert list((tmp_path / "sharded/work").glob("state-*/trainer/checkpoint-*/pytorch_model_fsdp_0"))
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, *ELASTIC])
