@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not part of it
 HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
 MISSING = "missing"
+_hashed: dict[str, dict] = {}  # what `HASHES` of a folder holds, as this process last saw it
 PLUMBING = {
     f"colpipe.{name}"
     for name in (
@@ -61,23 +62,24 @@ def sha256(path: Path) -> str:
 
 def content_files(folder: Path) -> list[Path]:
     """The files that make up a result's content, sorted by their relative path."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path
-        for path in files
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.relative_to(folder).as_posix() not in APART
-    )
+    return sorted(path for path in _visible_files(folder) if path.relative_to(folder).as_posix() not in APART)
+
+
+def _visible_files(folder: Path) -> Iterable[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _visible_files(Path(entry.path))
+            elif entry.is_file():
+                yield Path(entry.path)
 
 
 def content_hashes(folder: Path) -> dict[str, dict]:
     """Relative path → {bytes, sha256} of a folder's content; a file is read only when its size or mtime is new."""
     store = folder / HASHES
-    try:
-        known = json.loads(store.read_text())
-        known = known if isinstance(known, dict) else {}
-    except (OSError, ValueError):
-        known = {}
+    known = _hashed.get(str(folder)) or _stored(store)
     hashes, cache_now = {}, {}
     for path in content_files(folder):
         name, status = path.relative_to(folder).as_posix(), path.stat()
@@ -88,7 +90,16 @@ def content_hashes(folder: Path) -> dict[str, dict]:
     if cache_now != known:
         with contextlib.suppress(OSError):  # a read-only folder is hashed again each time
             write_json(store, cache_now)
+    _hashed[str(folder)] = cache_now
     return hashes
+
+
+def _stored(store: Path) -> dict:
+    try:
+        known = json.loads(store.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def fingerprint(folder: Path | str) -> str:

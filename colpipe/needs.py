@@ -43,10 +43,20 @@ class Needs:
 def needs_of_jobs(plan: Plan) -> Callable:
     """What the Snakefile puts under `resources`, by the name of the rule."""
 
+    last: dict[tuple[str, str], Needs] = {}
+
+    def of_job(rule: str, wildcards: object) -> Needs:
+        """Worked out once where the resources of a job are asked for one after the other."""
+        key = (rule, repr(wildcards))
+        if key not in last:
+            last.clear()
+            last[key] = needs(plan, rule, wildcards)
+        return last[key]
+
     def of(rule: str) -> dict[str, Callable]:
         fields = {"gpu": "accelerators", "mem_mb": "memory_mb", "runtime": "minutes"}
         return {
-            resource: lambda wildcards, field=field: getattr(needs(plan, rule, wildcards), field)
+            resource: lambda wildcards, field=field: getattr(of_job(rule, wildcards), field)
             for resource, field in fields.items()
         }
 

@@ -7,6 +7,7 @@ for, the flags on the command line, and the fingerprints that decide about rerun
 import json
 import shlex
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -31,6 +32,8 @@ class Plan:
 
     def __init__(self, study: Study, code_version: Callable[[str], str] = checkpoint.code_version):
         self.study, self.code_version = study, code_version
+        self.runtime = study.runtime.model_dump_json()
+        self._known: dict[tuple[str, str], Parents] = {}
         self.results = f"results/{study.study}"
         self.datasets = {name: _staged("data", name, entry.source) for name, entry in study.datasets.items()}
         self.fetched = {
@@ -54,6 +57,7 @@ class Plan:
         """Folder of a prepared corpus or of prepared instructions."""
         return f"{self.results}/data/{name}"
 
+    @cached_property
     def models(self) -> dict[str, dict]:
         """Every model that is scored: its path under the results → the columns that describe it in the summary."""
         study, found = self.study, {}
@@ -96,7 +100,7 @@ class Plan:
 
     def manifests_of(self, kind: str) -> list[str]:
         """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`."""
-        models = self.models()
+        models = self.models
         chosen = {
             "chain": [path for path in models if path.startswith("chain/")],
             "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
@@ -162,7 +166,7 @@ class Plan:
         home = Path(output[0]).parent
         root = Path(self.results if home.is_relative_to(self.results) else "resources")
         words = ["--output", str(home), "--work", str(root / "work" / home.relative_to(root))]
-        return shlex.join([*words, "--runtime", self.study.runtime.model_dump_json()])
+        return shlex.join([*words, "--runtime", self.runtime])
 
     def code(self, rule: str):
         """Params function: the version of a stage's code, its module and every colpipe module that it uses."""
@@ -180,7 +184,11 @@ class Plan:
         return versions
 
     def _inputs(self, rule: str, wildcards: object) -> Parents:
-        return getattr(self, f"{rule}_parents")(wildcards)
+        """Those of a job, worked out once: Snakemake asks several times for each of thousands."""
+        key = (rule, repr(wildcards))
+        if key not in self._known:
+            self._known[key] = getattr(self, f"{rule}_parents")(wildcards)
+        return self._known[key]
 
     # Inputs and settings, rule by rule
 
@@ -430,7 +438,7 @@ class Plan:
         tasks = self.study.tasks.values()
         used = {*self.study.perplexity, *(name for task in tasks for name in (task.instructions, task.train) if name)}
         return {
-            "score": {model: f"{self.results}/scores/{model}" for model in self.models()},
+            "score": {model: f"{self.results}/scores/{model}" for model in self.models},
             "data": {name: self.data(name) for name in sorted(used)},
             **({"leakage": f"{self.results}/leakage"} if self._evaluated() and self._trained() else {}),
         }
@@ -441,7 +449,7 @@ class Plan:
     def paper_parents(self, wildcards) -> Parents:
         if wildcards.exhibit == "figure5a":
             rivals = exhibits.rivals(self.study)
-            paths = [f"scores/{path}" for path, columns in self.models().items() if columns["desnet"] in rivals]
+            paths = [f"scores/{path}" for path, columns in self.models.items() if columns["desnet"] in rivals]
         else:
             chosen = [name for pair in exhibits.pairs(self.study) for name in pair]
             paths = [f"chain/{ancestor}/{member}" for ancestor in chosen for member in self.study.chain]

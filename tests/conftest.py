@@ -95,8 +95,11 @@ def study() -> dict:
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def make_inputs(folder: Path) -> Path:
     """Folder with articles.json, boolq/ and llama/, all made here."""
-    folder = tmp_path_factory.mktemp("inputs")
     chance = random.Random(0)
 
     def sentence(length: int) -> str:

@@ -71,7 +71,7 @@ def table3(study: Study, results: Path) -> Exhibit:
 def figure5a(study: Study, results: Path) -> Exhibit:
     """DesNets of the chain against DesNets of the same shape that were distilled on their own."""
     desnets, rows = rivals(study), []
-    for path, columns in Plan(study).models().items():
+    for path, columns in Plan(study).models.items():
         if columns["desnet"] in desnets:
             shown = {name: columns[name] for name in ("ancestor", "desnet", "init", "tokens")}
             for task, metric, value in _scores(results / "scores" / path):

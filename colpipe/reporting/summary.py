@@ -25,7 +25,7 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
         or majority and no model.
     """
     rows = []
-    for path, columns in Plan(study).models().items():
+    for path, columns in Plan(study).models.items():
         if "tokens" in columns:
             columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
         folder = results / "scores" / path

@@ -99,7 +99,7 @@ def loss_by_size(study: Study, summary: pd.DataFrame) -> dict:
 def curves(study: Study, results: Path) -> dict:
     """DesNet → initialiser → validation loss along its longest recovery."""
     longest, panels = max(study.budgets), {}
-    for path, columns in Plan(study).models().items():
+    for path, columns in Plan(study).models.items():
         if longest and columns.get("tokens") == longest:
             desnet, init, parent = (columns[name] for name in ("desnet", "init", "ancestor"))
             label = f"{init}, {parent}" if parent and len(study.ancestors) > 1 else init

@@ -34,7 +34,7 @@ def test_a_homogeneous_ancestor_teaches_itself_and_needs_no_answers(plan_of, stu
     plan = plan_of(study)
     assert parents(plan, "distill", ancestor="gpt2", member="large")["teacher"] == "sft/gpt2"
     assert plan.start("gpt2") == "results/tiny/pretrained/gpt2"
-    assert "bridges/gpt2" not in plan.models()
+    assert "bridges/gpt2" not in plan.models
 
 
 def test_an_ancestor_may_teach_all_members_itself(plan_of, study):
@@ -79,9 +79,9 @@ def test_random_desnets_are_shared_by_all_ancestors(plan_of, study):
     one = plan_of(study)
     study["ancestors"]["again"] = dict(study["ancestors"]["llama"])
     two = plan_of(study)
-    random = [path for path in one.models() if path.startswith("desnets/scratch/")]
+    random = [path for path in one.models if path.startswith("desnets/scratch/")]
     assert len(random) == 4
-    assert [path for path in two.models() if path.startswith("desnets/scratch/")] == random
+    assert [path for path in two.models if path.startswith("desnets/scratch/")] == random
     assert parents(one, "assemble", ancestor="scratch", desnet="upper", init="rand") == {"tokenizer": "tokenizer"}
 
 
@@ -173,7 +173,7 @@ def test_a_distilled_desnet_has_a_teacher_of_its_own(plan_of, study):
 def test_an_ancestor_may_serve_some_desnets_only(plan_of, study):
     study["ancestors"]["again"] = {**study["ancestors"]["llama"], "desnets": ["upper"], "initialisers": ["nested"]}
     study["desnets"]["lower"]["budgets"] = [0]
-    models = plan_of(study).models()
+    models = plan_of(study).models
     assert [path for path in models if path.startswith("desnets/again")] == [
         "desnets/again/upper/nested/0",
         "desnets/again/upper/nested/512",

@@ -17,7 +17,7 @@ def results(study, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_study(study)
     folder = tmp_path / "results" / "tiny"
-    for number, model in enumerate(Plan(loaded).models()):
+    for number, model in enumerate(Plan(loaded).models):
         scores = {"boolq": {"accuracy": 50.0 + number, "rouge_l": 40.0}, "stories": {"loss": 5.0 + number}}
         (folder / "scores" / model).mkdir(parents=True)
         intervals = {task: {name: (v - 1, v + 1) for name, v in metrics.items()} for task, metrics in scores.items()}
@@ -46,7 +46,7 @@ def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
     study, folder = results
     frame = summarise(study, folder)
     assert list(frame.columns) == COLUMNS
-    models = Plan(study).models()
+    models = Plan(study).models
     assert (
         len(frame) == 3 * len(models) + 3 + 2
     )  # majority: rouge_l, accuracy, unparsable; chance: accuracy, unparsable
@@ -63,7 +63,7 @@ def test_the_table_has_a_row_per_model_and_no_empty_column(results):
     study, folder = results
     table = readable(compact(study, summarise(study, folder)))
     assert list(table.columns[-3:]) == ["stories loss", "boolq rouge-l", "boolq accuracy"]
-    assert len(table) == len(Plan(study).models()) + 2
+    assert len(table) == len(Plan(study).models) + 2
     assert table[table.desnet == "upper"].alpha.iloc[0] == "0.25"  # as assembled
     assert table[table.desnet == "lower"].alpha.iloc[0] == "0.30"  # the mean over layers
 
@@ -80,7 +80,7 @@ def test_the_page_shows_the_curves_and_is_the_same_each_time(results):
 def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):
     study, folder = results
     panels = loss_by_size(study, summarise(study, folder))
-    models = list(Plan(study).models())
+    models = list(Plan(study).models)
     assert list(panels) == ["stories"] and list(panels["stories"]) == ["chain", "nested"]
     expected = [
         (study.parameters(study.desnets[desnet].shape), 5.0 + models.index(f"desnets/llama/{desnet}/nested/0"))
