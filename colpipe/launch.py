@@ -3,7 +3,8 @@
     python -m colpipe.launch <stage> --devices N <arguments of the stage>
 
 One process a device: the stage itself, or, of several, torch's launcher, which accelerate knows its processes from. The
-devices are those that the scheduler granted; of what is there, each is taken by one job at a time.
+devices are those that the scheduler granted; of what is there, each is taken by one job at a time. Where Slurm granted
+several nodes, srun starts this on each of them, and the first is where they meet.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from glob import glob
 from pathlib import Path
 
 PARALLEL = ("sft", "bridge", "pretrain", "distill", "recover")  # stages that train on several; others use one
+MEETING = "COLPIPE_MEETING"  # host:port where the processes of several nodes find each other
 VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
 FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
 
@@ -27,14 +29,17 @@ FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m colpipe.launch", description=__doc__, allow_abbrev=False)
     parser.add_argument("stage", help="name of a module in colpipe/stages/")
-    parser.add_argument("--devices", type=int, default=0, help="how many accelerators to use (default: 0)")
+    parser.add_argument("--devices", type=int, default=0, help="accelerators of all nodes together (default: 0)")
     parser.add_argument("--granted", action="store_true", help="a scheduler granted them: fewer are an error")
     parser.add_argument("--runtime", default="{}", help="runtime settings of the stage, as JSON")
     known, arguments = parser.parse_known_args()
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) if known.granted and known.stage in PARALLEL else 1
+    if nodes > 1 and MEETING not in os.environ:
+        start_on_all(nodes)
     runtime = json.loads(known.runtime)
     wanted = runtime.get("device", "auto")
     kind = wanted if wanted != "auto" else next((kind for kind in VISIBLE if present(kind)), "cpu")
-    count = known.devices if known.stage in PARALLEL else min(known.devices, 1)
+    count = known.devices // nodes if known.stage in PARALLEL else min(known.devices, 1)
     if count and kind in VISIBLE:
         ids = granted(kind)
         if known.granted and len(ids) < count:
@@ -50,12 +55,43 @@ def main() -> None:
     elif kind == "cpu" and wanted == "auto":
         count = 0  # what an accelerator would have done, one process does on all threads
     command = [sys.executable]
-    if count > 1:
+    if nodes > 1 or count > 1:
+        count = max(1, count)
         threads = max(1, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)) // count)
         os.environ["OMP_NUM_THREADS"] = str(threads)
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    command += ["-m", f"colpipe.stages.{known.stage}", *arguments, "--runtime", json.dumps(runtime)]
+        meeting = ["--standalone"]
+        if nodes > 1:
+            meeting = [f"--nnodes={nodes}", "--rdzv_backend=c10d", f"--rdzv_endpoint={os.environ[MEETING]}"]
+            meeting += [f"--rdzv_id={os.environ['SLURM_JOB_ID']}"]
+        command += ["-m", "torch.distributed.run", *meeting, f"--nproc_per_node={count}", "-m", "--"]
+    else:
+        command += ["-m"]
+    command += [f"colpipe.stages.{known.stage}", *arguments, "--runtime", json.dumps(runtime)]
     os.execv(sys.executable, command)
+
+
+def start_on_all(nodes: int) -> None:
+    """Become an srun that starts this very command once on every node of the Slurm job."""
+    names = hosts(os.environ["SLURM_JOB_NODELIST"])
+    port = (
+        20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
+    )  # two jobs on one node must not meet each other's processes
+    os.environ[MEETING] = f"{names[0]}:{port}"
+    command = [
+        "srun",
+        "--overlap",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit=1",
+    ]
+    os.execvp("srun", [*command, sys.executable, "-m", "colpipe.launch", *sys.argv[1:]])
+
+
+def hosts(nodes: str) -> list[str]:
+    """`node[1-3]` as Slurm writes it: its names one by one."""
+    command = ["scontrol", "show", "hostnames", nodes]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def present(kind: str) -> list[str]:
@@ -73,8 +109,11 @@ def granted(kind: str) -> list[str]:
     if kind == "npu" and (job := os.environ.get("SLURM_JOB_ID")) and shutil.which("scontrol"):
         command = ["scontrol", "--details", "show", "job", job]
         text = subprocess.run(command, capture_output=True, text=True).stdout
-        if found := re.search(r"GRES=\S*npu\S*\(IDX:([\d,-]+)\)", text):
-            return numbers(found.group(1))
+        found = re.findall(r"Nodes=(\S+) .*GRES=\S*npu\S*\(IDX:([\d,-]+)\)", text)
+        here = os.environ.get("SLURMD_NODENAME")
+        for nodes, ranges in found:
+            if len(found) == 1 or here in hosts(nodes):
+                return numbers(ranges)
     return present(kind)
 
 

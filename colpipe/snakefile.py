@@ -46,7 +46,10 @@ def devices_flags(remote: bool):
     """
 
     def flags(wildcards, resources) -> str:
-        count = resources.get("gpu") or str(resources.get("gres", "")).rpartition(":")[2] or 0
+        on_each = int(
+            str(resources.get("gres", "")).rpartition(":")[2] or 0
+        )  # Slurm's gres are of each node, gpus of all
+        count = resources.get("gpu") or on_each * resources.get("nodes", 1)
         return f"--devices {count}" + (f" --granted --minutes {resources.runtime}" if remote else "")
 
     return flags

@@ -134,6 +134,8 @@ def run_resumable(
     if callback:
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
+    if trainer.accelerator.num_processes > 1:
+        job.say(f"{trainer.accelerator.num_processes} processes{', the model shared out' * trainer.is_fsdp_enabled}")
     state = _last_sound_state(Path(trainer.args.output_dir), job)
     if state and (state / "pytorch_model_fsdp_0").exists() != trainer.is_fsdp_enabled:
         raise ColpipeError(

@@ -1,17 +1,18 @@
-"""A Slurm of one node: the controller here, the node in a network namespace from which only the controller is reached.
+"""A small Slurm: the controller here, each of two nodes in a network namespace that reaches nothing but this Slurm.
 
 Needs root and Debian's packages slurm-wlm, munge and iproute2; its devices are copies of /dev/null.
 """
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "ip", "nsenter", "unshare")
-NAMESPACE, HERE, THERE = "colpipe-node", "10.99.0.1", "10.99.0.2"
+HERE, NODES = "10.99.0.1", {"node-1": "10.99.0.2", "node-2": "10.99.0.3"}
 
 SETTINGS = """
 ClusterName=colpipe
@@ -24,11 +25,11 @@ SlurmdUser=root
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 StateSaveLocation={home}/controller
-SlurmdSpoolDir={home}/spool
+SlurmdSpoolDir={home}/spool-%n
 SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
+SlurmdPidFile={home}/slurmd-%n.pid
 SlurmctldLogFile={home}/slurmctld.log
-SlurmdLogFile={home}/slurmd.log
+SlurmdLogFile={home}/slurmd-%n.log
 SwitchType=switch/none
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -45,17 +46,19 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
 GresTypes=gpu,npu
-NodeName=node NodeHostname={host} NodeAddr={there} CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 \
+NodeName=DEFAULT CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 \
  RealMemory={memory} Gres=gpu:h100:2,npu:ascend910b:2
-PartitionName=cpu Nodes=node Default=YES
-PartitionName=gpu Nodes=node
-PartitionName=npu Nodes=node
-PartitionName=urgent Nodes=node PriorityTier=10 PreemptMode=OFF
+{nodes}
+PartitionName=cpu Nodes=node-1 Default=YES
+PartitionName=gpu Nodes=node-1
+PartitionName=npu Nodes=node-1
+PartitionName=urgent Nodes=node-1 PriorityTier=10 PreemptMode=OFF
+PartitionName=pair Nodes=ALL
 """
 DEVICES = """
 AutoDetect=off
-NodeName=node Name=gpu Type=h100 Flags=nvidia_gpu_env File={home}/gpu[0-1]
-NodeName=node Name=npu Type=ascend910b File={home}/npu[0-1]
+NodeName=node-[1-2] Name=gpu Type=h100 Flags=nvidia_gpu_env File={home}/gpu[0-1]
+NodeName=node-[1-2] Name=npu Type=ascend910b File={home}/npu[0-1]
 """
 NO_CGROUPS = "CgroupAutomount=no\nConstrainCores=no\nConstrainDevices=no\n"  # they need a machine that systemd started
 
@@ -77,7 +80,7 @@ class Slurm:
         self.only = {"SLURM_CONF": str(home / "settings/slurm.conf")}
         self.environment = {**os.environ, **self.only}
         self._processes: list[subprocess.Popen] = []
-        for name in ("settings", "controller", "spool", "munge"):
+        for name in ("settings", "controller", "munge", *(f"spool-{node}" for node in NODES)):
             (home / name).mkdir(parents=True)
         for folder in (home, *home.parents):
             folder.chmod(folder.stat().st_mode | 0o011)  # munge asks for it
@@ -90,34 +93,44 @@ class Slurm:
         self._start("munged", "--foreground", "--force", f"--socket={munge / 'socket'}", *files)
         self._wait(lambda: (munge / "socket").exists(), "munged")
         self._start("slurmctld", "-D", "-i")
-        mounted = f"mount --bind {home}/settings /etc/slurm && exec slurmd -N node -D"
-        self._start("nsenter", f"--net=/run/netns/{NAMESPACE}", "unshare", "--mount", "sh", "-c", mounted)
-        self._wait(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t", check=False), "slurmd")
+        mount = f"mount --bind {home}/settings /etc/slurm && mount --bind {home}/hosts /etc/hosts"
+        for node in NODES:
+            begin = ["unshare", "--mount", "--uts", "sh", "-c", f"hostname {node} && {mount} && exec slurmd -D"]
+            self._start("nsenter", f"--net=/run/netns/colpipe-{node}", *begin, name=node)
+        ready = ["idle"] * len(NODES)
+        self._wait(
+            lambda: self.ask("sinfo", "-h", "-N", "-p", "pair", "-o", "%t", check=False).split() == ready, "slurmd"
+        )
 
     def _connect(self) -> None:
         for name in ("gpu0", "gpu1", "npu0", "npu1"):
             os.mknod(self.home / name, 0o666 | 0o020000, os.makedev(1, 3))
         Path("/etc/slurm").mkdir(exist_ok=True)
-        for command in (
-            f"netns add {NAMESPACE}",
-            f"link add colpipe0 type veth peer name colpipe1 netns {NAMESPACE}",
-            f"address add {HERE}/30 dev colpipe0",
-            "link set colpipe0 up",
-            f"-n {NAMESPACE} address add {THERE}/30 dev colpipe1",
-            f"-n {NAMESPACE} link set colpipe1 up",
-            f"-n {NAMESPACE} link set lo up",
-        ):
+        commands = ["link add colpipe0 type bridge", f"address add {HERE}/24 dev colpipe0", "link set colpipe0 up"]
+        for number, (node, address) in enumerate(NODES.items(), 1):
+            commands += [
+                f"netns add colpipe-{node}",
+                f"link add colpipe{number} type veth peer name inside netns colpipe-{node}",
+                f"link set colpipe{number} master colpipe0 up",
+                f"-n colpipe-{node} address add {address}/24 dev inside",
+                f"-n colpipe-{node} link set inside up",
+                f"-n colpipe-{node} link set lo up",
+            ]
+        for command in commands:
             subprocess.run(["ip", *command.split()], check=True)
+        names = "".join(f"{address} {node}\n" for node, address in NODES.items())
+        (self.home / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
 
     def _write_settings(self) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 // 2**20
-        values = {"home": self.home, "host": socket.gethostname(), "here": HERE, "there": THERE, "memory": memory}
+        nodes = "\n".join(f"NodeName={node} NodeAddr={address}" for node, address in NODES.items())
+        values = {"home": self.home, "host": socket.gethostname(), "here": HERE, "nodes": nodes, "memory": memory}
         values |= {"controller_port": _free_port(), "node_port": _free_port()}
         for name, text in (("slurm", SETTINGS), ("gres", DEVICES), ("cgroup", NO_CGROUPS)):
             (self.home / "settings" / f"{name}.conf").write_text(text.format(**values))
 
-    def _start(self, *command: str) -> None:
-        log = open(self.home / f"{command[0]}.out", "w")
+    def _start(self, *command: str, name: str | None = None) -> None:
+        log = open(self.home / f"{name or command[0]}.out", "w")
         environment = self.environment if command[0] != "nsenter" else os.environ
         self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
@@ -127,14 +140,20 @@ class Slurm:
                 return
             time.sleep(0.1)
         logs = "\n".join(path.read_text()[-2000:] for path in self.home.glob("*.out"))
+        self.stop()
         raise AssertionError(f"{name} did not start:\n{logs}")
 
     def stop(self) -> None:
         for process in reversed(self._processes):
             process.terminate()
             process.wait(30)
+        for number, node in enumerate(NODES, 1):
+            left = subprocess.run(["ip", "netns", "pids", f"colpipe-{node}"], capture_output=True, text=True).stdout
+            for process in left.split():
+                os.kill(int(process), signal.SIGKILL)
+            subprocess.run(["ip", "link", "delete", f"colpipe{number}"], check=True)
+            subprocess.run(["ip", "netns", "delete", f"colpipe-{node}"], check=True)
         subprocess.run(["ip", "link", "delete", "colpipe0"], check=True)
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
 
     def ask(self, *command: str, check: bool = True) -> str:
         """What one of its commands prints."""

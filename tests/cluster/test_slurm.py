@@ -1,6 +1,7 @@
-"""The profiles for Slurm, with a real Slurm of one node and devices that are none."""
+"""The profiles for Slurm, with a real Slurm of two nodes whose devices are none."""
 
 import fcntl
+import json
 import re
 import subprocess
 import sys
@@ -151,6 +152,23 @@ def test_a_preempted_training_goes_on(slurm, start, tmp_path, inputs, articles):
     snakemake(alone, *command, checkout=alone, env=index_at(str(articles.index)))
     for name in ("manifest.json", "model.safetensors"):
         assert (run.home / target).with_name(name).read_bytes() == (alone / target).with_name(name).read_bytes()
+
+
+def test_a_training_on_two_nodes(slurm, start, local, articles):
+    """One process on each; the curve is that of one process."""
+    lines = "  pretrain: {slurm_partition: \"'pair'\", nodes: 2, gpu: 2, mpi: \"'srun'\", tasks: 2, tasks_per_gpu: 0}\n"
+    target = "results/small/pretrained/own/manifest.json"
+    run = start("slurm-gpu", target, "--retries", "0", profile_lines=lines)
+    status, output = end(run)
+    assert status == 0, output + "".join(path.read_text() for path in run.home.glob(".snakemake/slurm_logs/**/*.log"))
+    [training] = [job for job in slurm.jobs(run.home) if job["rule"] == "pretrain"]
+    assert training["NumNodes"] == "2" and training["NodeList"] == "node-[1-2]"
+    curves = [
+        [json.loads(line)["loss"] for line in (home / target).with_name("metrics.jsonl").read_text().splitlines()[:-1]]
+        for home in (run.home, local.home)
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert "2 processes" in Path(training["StdOut"]).read_text()
 
 
 def test_a_failed_job_is_submitted_again(slurm, start):

@@ -43,7 +43,10 @@ def test_one_process_a_device(started, monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
     monkeypatch.setattr(launch.tempfile, "gettempdir", lambda: str(tmp_path))
     command = started("distill", "--devices", "2", "--granted", *runtime("cuda"))
-    assert command[:4] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    # Behind `--`, the launcher takes no flag of the stage for one of its own.
+    assert command[:7] == [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "--", "colpipe.stages.distill")
+    ]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6" and os.environ["OMP_NUM_THREADS"] == "3"
 
 
@@ -69,6 +72,43 @@ def test_slurm_says_which_npus(monkeypatch, tmp_path):
     )
     (tmp_path / "scontrol").chmod(0o755)
     assert launch.granted("npu") == ["0", "1", "5"]
+
+
+def test_several_nodes_meet_at_the_first(started, monkeypatch, tmp_path):
+    """srun starts the same command on each; there, torch's launcher is told where to meet."""
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho a-3\necho a-4\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    for name, value in {"JOB_NUM_NODES": "2", "JOB_NODELIST": "a-[3-4]", "JOB_ID": "20007"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv(launch.MEETING, "unset")
+    monkeypatch.delenv(launch.MEETING)
+
+    def become(file, command):
+        raise SystemExit(" ".join(command))
+
+    monkeypatch.setattr(os, "execvp", become)
+    monkeypatch.setattr(launch.tempfile, "gettempdir", lambda: str(tmp_path))
+    words = ("distill", "--devices", "4", "--granted", *runtime("cuda"))
+    with pytest.raises(
+        SystemExit, match=r"^srun --overlap --nodes=2 .*-m colpipe.launch distill --devices 4 --granted"
+    ):
+        started(*words)
+    assert os.environ[launch.MEETING] == "a-3:20007"
+    meeting = [
+        "--nnodes=2",
+        "--rdzv_backend=c10d",
+        "--rdzv_endpoint=a-3:20007",
+        "--rdzv_id=20007",
+        "--nproc_per_node=2",
+    ]
+    assert started(*words)[2:7] == meeting
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")  # the others are taken
+    assert started("evaluate", "--devices", "1", *words[3:])[:2] == [
+        "-m",
+        "colpipe.stages.evaluate",
+    ]  # trains nothing: one node
 
 
 HOLDER = """
