@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+SECRET = os.environ["HF_TOKEN"] = "hf_neverWrittenAnywhere"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 CHECKOUT = Path(__file__).parents[1]

@@ -13,6 +13,8 @@ from colpipe.checkpoint import sha256
 from colpipe.errors import ColpipeError, first_line
 from colpipe.settings import Source
 
+PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
+
 
 def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> list[Path]:
     """Put a source's files into `folder`, with their paths relative to the folder that they share.
@@ -73,7 +75,11 @@ def _fetch_hub(source: Source, folder: Path, kind: str) -> None:
 
     try:
         snapshot = snapshot_download(
-            source.hub, repo_type=kind, revision=source.revision, allow_patterns=source.files or None
+            source.hub,
+            repo_type=kind,
+            revision=source.revision,
+            allow_patterns=source.files or None,
+            ignore_patterns=PICKLED if kind == "model" else None,
         )
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None

@@ -18,6 +18,11 @@ def main(job: Job) -> None:
         packed[0].unlink()
     elif not (job.staging / "config.json").exists():
         raise ColpipeError(f"{job.output}: the source has no config.json and no .gguf file; it is not a model")
+    elif not any(path.suffix == ".safetensors" for path in files):
+        raise ColpipeError(
+            f"{job.output}: the source has no .safetensors file; weights in other formats may hold code and are not read: "
+            "convert them (model.save_pretrained does)"
+        )
     job.publish()
 
 

@@ -13,6 +13,10 @@ from colpipe.errors import ColpipeError, first_line
 logging.disable_progress_bar()
 
 
+# No code is run that comes with a model, whether as Python files or inside pickled weights.
+ONLY_DATA = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+
+
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model from a folder, weights in freshly allocated memory.
 
@@ -23,7 +27,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         ColpipeError: the folder is not a model, or a weight file is cut short.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **ONLY_DATA)
     except Exception as error:
         raise ColpipeError(
             f"{folder}: cannot be loaded as a causal language model: {first_line(error)}{_broken_weights(folder)}"
@@ -54,7 +58,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ColpipeError: there is none, or it has no end-of-text token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
     if tokenizer.eos_token is None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ def launch(name: str, output, devices: int, world, shard: bool = False) -> subpr
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "colpipe.launch", name, "--devices", str(devices)]
-    words += command(name, output, steps=12, shard=shard)
+    words += [*command(name, output, steps=12, shard=shard), "--log", f"{output}.log"]
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -60,6 +61,23 @@ def test_another_number_of_processes_goes_on(first, then, shard, finished, tmp_p
     whole = launch("recover", tmp_path / "whole", 1, finished.results)
     assert whole.wait() == 0
     assert losses(output) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_a_killed_process_takes_the_others_with_it(finished, tmp_path):
+    output = tmp_path / "cut"
+    process = launch("recover", output, 2, finished.results)
+    while progress(output) < 4:
+        assert process.poll() is None, process.stderr.read()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == 1 and not (output / "manifest.json").exists()
+    again = launch("recover", output, 2, finished.results)
+    said = again.communicate()[1]
+    assert again.returncode == 0 and "resumes at step" in said
+    whole = launch("recover", tmp_path / "whole", 2, finished.results)
+    assert whole.wait() == 0
+    assert (output / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
 def test_a_shared_out_state_needs_several_processes(finished, tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.conftest import STUDY
+from tests.conftest import SECRET, STUDY
 from tests.workflow.conftest import planned, run
 
 pytestmark = pytest.mark.slow
@@ -57,6 +57,12 @@ def test_everything_is_made_once(finished):
     assert summary.startswith("ancestor,desnet,params,init,alpha,tokens,task,metric,value,low,high,seed\n")
     assert ",majority," in summary and ",chance," in summary
     assert planned(finished.home) == set()
+
+
+def test_no_secret_is_written(finished):
+    files = [path for path in finished.home.rglob("*") if path.is_file()]
+    assert len(files) > 200 and not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in finished.first.stdout + finished.first.stderr
 
 
 def test_every_model_folder_is_a_stock_model_with_its_tokenizer(finished):
