@@ -88,6 +88,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(shared.pop() if shared else item.path.name))
 
 
+def may_separate(*kinds: str) -> bool:
+    """Whether this process may make namespaces (`net`, `mount`, `uts`, `pid`): root may, but not in every container."""
+    command = ["unshare", *(f"--{kind}" for kind in kinds), "true"]
+    return (
+        bool(shutil.which("unshare"))
+        and not os.geteuid()
+        and not subprocess.run(command, capture_output=True).returncode
+    )
+
+
 @pytest.fixture
 def study() -> dict:
     """A study that is valid where `inputs` is the working directory's; a copy to change at will."""

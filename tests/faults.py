@@ -25,13 +25,14 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.conftest import may_separate
+
 STATELESS = ("fetch_dataset", "fetch_model", "train_tokenizer", "prepare_instructions", "leakage", "order", "assemble")
 TRAININGS = ("pretrain", "sft", "bridge", "distill", "recover")
 APART = {"run.json", "metrics.jsonl", ".fingerprint.json"}  # what equal runs may differ in
 SAID = re.compile(r"error: .+")
 BEST_DAMAGED = r"is damaged; delete \S+ and run again"
 RUNTIME = {"device": "cpu", "save_minutes": 0, "progress_seconds": 0}
-ROOT = os.geteuid() == 0
 MEGABYTE = 2**20
 
 
@@ -360,7 +361,7 @@ def little_memory(trial: Trial) -> str:
 
 KINDS = {killed: 5, told_to_stop: 2, damaged_state: 5, damaged_input: 4, vanished_input: 2, two_at_once: 1}
 KINDS |= {jumping_clock: 1, little_memory: 2}
-if ROOT:  # who may mount
+if may_separate("mount"):  # who may mount as well
     KINDS |= {full_disk: 3, read_only: 1}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import JOBS, contents, index_at, small_study
-from tests.conftest import CHECKOUT, checkout
+from tests.conftest import CHECKOUT, checkout, may_separate
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
@@ -86,7 +86,7 @@ def test_a_job_that_is_gone_is_no_success(run):
     assert [job["metadata"]["labels"]["rule"] for job in jobs].count("train_tokenizer") == 2  # submitted again, once
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="process namespaces are root's")
+@pytest.mark.skipif(not may_separate("pid"), reason="no process namespace may be made here")
 def test_a_pod_that_is_stopped_tells_its_processes(tmp_path):
     """What a container runs first, in a process namespace of its own."""
     command = runpy.run_path(str(CHECKOUT / "workflow/profiles/kubernetes/submit.py"))["COMMAND"]
