@@ -37,55 +37,52 @@ def main() -> None:
     if nodes > 1 and MEETING not in os.environ:
         start_on_all(nodes)
     runtime = json.loads(known.runtime)
+    count = known.devices // nodes if known.stage in PARALLEL else min(known.devices, 1)
+    processes = claim(known.stage, runtime, count, known.granted)
+    command = [sys.executable, *launcher(nodes, processes), f"colpipe.stages.{known.stage}", *arguments]
+    os.execv(sys.executable, [*command, "--runtime", json.dumps(runtime)])
+
+
+def claim(stage: str, runtime: dict, count: int, from_scheduler: bool) -> int:
+    """Take a job's devices on this node, and have it see no others; how many processes the stage is to have."""
     wanted = runtime.get("device", "auto")
     kind = wanted if wanted != "auto" else next((kind for kind in VISIBLE if present(kind)), "cpu")
-    count = known.devices // nodes if known.stage in PARALLEL else min(known.devices, 1)
     if count and kind in VISIBLE:
         ids = granted(kind)
-        if known.granted and len(ids) < count:
-            sys.exit(f"{known.stage}: error: asked for {count} {kind} devices, this job may use {len(ids)}: {ids}")
-        if known.granted:
+        if from_scheduler and len(ids) < count:
+            sys.exit(f"{stage}: error: asked for {count} {kind} devices, this job may use {len(ids)}: {ids}")
+        if from_scheduler:
             runtime["device"] = kind  # what was waited for is used, or the stage says why it cannot be
         count = min(count, len(ids))
-        taken = take(kind, ids, count)
-        os.environ[VISIBLE[kind]] = ",".join(taken)
-        print(f"{known.stage}: {VISIBLE[kind]}={os.environ[VISIBLE[kind]]}", file=sys.stderr, flush=True)
-    elif count and known.granted and wanted == "auto":
-        sys.exit(f"{known.stage}: error: asked for {count} devices, none is on {os.uname().nodename}")
+        os.environ[VISIBLE[kind]] = ",".join(take(kind, ids, count))
+        print(f"{stage}: {VISIBLE[kind]}={os.environ[VISIBLE[kind]]}", file=sys.stderr, flush=True)
+    elif count and from_scheduler and wanted == "auto":
+        sys.exit(f"{stage}: error: asked for {count} devices, none is on {os.uname().nodename}")
     elif kind == "cpu" and wanted == "auto":
         count = 0  # what an accelerator would have done, one process does on all threads
-    command = [sys.executable]
-    if nodes > 1 or count > 1:
-        count = max(1, count)
-        threads = max(1, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)) // count)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        meeting = ["--standalone"]
-        if nodes > 1:
-            meeting = [f"--nnodes={nodes}", "--rdzv_backend=c10d", f"--rdzv_endpoint={os.environ[MEETING]}"]
-            meeting += [f"--rdzv_id={os.environ['SLURM_JOB_ID']}"]
-        command += ["-m", "torch.distributed.run", *meeting, f"--nproc_per_node={count}", "-m", "--"]
-    else:
-        command += ["-m"]
-    command += [f"colpipe.stages.{known.stage}", *arguments, "--runtime", json.dumps(runtime)]
-    os.execv(sys.executable, command)
+    return max(1, count)
+
+
+def launcher(nodes: int, processes: int) -> list[str]:
+    """Python's arguments before the name of the stage's module: torch's launcher where there are several processes."""
+    if nodes == processes == 1:
+        return ["-m"]
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)) // processes
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads))
+    meeting = ["--standalone"]
+    if nodes > 1:
+        meeting = [f"--nnodes={nodes}", "--rdzv_backend=c10d", f"--rdzv_endpoint={os.environ[MEETING]}"]
+        meeting += [f"--rdzv_id={os.environ['SLURM_JOB_ID']}"]
+    return ["-m", "torch.distributed.run", *meeting, f"--nproc_per_node={processes}", "-m", "--"]
 
 
 def start_on_all(nodes: int) -> None:
     """Become an srun that starts this very command once on every node of the Slurm job."""
-    names = hosts(os.environ["SLURM_JOB_NODELIST"])
-    port = (
-        20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
-    )  # two jobs on one node must not meet each other's processes
-    os.environ[MEETING] = f"{names[0]}:{port}"
-    command = [
-        "srun",
-        "--overlap",
-        f"--nodes={nodes}",
-        f"--ntasks={nodes}",
-        "--ntasks-per-node=1",
-        "--kill-on-bad-exit=1",
-    ]
-    os.execvp("srun", [*command, sys.executable, "-m", "colpipe.launch", *sys.argv[1:]])
+    # Of its own for every job: two on one node must not meet each other's processes.
+    port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
+    os.environ[MEETING] = f"{hosts(os.environ['SLURM_JOB_NODELIST'])[0]}:{port}"
+    once_on_each = ["--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    os.execvp("srun", ["srun", *once_on_each, sys.executable, "-m", "colpipe.launch", *sys.argv[1:]])
 
 
 def hosts(nodes: str) -> list[str]:
