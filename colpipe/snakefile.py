@@ -46,9 +46,8 @@ def devices_flags(remote: bool):
     """
 
     def flags(wildcards, resources) -> str:
-        on_each = int(
-            str(resources.get("gres", "")).rpartition(":")[2] or 0
-        )  # Slurm's gres are of each node, gpus of all
+        # Slurm's gres are those of each node, its gpus those of all.
+        on_each = int(str(resources.get("gres", "")).rpartition(":")[2] or 0)
         count = resources.get("gpu") or on_each * resources.get("nodes", 1)
         return f"--devices {count}" + (f" --granted --minutes {resources.runtime}" if remote else "")
 
