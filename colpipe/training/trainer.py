@@ -370,7 +370,7 @@ class _Watch(TrainerCallback):
             return
         now = time.monotonic()
         speed = (tokens - self.first_tokens) / (now - self.begun)
-        wait = self.trainer.waited / (now - self.begun)
+        wait = round(self.trainer.waited / (now - self.begun), 4)
         self._record(
             state.global_step,
             tokens,
@@ -379,7 +379,7 @@ class _Watch(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=round(speed),
-            data_wait=round(wait, 4),
+            data_wait=wait,
         )
         last = state.global_step >= state.max_steps
         if now - self.shown >= self.job.runtime.progress_seconds or last:
