@@ -20,6 +20,7 @@ def first_line(error: BaseException) -> str:
 # What Python, safetensors and torch say.
 DISK_FULL = r"No space left|PytorchStreamWriter failed writing|iostream error|unexpected pos \d+ vs \d+"
 NO_MEMORY = r"out of memory|not enough memory|an(no|')t allocate memory|bad_alloc|bad allocation|unable to mmap"
+NO_MEMORY += r"|failed to map segment|can't start new thread"  # of a library, or a thread, that no room is left for
 
 
 def advice_on(error: BaseException, output: Path) -> str | None:

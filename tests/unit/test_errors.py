@@ -26,6 +26,7 @@ from colpipe.errors import advice_on
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
             "out of memory: lower",
         ),
+        (ImportError("a.so: failed to map segment from shared object"), "out of memory: lower"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: lower"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "a/model"),
