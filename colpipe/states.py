@@ -3,6 +3,7 @@
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from colpipe.checkpoint import write_json
@@ -10,14 +11,18 @@ from colpipe.checkpoint import write_json
 COMPLETE = "complete"  # the seal of a folder; a file's has its name before it
 
 
-def checksum(path: Path, start: int = 0, stop: int | None = None) -> int:
-    """CRC-32 of a file's bytes from `start` up to `stop`: faster than disks, and no accident gets past it."""
-    total, left = 0, float("inf") if stop is None else stop - start
+def checksum(path: Path, size: int | None = None) -> int:
+    """CRC-32 of a file's first bytes, or of all: faster than disks, and no accident gets past it."""
+    total, left = 0, float("inf") if size is None else size
     with open(path, "rb") as file:
-        file.seek(start)
         while left and (block := file.read(int(min(left, 2**22)))):
             total, left = zlib.crc32(block, total), left - len(block)
     return total
+
+
+def begins_as(path: Path, size: int, found: int) -> bool:
+    """Whether a file's first bytes are still those whose checksum was found."""
+    return path.exists() and path.stat().st_size >= size and checksum(path, size) == found
 
 
 def seal(path: Path, *beside: Path) -> None:
@@ -27,9 +32,12 @@ def seal(path: Path, *beside: Path) -> None:
         beside: files that grow while the job goes on, such as its metrics: what they hold now must still be there.
     """
     own = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    whole = {os.path.relpath(each, path.parent): [each.stat().st_size, checksum(each)] for each in own}
-    begun = {os.path.relpath(each, path.parent): [each.stat().st_size, checksum(each)] for each in beside}
-    write_json(_seal_of(path), {"whole": whole, "begun": begun})
+    write_json(_seal_of(path), {"whole": _sums(own, path.parent), "begun": _sums(beside, path.parent)})
+
+
+def _sums(paths: Iterable[Path], folder: Path) -> dict[str, list[int]]:
+    """Name, as seen from a folder → size and checksum."""
+    return {os.path.relpath(path, folder): [path.stat().st_size, checksum(path)] for path in paths}
 
 
 def is_sealed(path: Path) -> bool:
@@ -42,12 +50,10 @@ def is_sound(path: Path) -> bool:
     try:
         kept = json.loads(_seal_of(path).read_text())
         whole = all(
-            (path.parent / name).stat().st_size == size and checksum(path.parent / name) == found
+            (path.parent / name).stat().st_size == size and begins_as(path.parent / name, size, found)
             for name, (size, found) in kept["whole"].items()
         )
-        return whole and all(
-            checksum(path.parent / name, 0, size) == found for name, (size, found) in kept["begun"].items()
-        )
+        return whole and all(begins_as(path.parent / name, *begun) for name, begun in kept["begun"].items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -17,7 +17,7 @@ from colpipe.checkpoint import require_space
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
-from colpipe.states import checksum, keep_record, kept_record
+from colpipe.states import begins_as, checksum, keep_record, kept_record
 from colpipe.training.trainer import project
 
 DONE = "done.json"
@@ -51,7 +51,7 @@ def capture(
     job.state.mkdir(exist_ok=True)
     done_file, paths = job.state / f"{name}-{DONE}", [job.state / f"{name}-{array}.npy" for array in ARRAYS]
     done, ends, sums = kept_record(done_file) or (0, [], [])
-    if done and not _are_sound(paths, ends, sums):
+    if done and not all(map(begins_as, paths, ends, sums)):
         job.say(f"{name}: what was written before is damaged: not used")
         done = 0
     if not done:
@@ -63,7 +63,7 @@ def capture(
     ]
     if not done:
         ends = [array.offset for array in arrays]  # behind the headers
-        sums = [checksum(path, 0, end) for path, end in zip(paths, ends, strict=True)]
+        sums = [checksum(path, end) for path, end in zip(paths, ends, strict=True)]
     batch = job.runtime.micro_batch or 8
     for first in range(done, len(items), batch):
         if job.should_stop():
@@ -81,12 +81,6 @@ def capture(
     for path in paths:
         os.replace(path, job.staging / path.name)
     np.save(job.staging / f"{name}-starts.npy", starts)
-
-
-def _are_sound(paths: list[Path], ends: list[int], sums: list[int]) -> bool:
-    """Whether files hold, up to their ends, what was written."""
-    whole = all(path.exists() and path.stat().st_size >= end for path, end in zip(paths, ends, strict=True))
-    return whole and [checksum(path, 0, end) for path, end in zip(paths, ends, strict=True)] == sums
 
 
 @torch.inference_mode()
