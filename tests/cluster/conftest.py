@@ -26,8 +26,8 @@ def articles(tmp_path_factory, inputs) -> SimpleNamespace:
 
 
 def index_at(place: str) -> dict[str, str]:
-    """The environment in which pip looks for wheels at a path or address, and nowhere else."""
-    return {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": place, "PIP_CONFIG_FILE": os.devnull}
+    """Variables that have pip look for wheels at a path or address, and nowhere else."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": place, "PIP_CONFIG_FILE": os.devnull}
 
 
 def small_study(articles: SimpleNamespace) -> dict:
@@ -60,5 +60,5 @@ def local(tmp_path_factory, inputs, articles) -> SimpleNamespace:
     """`contents` of the study as this machine made it."""
     home = checkout(tmp_path_factory.mktemp("local"), inputs, small_study(articles))
     command = ["recovered", "--configfile", "my-study.yaml", "--max-threads", "1"]
-    snakemake(home, *command, checkout=home, env=index_at(str(articles.index)))
+    snakemake(home, *command, checkout=home, env=os.environ | index_at(str(articles.index)))
     return SimpleNamespace(home=home, contents=contents(home / "results" / "small"))

@@ -79,8 +79,7 @@ class Slurm:
 
     def __init__(self, home: Path):
         self.home = home
-        self.only = {"SLURM_CONF": str(home / "settings/slurm.conf")}
-        self.environment = {**os.environ, **self.only}
+        self.environment = {**os.environ, "SLURM_CONF": str(home / "settings/slurm.conf")}
         self._processes: list[subprocess.Popen] = []
         for name in ("settings", "controller", "munge", *(f"spool-{node}" for node in NODES)):
             (home / name).mkdir(parents=True)

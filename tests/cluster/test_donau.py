@@ -39,6 +39,7 @@ def donau(tmp_path, articles):
         (commands / name).write_text(text.replace("{home}", str(home)))
         (commands / name).chmod(0o755)
     environment = {
+        **os.environ,
         **index_at(str(articles.index)),
         "PATH": f"{commands}:{os.environ['PATH']}",
         "DONAU_PAUSE": "0",

@@ -50,7 +50,7 @@ def run(tmp_path, inputs, articles):
         (commands / "kubectl").write_text(KUBECTL.format(python=sys.executable, home=kept, vanishes=vanishes))
         (commands / "kubectl").chmod(0o755)
         checkout(home, inputs, small_study(articles))
-        environment = index_at(str(articles.index)) | {"KUBERNETES_PAUSE": "0"}
+        environment = os.environ | index_at(str(articles.index)) | {"KUBERNETES_PAUSE": "0"}
         environment["PATH"] = f"{commands}:{environment['PATH']}"
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "my-study.yaml", "--max-threads", "1"]
         command += ["--workflow-profile", "workflow/profiles/kubernetes", "--latency-wait", "5"]

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def slurm(tmp_path_factory, articles):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         slurm = Slurm(tmp_path_factory.mktemp("slurm"))
         slurm.address = f"http://127.0.0.1:{server.server_port}/"
-        slurm.environment |= index_at(slurm.address) | slurm.only
+        slurm.environment |= index_at(slurm.address)
         yield slurm
         slurm.stop()
         server.shutdown()
@@ -149,7 +150,7 @@ def test_a_preempted_training_goes_on(slurm, start, tmp_path, inputs, articles):
     (tmp_path / "alone").mkdir()
     alone = checkout(tmp_path / "alone", inputs, study)
     command = [target, "--configfile", "my-study.yaml", "--max-threads", "1"]
-    snakemake(alone, *command, checkout=alone, env=index_at(str(articles.index)))
+    snakemake(alone, *command, checkout=alone, env=os.environ | index_at(str(articles.index)))
     for name in ("manifest.json", "model.safetensors"):
         assert (run.home / target).with_name(name).read_bytes() == (alone / target).with_name(name).read_bytes()
 
