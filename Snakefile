@@ -26,7 +26,7 @@ include: "workflow/rules/recover.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/paper.smk"
+include: "workflow/rules/exhibit.smk"
 
 
 localrules:
@@ -35,9 +35,7 @@ localrules:
     desnets,
     recovered,
     scores,
-    table3,
-    figure5a,
-    figure5b,
+    paper,
 
 
 rule all:
@@ -70,19 +68,17 @@ rule scores:
         PLAN.manifests_of("scores"),
 
 
-# The paper's Table 3: members of the chain, distilled stepwise and directly.
-rule table3:
+# Tables and figures of the paper, as far as this study has what they show: table1 to table15, figure3 to figure10.
+rule paper:
     input:
-        f"{PLAN.results}/paper/table3/manifest.json",
+        PLAN.exhibits,
 
 
-# Figure 5a: DesNets of the chain against DesNets that are distilled on their own.
-rule figure5a:
-    input:
-        f"{PLAN.results}/paper/figure5a/manifest.json",
+for name in paper():
 
-
-# Figure 5b: training losses, stepwise and direct.
-rule figure5b:
-    input:
-        f"{PLAN.results}/paper/figure5b/manifest.json",
+    rule:
+        name:
+            name
+        input:
+            f"{PLAN.results}/paper/{name}/manifest.json",
+        localrule: True

@@ -16,7 +16,7 @@ from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
 from colpipe.settings import Shape, Source, reader_module, tokens_label
 from colpipe.snakefile import one_of
-from colpipe.stage_settings import Distill
+from colpipe.stage_settings import Distill, Task
 from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]
@@ -70,11 +70,11 @@ class Plan:
                 "params": study.parameters(shape) if shape else None,
                 "init": "seqkd" if settings.bridge else "sft",
             }
-            for member, entry in study.chain.items():
+            for member in study.members(ancestor):
                 found[f"chain/{ancestor}/{member}"] = {
                     "ancestor": ancestor,
                     "desnet": member,
-                    "params": study.parameters(entry.shape),
+                    "params": study.parameters(study.chain[member].shape),
                     "init": "distilled",
                 }
             for desnet, init, tokens in study.built(ancestor):
@@ -157,7 +157,7 @@ class Plan:
 
     def settings(self, rule: str):
         """Params function: the settings as JSON text. In a whole study, which reporting reads, the order means something."""
-        sort_keys = rule not in ("report", "paper")
+        sort_keys = rule not in ("report", "exhibit")
         return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards), sort_keys)
 
     def where(self, wildcards, output) -> str:
@@ -308,7 +308,7 @@ class Plan:
         return {**distilled, "elastic": self.study.elastic(wildcards.ancestor, wildcards.member)}
 
     def distill_desnet_parents(self, wildcards) -> Parents:
-        teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet)
+        teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet, wildcards.ancestor)
         if self.study.initialisers[wildcards.init].teacher == "shared":
             teacher = self.study.teacher(wildcards.ancestor, larger)
         settings = self.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
@@ -358,16 +358,18 @@ class Plan:
 
     def assemble_parents(self, wildcards) -> Parents:
         study, chain = self.study, f"{self.results}/chain/{wildcards.ancestor}"
-        initialiser, (smaller, larger) = study.initialisers[wildcards.init], study.neighbours(wildcards.desnet)
+        initialiser = study.initialisers[wildcards.init]
+        smaller, larger = study.neighbours(wildcards.desnet, wildcards.ancestor)
         parents: Parents = {"tokenizer": self.tokenizer}
         if initialiser.kind == "linit" and initialiser.method != "cut" and smaller and larger:
             parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
-            if study.alpha(wildcards.desnet, wildcards.init) == "search":
+            if study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor) == "search":
                 parents["corpus"] = self.data(study.perplexity[0])
         elif initialiser.kind in ("auto-learngene", "vanilla-learngene"):
             parents["source"] = self.origin(wildcards.ancestor)
         elif initialiser.kind != "rand":
-            member = {"single": smaller, "hypercloning": study.cloned(wildcards.desnet)}.get(initialiser.kind, larger)
+            cloned = study.cloned(wildcards.desnet, wildcards.ancestor)
+            member = {"single": smaller, "hypercloning": cloned}.get(initialiser.kind, larger)
             parents["source"] = f"{chain}/{member}"
         return parents
 
@@ -379,7 +381,7 @@ class Plan:
             "shape": self.study.desnets[wildcards.desnet].shape,
             "kind": initialiser.kind,
             "method": initialiser.method,
-            "alpha": self.study.alpha(wildcards.desnet, wildcards.init),
+            "alpha": self.study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor),
             "compensate": initialiser.compensate,
             "select": ancestor.select if ancestor else "even",
         }
@@ -395,14 +397,20 @@ class Plan:
         parents: Parents = {"model": f"{self.results}/{wildcards.model}"}
         if self.study.perplexity:
             parents["corpus"] = {name: self.data(name) for name in self.study.perplexity}
-        if self.study.tasks:
-            parents["task"] = {name: self.data(task.instructions) for name, task in self.study.tasks.items()}
-        if trained := {name: self.data(task.train) for name, task in self.study.tasks.items() if task.train}:
+        tasks = self.tasks_of(wildcards.model)
+        if tasks:
+            parents["task"] = {name: self.data(task.instructions) for name, task in tasks.items()}
+        if trained := {name: self.data(task.train) for name, task in tasks.items() if task.train}:
             parents["train"] = trained
         return parents
 
-    def evaluate_settings(self, _: object) -> dict:
-        return {"tasks": self.study.tasks}
+    def evaluate_settings(self, wildcards) -> dict:
+        return {"tasks": self.tasks_of(wildcards.model)}
+
+    def tasks_of(self, model: str) -> dict[str, Task]:
+        """The tasks that a model is scored on, by its path under the results."""
+        columns = self.models[model]
+        return {name: self.study.tasks[name] for name in self.study.tasks_of(columns["ancestor"], columns["init"])}
 
     def leakage_parents(self, _: object) -> Parents:
         trained, evaluated = self._trained(), self._evaluated()
@@ -425,7 +433,7 @@ class Plan:
         named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover)]
         named += [getattr(stage, "instructions", None) for stage in (stages.sft, stages.answers)]
         for ancestor in study.ancestors:
-            for member in study.chain:
+            for member in study.members(ancestor):
                 named += study.distill_settings(ancestor, member).data
         named += [task.train or task.instructions for task in study.tasks.values() if task.fine_tune]
         return sorted({name for name in named if name})
@@ -446,20 +454,36 @@ class Plan:
     def report_settings(self, _: object) -> BaseModel:
         return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
 
-    def paper_parents(self, wildcards) -> Parents:
-        if wildcards.exhibit == "figure5a":
-            rivals = exhibits.rivals(self.study)
-            paths = [f"scores/{path}" for path, columns in self.models.items() if columns["desnet"] in rivals]
-        else:
-            chosen = [name for pair in exhibits.pairs(self.study) for name in pair]
-            paths = [f"chain/{ancestor}/{member}" for ancestor in chosen for member in self.study.chain]
-            if wildcards.exhibit == "table3":
-                origins = [self.origin(ancestor).removeprefix(f"{self.results}/") for ancestor in chosen]
-                paths = [f"scores/{path}" for path in (*origins, *paths)]
+    def exhibit_parents(self, wildcards) -> Parents:
+        metric, paths = exhibits.paper()[wildcards.exhibit]["metric"], exhibits.models(self, wildcards.exhibit).values()
+        if metric == "parameters":
+            return {}
+        paths = [f"scores/{path}" if metric == "rouge_l" else path for path in dict.fromkeys(paths)]
         return {"made-of": {path: f"{self.results}/{path}" for path in paths}}
 
-    def paper_settings(self, wildcards) -> dict:
-        return {"study": self.report_settings(wildcards), "exhibit": wildcards.exhibit}
+    def exhibit_settings(self, wildcards) -> dict:
+        """Of a whole study only what the table or figure shows, so that it is made again when that changes."""
+        shown, found = exhibits.paper()[wildcards.exhibit], exhibits.models(self, wildcards.exhibit)
+        study, named = self.study, {name for cell in exhibits.all_cells(shown) for name in cell.names.values()}
+        sizes = {}
+        if shown["metric"] == "parameters":
+            shapes = {path: study.desnets[path.rpartition("/")[2]].shape for path in found.values()}
+            sizes = {
+                path: {**shape.model_dump(), "parameters": round(study.parameters(shape) / 1e6, 3)}
+                for path, shape in shapes.items()
+            }
+        return {
+            "exhibit": wildcards.exhibit,
+            "shown": shown,
+            "models": found,
+            "stand_ins": {name: study.paper[name] for name in sorted(named) if name in study.paper},
+            "sizes": sizes,
+        }
+
+    @property
+    def exhibits(self) -> list[str]:
+        """Manifests of all tables and figures of the paper that this study has."""
+        return [f"{self.results}/paper/{name}/manifest.json" for name in exhibits.paper() if exhibits.has(self, name)]
 
 
 def _staged(kind: str, name: str, source: Source) -> str:

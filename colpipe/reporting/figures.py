@@ -56,7 +56,7 @@ def loss_against_tokens(
             frameon=False,
             **({"fontsize": 7, "loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if lines > 6 else {}),
         )
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def smoothed(values: Sequence[float], span: int = 9) -> list[float]:
@@ -78,7 +78,7 @@ def raw_and_smoothed(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequ
         _plain(axis, title, "steps")
     axes[0][0].set_ylabel("training loss")
     axes[0][-1].legend(frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def bars(panels: Mapping[str, Mapping[str, float]]) -> str:
@@ -91,7 +91,7 @@ def bars(panels: Mapping[str, Mapping[str, float]]) -> str:
         axis.bar_label(drawn, fmt="%.3g", fontsize=8)
         axis.set_xticks(range(len(values)), values, rotation=40, ha="right", fontsize=8)
         _plain(axis, title, "")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _plain(axis, title: str, along: str) -> None:
@@ -102,7 +102,7 @@ def _plain(axis, title: str, along: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _svg(figure) -> str:
+def as_svg(figure) -> str:
     figure.tight_layout()
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
