@@ -85,6 +85,15 @@ def unknown_names(study: "Study") -> Iterator[str]:
     for name, task in study.tasks.items():
         yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
         yield from check(f"tasks.{name}.train", task.train, "instructions")
+    for name, stack in study.stacks.items():
+        yield from check(f"stacks.{name}.ancestor", stack.ancestor, "ancestors")
+        yield from check(f"stacks.{name}.member", stack.member, "chain")
+        for number, task in enumerate(stack.tasks):
+            yield from check(f"stacks.{name}.tasks.{number}", task, "tasks")
+        if stack.ancestor in study.ancestors and stack.member not in study.members(stack.ancestor):
+            yield f"stacks.{name}.member: {stack.member!r} is no member of {stack.ancestor}'s chain"
+        if name in study.initialisers:
+            yield f"stacks.{name}: an initialiser has this name too; they need different names"
     for number, name in enumerate(study.perplexity):
         yield from check(f"perplexity.{number}", name, "corpora")
     stages = study.stages
@@ -107,7 +116,7 @@ def unknown_names(study: "Study") -> Iterator[str]:
                 yield f"{path}.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
     for name in set(study.corpora) & set(study.instructions):
         yield f"corpora.{name}: instructions has this name too; they need different names"
-    own = {*study.ancestors, *study.chain, *study.desnets, *study.initialisers, *study.tasks}
+    own = {*study.ancestors, *study.chain, *study.desnets, *study.initialisers, *study.stacks, *study.tasks}
     own |= {tokens_label(tokens) for tokens in study.budgets}
     shown = exhibits.names() if study.paper else ()
     for name, stand_in in study.paper.items():

@@ -115,6 +115,8 @@ def _path(plan: "Plan", cell: Cell, metric: str) -> str | None:
         return f"desnets/{model}" if model in study.desnets else None
     if model == ORIGIN and ancestor in study.ancestors:
         path = plan.origin(ancestor).removeprefix(f"{plan.results}/")
+    elif init in study.stacks:
+        path = f"stacks/{init}"
     elif "tokens" not in own:
         path = f"chain/{ancestor}/{model}"
     elif init in study.initialisers and (ancestor or study.initialisers[init].kind == "rand"):

@@ -86,6 +86,13 @@ class Plan:
                     "init": init,
                     "tokens": tokens,
                 }
+        for name, stack in study.stacks.items():
+            found[f"stacks/{name}"] = {
+                "ancestor": stack.ancestor,
+                "desnet": f"{len(stack.steps) + 1} × {stack.member}",
+                "params": (len(stack.steps) + 1) * study.parameters(study.chain[stack.member].shape),
+                "init": name,
+            }
         return found
 
     def desnet(self, ancestor: str, desnet: str, init: str, tokens: int) -> tuple[str, str]:
@@ -409,8 +416,27 @@ class Plan:
 
     def tasks_of(self, model: str) -> dict[str, Task]:
         """The tasks that a model is scored on, by its path under the results."""
-        columns = self.models[model]
-        return {name: self.study.tasks[name] for name in self.study.tasks_of(columns["ancestor"], columns["init"])}
+        ancestor, init = self.models[model]["ancestor"], self.models[model]["init"]
+        stack = self.study.stacks.get(init) if model.startswith("stacks/") else None
+        return {
+            name: self.study.tasks[name] for name in (stack.tasks if stack else self.study.tasks_of(ancestor, init))
+        }
+
+    def stack_parents(self, wildcards) -> Parents:
+        stack = self.study.stacks[wildcards.stack]
+        return {
+            "model": f"{self.results}/chain/{stack.ancestor}/{stack.member}",
+            "teacher": self.origin(stack.ancestor),
+            "task": {name: self.data(self.study.tasks[name].instructions) for name in stack.tasks},
+        }
+
+    def stack_settings(self, wildcards) -> dict:
+        tasks = self.tasks_of(f"stacks/{wildcards.stack}")
+        return {
+            "stack": self.study.stacks[wildcards.stack],
+            "tasks": tasks,
+            "positions": self.study.architecture.positions,
+        }
 
     def leakage_parents(self, _: object) -> Parents:
         trained, evaluated = self._trained(), self._evaluated()

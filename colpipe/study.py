@@ -29,7 +29,7 @@ from colpipe.settings import (
     Tokens,
 )
 from colpipe.sizing import Budget, automatic_alpha
-from colpipe.stage_settings import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Task
+from colpipe.stage_settings import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Stack, Task
 
 
 class Stages(Strict):
@@ -187,6 +187,8 @@ class Study(Strict):
     """Recovery budgets, tokens (`78M` is understood); 0 is the DesNet as assembled."""
     tasks: dict[Name, Task] = {}
     """Benchmarks by name."""
+    stacks: dict[Name, Stack] = {}
+    """Stacks of small models by name (Table 12)."""
     perplexity: list[Name] = []
     """Corpora whose test text every model is scored on: loss, perplexity, bits per byte."""
     paper: dict[Name, Name] = {}

@@ -69,7 +69,7 @@ def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str],
         found = list(cells(part))
         for cell in found:
             ours, low, high = _score(cell, found, models, own_name, results)
-            named = {axis: cell.names.get(axis) for axis in AXES}
+            named = {axis: cell.names.get(axis, "") for axis in AXES}
             difference = None if None in (ours, cell.paper) else ours - cell.paper
             rows.append(
                 {
@@ -89,7 +89,7 @@ def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str],
         if path is None or path in seen:
             continue
         seen.add(path)
-        named = {axis: cell.names.get(axis) for axis in AXES}
+        named = {axis: cell.names.get(axis, "") for axis in AXES}
         for task, metrics in _read(results, path, "scores").items():
             if task in tasks or "loss" in metrics:  # held-out text belongs to no task of the paper
                 for metric in OTHERS:
@@ -129,7 +129,7 @@ def side_by_side(part: dict, numbers: pd.DataFrame) -> pd.DataFrame:
     found = {tuple(row[:5]): row[6:8] for row in main[[*AXES, "metric", "paper", "ours"]].itertuples(index=False)}
     rows: dict[tuple, dict] = {}
     for cell in cells(part):
-        paper, ours = found[tuple(cell.names.get(axis) for axis in AXES)]
+        paper, ours = found[tuple(cell.names.get(axis, "") for axis in AXES)]
         rows.setdefault(cell.row, {})[" ".join(cell.column)] = _pair(ours, paper)
     named = [dict(zip(part["rows"], row, strict=True)) | values for row, values in rows.items()]
     return pd.DataFrame(named)
@@ -147,9 +147,7 @@ def beside(numbers: pd.DataFrame) -> pd.DataFrame:
         return others
     others = others.assign(column=others.task + " " + others.metric)
     keys = ["ancestor", "model", "init", "tokens"]
-    wide = others.assign(**{key: others[key].fillna("") for key in keys}).pivot_table(
-        index=keys, columns="column", values="ours", sort=False
-    )
+    wide = others.pivot_table(index=keys, columns="column", values="ours", sort=False)
     return wide.map(lambda value: "" if pd.isna(value) else f"{value:.3f}").reset_index()
 
 
@@ -179,7 +177,7 @@ def convergence(shown: dict, models: Mapping[str, str], results: Path) -> tuple[
                 continue
             curves = {init: training_losses(results / models[cell.model]) for init, cell in pair.items()}
             panels[", ".join(row)] = curves
-            named = {axis: pair["rand"].names.get(axis) for axis in ("ancestor", "model", "tokens")}
+            named = {axis: pair["rand"].names.get(axis, "") for axis in ("ancestor", "model", "tokens")}
             for init, (steps, raw, smooth) in curves.items():
                 rows += [
                     {**named, "init": init, "step": step, "raw": one, "smoothed": other}

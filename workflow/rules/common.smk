@@ -52,6 +52,7 @@ wildcard_constraints:
     member=r"[^/]+",
     desnet=r"[^/]+",
     init=r"[^/]+",
+    stack=r"[^/]+",
     start=r"[^/]+",
     staged=r"[^/]+",
     budget=r"[1-9][0-9]*[kMB]?",
