@@ -13,6 +13,10 @@ if "study" not in config:
     configfile: "config/config.yaml"
 
 
+# What `snakemake --report report.zip` opens with.
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/prepare.smk"

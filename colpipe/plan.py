@@ -446,6 +446,11 @@ class Plan:
     def report_settings(self, _: object) -> BaseModel:
         return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
 
+    def built_exhibits(self, _: object) -> dict[str, str]:
+        """Params function: the exhibits of the paper that are there. The page shows them and does not ask for them."""
+        folders = sorted(path.parent for path in Path(self.results).glob(f"paper/*/{checkpoint.MANIFEST}"))
+        return {folder.name: checkpoint.fingerprint(folder) for folder in folders}
+
     def paper_parents(self, wildcards) -> Parents:
         if wildcards.exhibit == "figure5a":
             rivals = exhibits.rivals(self.study)
