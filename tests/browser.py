@@ -55,6 +55,11 @@ class Browser:
         found = self.post("element", using="css selector", value=selector)
         self.post(f"element/{next(iter(found.values()))}/click")
 
+    def type(self, keys: str) -> None:
+        """Press keys, as WebDriver numbers them, where the focus is."""
+        focused = _request(f"{self.session}/element/active", method="GET")
+        self.post(f"element/{next(iter(focused.values()))}/value", text=keys)
+
     def console(self) -> list[str]:
         """Warnings and errors of the console since it was last asked."""
         return [f"{entry['level']}: {entry['message']}" for entry in self.post("se/log", type="browser")]

@@ -46,17 +46,8 @@ def bent(x1: float, y1: float, bend: float, x2: float, y2: float) -> str:
     return f"M{x1:.1f} {y1:.1f} C{x1:.1f} {bend:.1f} {x2:.1f} {bend:.1f} {x2:.1f} {y2:.1f}"
 
 
-ARROW = tag(
-    "defs",
-    tag(
-        "marker",
-        tag("path", d="M0 0 L8 4 L0 8 z", fill="context-stroke"),
-        id="arrow",
-        viewBox="0 0 8 8",
-        refX=7,
-        refY=4,
-        markerWidth=7,
-        markerHeight=7,
-        orient="auto",
-    ),
-)
+def arrow(name: str) -> str:
+    """Definition of the head of an arrow; lines name it as `marker_end="url(#<name>)"`. Names are those of a whole page."""
+    head = tag("path", d="M0 0 L8 4 L0 8 z", fill="context-stroke")
+    size = {"viewBox": "0 0 8 8", "refX": 7, "refY": 4, "markerWidth": 7, "markerHeight": 7}
+    return tag("defs", tag("marker", head, id=name, orient="auto", **size))

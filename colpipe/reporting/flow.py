@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from colpipe.reporting.drawing import ARROW, bent, drawing, tag, text
+from colpipe.reporting.drawing import arrow, bent, drawing, tag, text
 
 BOX, TALL, ROW, GAP, PASS = (
     152,
@@ -34,7 +34,7 @@ def workflow(counts: Mapping[str, int], edges: Iterable[Edge]) -> Markup:
     rows = arranged(order, direct, depths)
     middles, width = _middles(rows)
     top = {rule: 10.0 + ROW * depth for rule, depth in depths.items()}
-    marks = [ARROW]
+    marks = [arrow("use")]
     for a, b in sorted(direct, key=lambda edge: (order.index(edge[0]), order.index(edge[1]))):
         stops = [(middles[(a, b), depth], 10.0 + ROW * depth) for depth in range(depths[a] + 1, depths[b])]
         marks.append(
@@ -42,12 +42,12 @@ def workflow(counts: Mapping[str, int], edges: Iterable[Edge]) -> Markup:
                 "path",
                 d=_line(middles[a], top[a] + TALL, stops, middles[b], top[b] - 2),
                 class_="uses",
-                marker_end="url(#arrow)",
+                marker_end="url(#use)",
             )
         )
     for a, b in sorted(backward):
         path = bent(middles[a], top[a], (top[a] + top[b] + TALL) / 2, middles[b], top[b] + TALL + 2)
-        marks.append(tag("path", d=path, class_="uses back", marker_end="url(#arrow)"))
+        marks.append(tag("path", d=path, class_="uses back", marker_end="url(#use)"))
     for rule, count in counts.items():
         jobs = f"{count:,} {'job' if count == 1 else 'jobs'}" + (", one after another" if (rule, rule) in edges else "")
         x, y = middles[rule], top[rule]

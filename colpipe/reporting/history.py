@@ -20,6 +20,7 @@ KINDS = {
     "state not used": re.compile(r"set aside |.* damaged: not used"),
     "replaced by hand": re.compile(r".* is not what its manifest says"),
 }
+BROKEN = ("failed", "stopped", "resumed")  # the kinds that mean another attempt
 DONE = re.compile(r"done in [\d,.]+ s")
 
 
@@ -46,13 +47,16 @@ def events(results: Path) -> list[Event]:
     work, found = results / "work", []
     for log in work.rglob("log.txt"):
         job = log.parent.relative_to(work).as_posix()
+        told = set()
         entries = list(_entries(log.read_text(errors="replace")))
         last_done = max((number for number, (_, text) in enumerate(entries) if DONE.match(text)), default=-1)
         for number, (when, text) in enumerate(entries):
             kind = next((kind for kind, words in KINDS.items() if words.match(text)), None)
-            if kind:
-                found.append(Event(when, "report" if job == "." else job, kind, _short(text), number < last_done))
-    return sorted(found)
+            text = re.sub(rf"\S*work/{re.escape(job)}/", "", _short(text))
+            if kind and not (kind == "state not used" and text in told):  # every attempt names what it finds again
+                told.add(text)
+                found.append(Event(when, "report" if job == "." else job, kind, text, number < last_done))
+    return sorted(found, key=lambda event: event.when)  # those of one second stay as their log has them
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:

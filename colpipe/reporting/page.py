@@ -41,6 +41,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
     jobs = made(plan)
     known = manifests(root, jobs)
     panels, by_size = recovery.curves(study, results), recovery.loss_by_size(study, summary)
+    sources = fetched(jobs, known)
     reached, costs, events = recovery.reached(study, panels), history.costs(root, jobs), history.events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
@@ -59,7 +60,8 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
         cost=None if cost is None else tables.plain(cost),
         stages=tables.costs(costs),
         lineages=lineages(plan, jobs, known),
-        fetched=fetched(jobs, known),
+        fetched=sources,
+        staged={source.folder for source in sources},
         versions=versions(known.values()),
         events=tables.events(events) if events else None,
         leakage=tables.leakage(results),
@@ -83,9 +85,9 @@ def in_short(reached: list[recovery.Reached], costs: pd.DataFrame, events: list[
         )
     if len(costs):
         lines.append(f"{costs.jobs.sum():,} jobs took {duration(costs.seconds.sum())} of work, all added up.")
-    if events:
-        jobs = {event.job for event in events}
-        lines.append(f"{len(jobs)} of the jobs did not go through at the first attempt.")
+    if broken := {event.job for event in events if event.kind in history.BROKEN}:
+        jobs = "1 job" if len(broken) == 1 else f"{len(broken):,} jobs"
+        lines.append(f"{jobs} needed more than one attempt.")
     return lines
 
 

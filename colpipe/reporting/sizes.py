@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from colpipe.reporting.drawing import ARROW, bent, drawing, tag, text
+from colpipe.reporting.drawing import arrow, bent, drawing, tag, text
 
 Key = tuple[str, str]  # kind and name of a model
 COLUMN, TALLEST, WIDEST, UNKNOWN = 118, 104, 104, 40  # a model's column, and the rectangles in it
@@ -52,14 +52,14 @@ def to_scale(
     floors = {model.key: lower if model.kind == "desnet" else upper for model in models}
     middles = {model.key: COLUMN * (number + 0.5) for number, model in enumerate(models)}
     tops = {key: floors[key] - heights[key] for key in floors}
-    marks = [ARROW]
+    marks = [arrow("lesson")]
     for neighbour, desnet in mixes:
         x1, y1, x2, y2 = middles[neighbour], upper + LABEL + 2, middles[desnet], tops[desnet] - 4
         marks.append(tag("path", d=bent(x1, y1, (y1 + y2) / 2, x2, y2), class_="mixes"))
     for teacher, student, step in lessons:
         y1, y2 = tops[teacher] - 5, tops[student] - 7
         path = bent(middles[teacher], y1, min(y1, y2) - (18 if step else 34), middles[student], y2)
-        marks.append(tag("path", d=path, class_=f"teaches {'step' if step else 'direct'}", marker_end="url(#arrow)"))
+        marks.append(tag("path", d=path, class_=f"teaches {'step' if step else 'direct'}", marker_end="url(#lesson)"))
     for model in models:
         x, floor = middles[model.key], floors[model.key]
         wide = float(model.hidden * unit_x if model.layers else UNKNOWN)

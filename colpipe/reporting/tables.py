@@ -40,12 +40,14 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
-    def is_number(self, column: int) -> bool:
-        """Whether a column holds nothing but numbers and blanks, and some number."""
-        cells = [row[column] for row in self.rows]
-        return any(cell.value is not None for cell in cells) and all(
-            cell.value is not None or not cell.shown for cell in cells
-        )
+    def numbers(self) -> list[bool]:
+        """Which columns hold nothing but numbers and blanks, and some number."""
+        cells = [[row[column] for row in self.rows] for column in range(len(self.columns))]
+        return [
+            any(cell.value is not None for cell in column)
+            and all(cell.value is not None or not cell.shown for cell in column)
+            for column in cells
+        ]
 
 
 def number(value: float | None, digits: int = 0) -> Cell:
@@ -60,23 +62,19 @@ def tokens(value: float | None) -> Cell:
 
 def models(study: Study) -> Table:
     """Every member and DesNet, largest first: sizes, how it starts, what it lies between."""
-    rows = []
+    found = []
     for name, member in study.chain.items():
-        rows.append(
-            (name, "chain", member.shape, {"inherit": "subset of its teacher"}.get(member.start, member.start), "")
-        )
+        start = "subset of its teacher" if member.start == "inherit" else member.model or "pre-trained here"
+        found.append((name, "chain", member.shape, start, ""))
     for name, desnet in study.desnets.items():
         between = " and ".join(neighbour for neighbour in study.neighbours(name) if neighbour)
-        rows.append((name, "DesNet", desnet.shape, ", ".join(study.initialisers_of(name)), between))
-    rows.sort(key=lambda row: -study.parameters(row[2]))
-    columns = ["model", "role", "layers / heads / channels", "parameters", "starts as", "between"]
-    return Table(
-        columns,
-        [
-            [Cell(name), Cell(role), Cell(str(shape)), number(study.parameters(shape)), Cell(start), Cell(between)]
-            for name, role, shape, start, between in rows
-        ],
-    )
+        found.append((name, "DesNet", desnet.shape, ", ".join(study.initialisers_of(name)), between))
+    found.sort(key=lambda model: -study.parameters(model[2]))
+    rows = [
+        [Cell(name), Cell(role), Cell(str(shape)), number(study.parameters(shape)), Cell(start), Cell(between)]
+        for name, role, shape, start, between in found
+    ]
+    return Table(["model", "role", "layers / heads / channels", "parameters", "starts as", "between"], rows)
 
 
 def scores(study: Study, summary: pd.DataFrame) -> dict[str, Table]:
