@@ -13,6 +13,10 @@ if "study" not in config:
     configfile: "config/config.yaml"
 
 
+# What `snakemake --report report.zip` opens with.
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/prepare.smk"
@@ -72,7 +76,7 @@ rule scores:
 # Tables and figures of the paper, as far as this study has what they show: table1 to table15, figure3 to figure10.
 rule paper:
     input:
-        PLAN.exhibits,
+        PLAN.manifests_of("paper"),
 
 
 for name in paper():

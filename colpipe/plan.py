@@ -106,13 +106,14 @@ class Plan:
         return one_of(name for name, entry in initialisers if (entry.kind == "distilled") == (kind == "distilled"))
 
     def manifests_of(self, kind: str) -> list[str]:
-        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`."""
+        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`, `paper`."""
         models = self.models
         chosen = {
             "chain": [path for path in models if path.startswith("chain/")],
             "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
             "recovered": [path for path in models if path.startswith("desnets/")],
             "scores": [f"scores/{path}" for path in models],
+            "paper": [f"paper/{name}" for name in exhibits.paper() if exhibits.has(self, name)],
         }
         return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
 
@@ -480,6 +481,11 @@ class Plan:
     def report_settings(self, _: object) -> BaseModel:
         return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
 
+    def built_exhibits(self, _: object) -> dict[str, str]:
+        """Params function: the exhibits of the paper that are there. The page shows them and does not ask for them."""
+        folders = sorted(path.parent for path in Path(self.results).glob(f"paper/*/{checkpoint.MANIFEST}"))
+        return {folder.name: checkpoint.fingerprint(folder) for folder in folders}
+
     def exhibit_parents(self, wildcards) -> Parents:
         metric, paths = exhibits.paper()[wildcards.exhibit]["metric"], exhibits.models(self, wildcards.exhibit).values()
         if metric == "parameters":
@@ -505,11 +511,6 @@ class Plan:
             "stand_ins": {name: study.paper[name] for name in sorted(named) if name in study.paper},
             "sizes": sizes,
         }
-
-    @property
-    def exhibits(self) -> list[str]:
-        """Manifests of all tables and figures of the paper that this study has."""
-        return [f"{self.results}/paper/{name}/manifest.json" for name in exhibits.paper() if exhibits.has(self, name)]
 
 
 def _staged(kind: str, name: str, source: Source) -> str:

@@ -93,13 +93,13 @@ def test_what_a_table_is_made_of(plan_of, papers):
 def test_a_study_without_the_models_of_a_table_is_told_which(plan_of, papers):
     with pytest.raises(ColpipeError, match=r"has none of the models of table10 .*ancestor qwen3-4b.*say under `paper`"):
         exhibits.models(plan_of(papers), "table10")
-    names = [folder.split("/")[3] for folder in plan_of(papers).exhibits]
+    names = [folder.split("/")[3] for folder in plan_of(papers).manifests_of("paper")]
     assert "table7" in names and "figure7" in names and "table10" not in names
 
 
 def test_a_changed_number_of_the_paper_changes_the_tables_that_show_it(plan_of, papers, monkeypatch):
     plan = plan_of(papers | {"tasks": papers["tasks"] | {"xlsum": papers["tasks"]["boolq"]}})
-    names = [folder.split("/")[3] for folder in plan.exhibits]
+    names = [folder.split("/")[3] for folder in plan.manifests_of("paper")]
 
     def settings():
         return {name: plan.settings("exhibit")(wildcards(exhibit=name)) for name in names}
@@ -116,7 +116,7 @@ def test_a_changed_desnet_changes_the_tables_that_show_it(plan_of, papers):
     plan = plan_of(papers)
     of_lower = {
         name
-        for name in (folder.split("/")[3] for folder in plan.exhibits)
+        for name in (folder.split("/")[3] for folder in plan.manifests_of("paper"))
         if any("/lower" in path for path in exhibits.models(plan, name).values())
     }
     before = {name: plan.settings("exhibit")(wildcards(exhibit=name)) for name in of_lower}
