@@ -5,11 +5,13 @@ from collections import Counter, defaultdict
 from types import SimpleNamespace as wildcards
 
 import pytest
+import yaml
 
 from colpipe import exhibits
 from colpipe.errors import ColpipeError
 from colpipe.plan import Plan
 from colpipe.study import load_study
+from tests.conftest import CHECKOUT
 
 # Averages that are not those of the columns that the paper shows; the notes of the tables say so.
 WRONG = {"table11": 5, "table14": 3}
@@ -132,3 +134,22 @@ def test_names_that_nobody_knows_are_refused(plan_of, papers):
         plan_of(papers)
     assert "paper.DesNet-1M: not a name of the paper's tables" in str(error.value)
     assert "paper.dolly: 'nothing' is no ancestor" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia", "qwen3"])
+def test_desnets_have_the_parameters_that_the_paper_names_them_by(name):
+    study = load_study(yaml.safe_load((CHECKOUT / f"config/{name}.yaml").read_text()))
+    for desnet, entry in study.desnets.items():
+        wanted = float(desnet[len("DesNet-") : -1]) * {"M": 1e6, "B": 1e9}[desnet[-1]]
+        assert study.parameters(entry.shape) == pytest.approx(wanted, rel=0.006), (
+            desnet
+        )  # the paper rounds 138.6 to 138
+
+
+def test_a_pair_of_pythia_that_no_desnet_lies_between_is_explained():
+    config = yaml.safe_load((CHECKOUT / "config/pythia.yaml").read_text())
+    config["desnets"]["between"] = {"shape": {"layers": 16, "heads": 8, "hidden": 1536}}
+    with pytest.raises(ColpipeError) as error:
+        load_study(config, "config/pythia.yaml")
+    told = "desnets.between.shape: head_dim is 192, but {} in {}; heads are taken whole, so they must agree"
+    assert told.format(64, "pythia-410m") in str(error.value) and told.format(256, "pythia-1b") in str(error.value)
