@@ -50,6 +50,25 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(value="mean", deviation="std", seeds="count").reset_index()
 
 
+def exhibits(results: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """Table or figure of the paper → its numbers over the seeds: ours as mean, sample standard deviation and number of seeds.
+
+    Those that show curves or sizes are left out, and those that not all of the studies have.
+    """
+    found = {}
+    for first in sorted(results[0].glob("paper/*/*.csv")):
+        paths = [folder / first.relative_to(results[0]) for folder in results]
+        if not all(path.exists() for path in paths):
+            continue
+        frame = pd.concat([pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in paths])
+        if "made_of" in frame and "seed" in frame:
+            keys = ["ancestor", "model", "init", "tokens", "task", "metric", "paper"]
+            grouped = frame.groupby(keys, sort=False, dropna=False).ours
+            numbers = grouped.agg(ours="mean", deviation="std", seeds="count").reset_index()
+            found[first.stem] = numbers.assign(difference=numbers.ours - numbers.paper)
+    return found
+
+
 def spread(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per model: mean, sample standard deviation and number of seeds; the order of the studies is kept."""
     grouped = frame.groupby(KEYS, sort=False, dropna=False)

@@ -3,7 +3,8 @@
 Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are
 many sizes, those that are recovered; all of them at 0 tokens, of one seed, to sizes.md and sizes.svg); where a study has
 several chains, their members to chain.csv, chain.md and chain.svg. What ways differ by from one of them, seed by seed, goes
-to differences.md (DesNets at 0 tokens) and chain-differences.md.
+to differences.md (DesNets at 0 tokens) and chain-differences.md. Tables of the paper that all studies have go to files of their
+names.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -24,6 +25,7 @@ from colpipe.reporting.compare import (
     chain_table,
     curves_of,
     differences,
+    exhibits,
     losses,
     scores,
     spread,
@@ -59,6 +61,8 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
     output.mkdir(parents=True, exist_ok=True)
     every_score = scores(summaries(results))
     every_score.to_csv(output / "scores.csv", index=False, float_format="%.4f")
+    for name, numbers in exhibits(results).items():
+        numbers.to_csv(output / f"{name}.csv", index=False, float_format="%.4f")
     sizes, curves = by_size(every)
     if curves:
         (output / "sizes.md").write_text(markdown(sizes))

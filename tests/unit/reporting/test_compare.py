@@ -12,6 +12,7 @@ from colpipe.reporting.compare import (
     chain_frame,
     chain_table,
     differences,
+    exhibits,
     losses,
     scores,
     spread,
@@ -55,6 +56,21 @@ def test_every_score_has_its_spread_over_seeds(results):
     [row] = frame[frame.desnet == "2x8"].to_dict("records")
     assert (row["task"], row["metric"], row["value"], row["seeds"]) == ("wiki", "loss", 5.5, 2)
     assert row["deviation"] == pytest.approx(0.5**0.5)
+
+
+def test_tables_of_the_paper_over_seeds(results):
+    for seed, folder in enumerate(results):
+        row = {"ancestor": "", "model": "X", "init": "rand", "tokens": "1k", "task": "boolq", "metric": "rouge_l"}
+        row |= {"paper": 50.0, "ours": 40.0 + 2 * seed, "seed": seed, "made_of": "desnets/x"}
+        for name, rows in (("table1", row), ("figure4", {"step": 1, "seed": seed}), ("table2", row)):
+            if name == "table2" and seed:
+                continue  # not all have it
+            (folder / "paper" / name).mkdir(parents=True)
+            pd.DataFrame([rows]).to_csv(folder / "paper" / name / f"{name}.csv", index=False)
+    found = exhibits(results)
+    assert set(found) == {"table1"}
+    row = found["table1"].iloc[0]
+    assert (row.ours, row.seeds, row.difference, round(row.deviation, 3)) == (41.0, 2, -9.0, 1.414)
 
 
 def test_members_of_several_chains(results):
