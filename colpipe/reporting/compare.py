@@ -51,7 +51,7 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def exhibits(results: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Table or figure of the paper → its numbers over the seeds: ours as mean, sample standard deviation and number of seeds.
+    """Table or figure of the paper → its numbers over the seeds: mean, sample standard deviation and number of ours.
 
     Those that show curves or sizes are left out, and those that not all of the studies have.
     """

@@ -3,8 +3,8 @@
 Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are
 many sizes, those that are recovered; all of them at 0 tokens, of one seed, to sizes.md and sizes.svg); where a study has
 several chains, their members to chain.csv, chain.md and chain.svg. What ways differ by from one of them, seed by seed, goes
-to differences.md (DesNets at 0 tokens) and chain-differences.md. Tables of the paper that all studies have go to files of their
-names.
+to differences.md (DesNets at 0 tokens) and chain-differences.md. Tables of the paper that all studies have go to files
+of their names.
 
 python -m colpipe.stages.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
