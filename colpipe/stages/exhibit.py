@@ -43,9 +43,7 @@ def heading(settings: Settings) -> str:
         lines.append(note)
     if settings.stand_ins:
         pairs = ", ".join(f"{ours} for {paper}" for paper, ours in settings.stand_ins.items())
-        lines.append(
-            f"In this study stand {pairs}: its numbers are not comparable with the paper's, its differences may be."
-        )
+        lines.append(f"Stand-ins: {pairs}. Levels are not those of the paper's models; compare differences.")
     return "\n\n".join(lines) + "\n"
 
 
