@@ -27,6 +27,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/publish.smk"
 
 
 localrules:
@@ -35,6 +36,7 @@ localrules:
     desnets,
     recovered,
     scores,
+    published,
     table3,
     figure5a,
     figure5b,
@@ -68,6 +70,12 @@ rule recovered:
 rule scores:
     input:
         PLAN.manifests_of("scores"),
+
+
+# Every DesNet as a folder to use or upload as it is, with a model card.
+rule published:
+    input:
+        PLAN.cards(),
 
 
 # The paper's Table 3: members of the chain, distilled stepwise and directly.

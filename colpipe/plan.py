@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 from pydantic import BaseModel
 
@@ -108,6 +109,48 @@ class Plan:
             "scores": [f"scores/{path}" for path in models],
         }
         return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
+
+    def cards(self) -> list[str]:
+        """The card of every DesNet, behind the target `published`."""
+        return [f"{self.results}/published/{path}/README.md" for path in self.models if path.startswith("desnets/")]
+
+    def made_by(self, folder: str) -> tuple[str, SimpleNamespace] | None:
+        """(rule, wildcards) of the job that makes a folder of the results; None for fetched ones."""
+        study = self.study
+        match Path(folder).relative_to(self.results).parts if folder.startswith(f"{self.results}/") else ():
+            case ("desnets", ancestor, desnet, init, "0"):
+                rule = "distill_desnet" if study.initialisers[init].kind == "distilled" else "assemble"
+                return rule, SimpleNamespace(ancestor=ancestor, desnet=desnet, init=init)
+            case ("desnets", ancestor, desnet, init, budget):
+                return "recover", SimpleNamespace(ancestor=ancestor, desnet=desnet, init=init, budget=budget)
+            case ("chain", ancestor, member):
+                return "distill", SimpleNamespace(ancestor=ancestor, member=member)
+            case ("signals", ancestor, teacher):
+                return "teacher_signal", SimpleNamespace(ancestor=ancestor, teacher=teacher)
+            case ("bridges" | "answers" | "ordered" as stage, ancestor):
+                rule = {"bridges": "bridge", "answers": "bridge_answers", "ordered": "order"}[stage]
+                return rule, SimpleNamespace(ancestor=ancestor)
+            case ("sft" | "pretrained" as stage, start):
+                return {"sft": "sft", "pretrained": "pretrain"}[stage], SimpleNamespace(start=start)
+            case ("data", name) if name in study.corpora:
+                return "prepare_corpus", SimpleNamespace(corpus=name)
+            case ("data", name):
+                return "prepare_instructions", SimpleNamespace(instructions=name)
+            case ("tokenizer",):
+                return "train_tokenizer", SimpleNamespace()
+        return None
+
+    def lineage(self, *folders: str) -> list[str]:
+        """All folders that these descend from, and themselves: parents before their children, fetched ones too."""
+        found: dict[str, None] = {}
+        waiting = list(folders)
+        while waiting:
+            made = self.made_by(waiting[-1])
+            before = [parent for _, parent in self.parents(*made) if parent not in found] if made else []
+            if not before:
+                found[waiting.pop()] = None
+            waiting += before
+        return list(found)
 
     def check_finished(self) -> None:
         """Look over what is there already.
@@ -403,6 +446,37 @@ class Plan:
 
     def evaluate_settings(self, _: object) -> dict:
         return {"tasks": self.study.tasks}
+
+    def publish_parents(self, wildcards) -> Parents:
+        model, evaluated = f"{self.results}/{wildcards.model}", self.evaluate_parents(wildcards)
+        return {
+            **evaluated,
+            "score": f"{self.results}/scores/{wildcards.model}",
+            "made-of": {folder.removeprefix(f"{self.results}/"): folder for folder in self.lineage(model)[:-1]},
+        }
+
+    def publish_settings(self, wildcards) -> dict:
+        study, (kind, ancestor, name, *_) = self.study, Path(wildcards.model).parts
+        datasets = {name: study.corpora[name].dataset for name in study.perplexity}
+        datasets |= {name: study.instructions[task.instructions].dataset for name, task in study.tasks.items()}
+        scored = {name: self.datasets[dataset] for name, dataset in datasets.items()}
+        named = {self.fetched[name]: (name, study.models[name]) for name in self.fetched}
+        named |= {self.datasets[name]: (name, study.datasets[name]) for name in self.datasets}
+        used = {*self.lineage(f"{self.results}/{wildcards.model}"), *scored.values()}
+        return {
+            "study": study.study,
+            "path": wildcards.model,
+            "ancestor": "" if ancestor == SCRATCH else study.ancestors[ancestor].model,
+            "family": study.architecture.family,
+            "shape": (study.chain if kind == "chain" else study.desnets)[name].shape,
+            "sources": {
+                folder: {"name": name, "source": entry.source, "license": entry.license}
+                for folder, (name, entry) in named.items()
+                if folder in used
+            },
+            "scored": scored,
+            "tasks": study.tasks,
+        }
 
     def leakage_parents(self, _: object) -> Parents:
         trained, evaluated = self._trained(), self._evaluated()
