@@ -40,7 +40,6 @@ ablation: .venv/installed  ## run the comparison of distillation objectives
 	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed \
 	    -- all table3 figure5a figure5b || exit 1; done
 	$(BIN)/python -m colpipe.stages.compare results/ablation-[012] --output docs/ablation
-	cp results/ablation-0/paper/figure5b/figure5b.svg docs/ablation/
 
 # DesNets cut out of an elastic chain against interpolated and separately distilled ones, three seeds: writes docs/elastic/.
 # All twenty shapes with the first seed, two between each pair with the others.

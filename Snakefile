@@ -13,6 +13,10 @@ if "study" not in config:
     configfile: "config/config.yaml"
 
 
+# What `snakemake --report report.zip` opens with.
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/prepare.smk"
@@ -24,9 +28,10 @@ include: "workflow/rules/distill.smk"
 include: "workflow/rules/assemble.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/stack.smk"
 include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/paper.smk"
+include: "workflow/rules/exhibit.smk"
 include: "workflow/rules/publish.smk"
 
 
@@ -37,9 +42,7 @@ localrules:
     recovered,
     scores,
     published,
-    table3,
-    figure5a,
-    figure5b,
+    paper,
 
 
 rule all:
@@ -78,19 +81,17 @@ rule published:
         PLAN.cards(),
 
 
-# The paper's Table 3: members of the chain, distilled stepwise and directly.
-rule table3:
+# Tables and figures of the paper, as far as this study has what they show: table1 to table15, figure3 to figure10.
+rule paper:
     input:
-        f"{PLAN.results}/paper/table3/manifest.json",
+        PLAN.manifests_of("paper"),
 
 
-# Figure 5a: DesNets of the chain against DesNets that are distilled on their own.
-rule figure5a:
-    input:
-        f"{PLAN.results}/paper/figure5a/manifest.json",
+for name in paper():
 
-
-# Figure 5b: training losses, stepwise and direct.
-rule figure5b:
-    input:
-        f"{PLAN.results}/paper/figure5b/manifest.json",
+    rule:
+        name:
+            name
+        input:
+            f"{PLAN.results}/paper/{name}/manifest.json",
+        localrule: True

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from colpipe import exhibits
 from colpipe.errors import ColpipeError
+from colpipe.settings import tokens_label
 from colpipe.sizing import Endpoint, plan_shape
 from colpipe.stage_settings import Distill, Elastic
 
@@ -55,27 +57,43 @@ def unknown_names(study: "Study") -> Iterator[str]:
         yield from check(f"ancestors.{name}.model", ancestor.model, "models")
         yield from check(f"ancestors.{name}.bridge", ancestor.bridge, "models")
         yield from _override_problems(study, "ancestors", name)
-        for section in ("desnets", "initialisers"):
-            for number, entry in enumerate(getattr(ancestor, section) or []):
-                yield from check(f"ancestors.{name}.{section}.{number}", entry, section)
+        for key, section in (("members", "chain"), *((same, same) for same in ("desnets", "initialisers", "tasks"))):
+            for number, entry in enumerate(getattr(ancestor, key) or []):
+                yield from check(f"ancestors.{name}.{key}.{number}", entry, section)
+        if ancestor.members == []:
+            yield f"ancestors.{name}.members: [] leaves no chain; name one member, or leave it out"
     for name, member in study.chain.items():
         yield from check(f"chain.{name}.model", member.model, "models")
         if name in study.models:
             yield f"chain.{name}: a model has this name too; members and models need different names"
         yield from _override_problems(study, "chain", name)
+    for section in ("ancestors", "desnets", "initialisers"):
+        for name, entry in getattr(study, section).items():
+            for number, tokens in enumerate(entry.budgets or []):
+                if tokens not in study.budgets:
+                    known = ", ".join(map(str, study.budgets))
+                    yield f"{section}.{name}.budgets.{number}: {tokens} is not in budgets ({known})"
     for name, desnet in study.desnets.items():
-        for number, tokens in enumerate(desnet.budgets or []):
-            if tokens not in study.budgets:
-                yield f"desnets.{name}.budgets.{number}: {tokens} is not in budgets ({', '.join(map(str, study.budgets))})"
         for number, initialiser in enumerate(desnet.initialisers or []):
             yield from check(f"desnets.{name}.initialisers.{number}", initialiser, "initialisers")
     for name, initialiser in study.initialisers.items():
         yield from _override_problems(study, "initialisers", name)
         if initialiser.distill and initialiser.kind != "distilled":
             yield f"initialisers.{name}.distill: goes with kind 'distilled' only, this is {initialiser.kind!r}"
+        for number, task in enumerate(initialiser.tasks or []):
+            yield from check(f"initialisers.{name}.tasks.{number}", task, "tasks")
     for name, task in study.tasks.items():
         yield from check(f"tasks.{name}.instructions", task.instructions, "instructions")
         yield from check(f"tasks.{name}.train", task.train, "instructions")
+    for name, stack in study.stacks.items():
+        yield from check(f"stacks.{name}.ancestor", stack.ancestor, "ancestors")
+        yield from check(f"stacks.{name}.member", stack.member, "chain")
+        for number, task in enumerate(stack.tasks):
+            yield from check(f"stacks.{name}.tasks.{number}", task, "tasks")
+        if stack.ancestor in study.ancestors and stack.member not in study.members(stack.ancestor):
+            yield f"stacks.{name}.member: {stack.member!r} is no member of {stack.ancestor}'s chain"
+        if name in study.initialisers:
+            yield f"stacks.{name}: an initialiser has this name too; they need different names"
     for number, name in enumerate(study.perplexity):
         yield from check(f"perplexity.{number}", name, "corpora")
     stages = study.stages
@@ -98,6 +116,14 @@ def unknown_names(study: "Study") -> Iterator[str]:
                 yield f"{path}.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
     for name in set(study.corpora) & set(study.instructions):
         yield f"corpora.{name}: instructions has this name too; they need different names"
+    own = {*study.ancestors, *study.chain, *study.desnets, *study.initialisers, *study.stacks, *study.tasks}
+    own |= {tokens_label(tokens) for tokens in study.budgets}
+    shown = exhibits.names() if study.paper else ()
+    for name, stand_in in study.paper.items():
+        if name not in shown:
+            yield f"paper.{name}: not a name of the paper's tables (colpipe/reporting/paper.yaml has {', '.join(shown)})"
+        if stand_in not in own:
+            yield f"paper.{name}: {stand_in!r} is no ancestor, member, DesNet, initialiser, budget or task of the study"
     if SCRATCH in study.ancestors:
         yield f"ancestors.{SCRATCH}: the name is taken: random DesNets are kept under it"
 
@@ -150,19 +176,9 @@ def size_problems(study: "Study") -> Iterator[str]:
                 f"chain.{smaller}: {small:,} parameters follow {larger}'s {large:,}; "
                 "members go from the largest to the smallest"
             )
+    found = [line for ancestor in study.ancestors for line in _built_problems(study, ancestor)]
+    yield from dict.fromkeys(found)
     for name in study.desnets:
-        kinds = {study.initialisers[initialiser].kind for initialiser in study.initialisers_of(name)}
-        methods = {study.initialisers[initialiser].method for initialiser in study.initialisers_of(name)}
-        smaller, larger = study.neighbours(name)
-        shared = {i for i in study.initialisers_of(name) if study.initialisers[i].teacher == "shared"}
-        if shared and larger is None:
-            yield f"desnets.{name}.shape: above the chain's largest member, where no teacher is shared ({', '.join(shared)})"
-        if "hypercloning" in kinds and study.cloned(name) is None:
-            yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
-        if "single" in kinds and smaller is None:
-            yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
-        if kinds & {"linit", "subset"}:
-            yield from _neighbour_problems(study, name, smaller, larger, "linit" in kinds and "lossless" in methods)
         alpha, layers = study.desnets[name].alpha, study.desnets[name].shape.layers
         if isinstance(alpha, list) and len(alpha) != layers:
             yield f"desnets.{name}.alpha: {len(alpha)} values for {layers} layers; give one number, or one for each layer"
@@ -173,6 +189,27 @@ def size_problems(study: "Study") -> Iterator[str]:
         yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
 
 
+def _built_problems(study: "Study", ancestor: str) -> Iterator[str]:
+    """Why the DesNets of an ancestor cannot be built from its chain."""
+    built: dict[str, list[str]] = {}
+    for name, initialiser, _ in study.built(ancestor):
+        built.setdefault(name, []).append(initialiser)
+    for name, initialisers in built.items():
+        kinds = {study.initialisers[initialiser].kind for initialiser in initialisers}
+        methods = {study.initialisers[initialiser].method for initialiser in initialisers}
+        smaller, larger = study.neighbours(name, ancestor)
+        shared = {initialiser for initialiser in initialisers if study.initialisers[initialiser].teacher == "shared"}
+        if shared and larger is None:
+            yield f"desnets.{name}.shape: above the chain's largest member, where no teacher is shared ({', '.join(shared)})"
+        if "hypercloning" in kinds and study.cloned(name, ancestor) is None:
+            yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
+        if "single" in kinds and smaller is None:
+            yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
+        if kinds & {"linit", "subset"}:
+            lossless = "linit" in kinds and "lossless" in methods
+            yield from _neighbour_problems(study, study.members(ancestor)[0], name, smaller, larger, lossless)
+
+
 def elastic_problems(study: "Study") -> Iterator[str]:
     """Elastic members that have nothing to go down to, and DesNets that are to be cut out of what is not elastic."""
     members, seen = study.members(), set()
@@ -180,7 +217,7 @@ def elastic_problems(study: "Study") -> Iterator[str]:
     if last is True or (last and last.smallest is None):
         yield f"chain.{members[-1]}.elastic: the last member has no next one to go down to; give elastic.smallest, a shape"
     for ancestor in study.ancestors:
-        for member in members:
+        for member in study.members(ancestor):
             if elastic := study.elastic(ancestor, member):
                 ours, theirs = (study.architecture.sizes(s) for s in (elastic.smallest, study.chain[member].shape))
                 seen |= {
@@ -203,7 +240,7 @@ def elastic_problems(study: "Study") -> Iterator[str]:
 
 
 def _cut_problems(study: "Study", ancestor: str, desnet: str) -> Iterator[str]:
-    where, (_, larger) = f"desnets.{desnet}.shape", study.neighbours(desnet)
+    where, (_, larger) = f"desnets.{desnet}.shape", study.neighbours(desnet, ancestor)
     if larger is None:
         return
     elastic = study.elastic(ancestor, larger)
@@ -220,15 +257,15 @@ def _cut_problems(study: "Study", ancestor: str, desnet: str) -> Iterator[str]:
 
 
 def _neighbour_problems(
-    study: "Study", desnet: str, smaller: str | None, larger: str | None, lossless: bool
+    study: "Study", first: str, desnet: str, smaller: str | None, larger: str | None, lossless: bool
 ) -> Iterator[str]:
-    """Why a DesNet cannot be interpolated from its neighbours."""
+    """Why a DesNet cannot be interpolated from its neighbours; `first` is the chain's largest member."""
     shape, where = study.desnets[desnet].shape, f"desnets.{desnet}.shape"
     if larger is None:
-        largest = study.chain[study.members()[0]].shape
+        largest = study.chain[first].shape
         yield (
             f"{where}: {shape} has {study.parameters(shape):,} parameters, above the chain's largest member "
-            f"{study.members()[0]} ({largest}: {study.parameters(largest):,}); only hypercloning, single and rand go there"
+            f"{first} ({largest}: {study.parameters(largest):,}); only hypercloning, single and rand go there"
         )
         return
     ours = study.architecture.sizes(shape)
@@ -289,7 +326,7 @@ def distill_problems(study: "Study") -> Iterator[str]:
     for ancestor in study.ancestors:
         found = [
             (_override_path(study, ancestor, member), study.distill_settings(ancestor, member))
-            for member in study.chain
+            for member in study.members(ancestor)
         ]
         found += [
             (f"initialisers.{name}.distill", study.desnet_distill_settings(ancestor, name))
@@ -301,7 +338,7 @@ def distill_problems(study: "Study") -> Iterator[str]:
                 if line not in seen:
                     seen.add(line)
                     yield f"{path}: {line}"
-        for teacher in (None, *study.chain):
+        for teacher in (None, *study.members(ancestor)):
             settings = [study.distill_settings(ancestor, member) for member in study.taught_by(ancestor, teacher)]
             wanted = {(each.signal, each.max_length, tuple(each.data)) for each in settings if each.signal}
             if len(wanted) > 1:

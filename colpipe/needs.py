@@ -27,16 +27,8 @@ MOST = 8  # devices of a job, those of one node
 UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
 UNSEEN = 100_000_000  # tokens of data that are not prepared yet
 DATA = ("corpus", "instructions", "answers", "data", "task", "train")  # inputs that are read from end to end
-LIGHT = {
-    "train_tokenizer",
-    "prepare_corpus",
-    "prepare_instructions",
-    "assemble",
-    "leakage",
-    "report",
-    "paper",
-    "publish",
-}
+PREPARING = {"train_tokenizer", "prepare_corpus", "prepare_instructions"}
+LIGHT = {*PREPARING, "assemble", "leakage", "report", "exhibit", "publish"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +126,8 @@ def _models(plan: Plan, rule: str, wildcards: object) -> tuple[int, int]:
         return study.parameters({**study.models, **study.chain}[wildcards.start].shape), 0
     if rule in ("sft", "bridge", "recover", "evaluate"):
         return found["model"], 0
+    if rule == "stack":
+        return found["model"], found["teacher"]
     if rule in ("distill", "distill_desnet"):
         shape = study.chain[wildcards.member].shape if rule == "distill" else study.desnets[wildcards.desnet].shape
         return study.parameters(shape), 0 if "signal" in folders else found["teacher"]
@@ -174,6 +168,8 @@ def _training(plan: Plan, rule: str, wildcards: object) -> Training | None:
             return plan.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
         case "recover":
             return plan.recover_settings(wildcards)
+        case "stack":
+            return plan.study.stacks[wildcards.stack].fine_tune
         case "evaluate":
             tuned = [task.fine_tune for task in plan.study.tasks.values() if task.fine_tune]
             return max(tuned, key=lambda each: each.batch_size * each.max_length, default=None)

@@ -9,15 +9,15 @@ import shlex
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 
 from pydantic import BaseModel
 
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
+from colpipe.reporting.jobs import ROOTS, maker
 from colpipe.settings import Shape, Source, reader_module, tokens_label
 from colpipe.snakefile import one_of
-from colpipe.stage_settings import Distill
+from colpipe.stage_settings import Distill, Task
 from colpipe.study import Study
 
 Parents = dict[str, str | dict[str, str]]
@@ -71,11 +71,11 @@ class Plan:
                 "params": study.parameters(shape) if shape else None,
                 "init": "seqkd" if settings.bridge else "sft",
             }
-            for member, entry in study.chain.items():
+            for member in study.members(ancestor):
                 found[f"chain/{ancestor}/{member}"] = {
                     "ancestor": ancestor,
                     "desnet": member,
-                    "params": study.parameters(entry.shape),
+                    "params": study.parameters(study.chain[member].shape),
                     "init": "distilled",
                 }
             for desnet, init, tokens in study.built(ancestor):
@@ -87,6 +87,13 @@ class Plan:
                     "init": init,
                     "tokens": tokens,
                 }
+        for name, stack in study.stacks.items():
+            found[f"stacks/{name}"] = {
+                "ancestor": stack.ancestor,
+                "desnet": f"{len(stack.steps) + 1} × {stack.member}",
+                "params": (len(stack.steps) + 1) * study.parameters(study.chain[stack.member].shape),
+                "init": name,
+            }
         return found
 
     def desnet(self, ancestor: str, desnet: str, init: str, tokens: int) -> tuple[str, str]:
@@ -100,13 +107,14 @@ class Plan:
         return one_of(name for name, entry in initialisers if (entry.kind == "distilled") == (kind == "distilled"))
 
     def manifests_of(self, kind: str) -> list[str]:
-        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`."""
+        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`, `paper`."""
         models = self.models
         chosen = {
             "chain": [path for path in models if path.startswith("chain/")],
             "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
             "recovered": [path for path in models if path.startswith("desnets/")],
             "scores": [f"scores/{path}" for path in models],
+            "paper": [f"paper/{name}" for name in exhibits.paper() if exhibits.has(self, name)],
         }
         return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
 
@@ -114,39 +122,14 @@ class Plan:
         """The card of every DesNet, behind the target `published`."""
         return [f"{self.results}/published/{path}/README.md" for path in self.models if path.startswith("desnets/")]
 
-    def made_by(self, folder: str) -> tuple[str, SimpleNamespace] | None:
-        """(rule, wildcards) of the job that makes a folder of the results; None for fetched ones."""
-        study = self.study
-        match Path(folder).relative_to(self.results).parts if folder.startswith(f"{self.results}/") else ():
-            case ("desnets", ancestor, desnet, init, "0"):
-                rule = "distill_desnet" if study.initialisers[init].kind == "distilled" else "assemble"
-                return rule, SimpleNamespace(ancestor=ancestor, desnet=desnet, init=init)
-            case ("desnets", ancestor, desnet, init, budget):
-                return "recover", SimpleNamespace(ancestor=ancestor, desnet=desnet, init=init, budget=budget)
-            case ("chain", ancestor, member):
-                return "distill", SimpleNamespace(ancestor=ancestor, member=member)
-            case ("signals", ancestor, teacher):
-                return "teacher_signal", SimpleNamespace(ancestor=ancestor, teacher=teacher)
-            case ("bridges" | "answers" | "ordered" as stage, ancestor):
-                rule = {"bridges": "bridge", "answers": "bridge_answers", "ordered": "order"}[stage]
-                return rule, SimpleNamespace(ancestor=ancestor)
-            case ("sft" | "pretrained" as stage, start):
-                return {"sft": "sft", "pretrained": "pretrain"}[stage], SimpleNamespace(start=start)
-            case ("data", name) if name in study.corpora:
-                return "prepare_corpus", SimpleNamespace(corpus=name)
-            case ("data", name):
-                return "prepare_instructions", SimpleNamespace(instructions=name)
-            case ("tokenizer",):
-                return "train_tokenizer", SimpleNamespace()
-        return None
-
     def lineage(self, *folders: str) -> list[str]:
         """All folders that these descend from, and themselves: parents before their children, fetched ones too."""
         found: dict[str, None] = {}
         waiting = list(folders)
         while waiting:
-            made = self.made_by(waiting[-1])
-            before = [parent for _, parent in self.parents(*made) if parent not in found] if made else []
+            rule, wildcards = maker(self, waiting[-1])
+            parents = self.parents(rule, wildcards) if rule and rule not in ROOTS else []
+            before = [parent for _, parent in parents if parent not in found]
             if not before:
                 found[waiting.pop()] = None
             waiting += before
@@ -200,7 +183,7 @@ class Plan:
 
     def settings(self, rule: str):
         """Params function: the settings as JSON text. In a whole study, which reporting reads, the order means something."""
-        sort_keys = rule not in ("report", "paper")
+        sort_keys = rule not in ("report", "exhibit")
         return lambda wildcards: _json(getattr(self, f"{rule}_settings")(wildcards), sort_keys)
 
     def where(self, wildcards, output) -> str:
@@ -351,7 +334,7 @@ class Plan:
         return {**distilled, "elastic": self.study.elastic(wildcards.ancestor, wildcards.member)}
 
     def distill_desnet_parents(self, wildcards) -> Parents:
-        teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet)
+        teacher, (_, larger) = None, self.study.neighbours(wildcards.desnet, wildcards.ancestor)
         if self.study.initialisers[wildcards.init].teacher == "shared":
             teacher = self.study.teacher(wildcards.ancestor, larger)
         settings = self.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
@@ -401,16 +384,18 @@ class Plan:
 
     def assemble_parents(self, wildcards) -> Parents:
         study, chain = self.study, f"{self.results}/chain/{wildcards.ancestor}"
-        initialiser, (smaller, larger) = study.initialisers[wildcards.init], study.neighbours(wildcards.desnet)
+        initialiser = study.initialisers[wildcards.init]
+        smaller, larger = study.neighbours(wildcards.desnet, wildcards.ancestor)
         parents: Parents = {"tokenizer": self.tokenizer}
         if initialiser.kind == "linit" and initialiser.method != "cut" and smaller and larger:
             parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
-            if study.alpha(wildcards.desnet, wildcards.init) == "search":
+            if study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor) == "search":
                 parents["corpus"] = self.data(study.perplexity[0])
         elif initialiser.kind in ("auto-learngene", "vanilla-learngene"):
             parents["source"] = self.origin(wildcards.ancestor)
         elif initialiser.kind != "rand":
-            member = {"single": smaller, "hypercloning": study.cloned(wildcards.desnet)}.get(initialiser.kind, larger)
+            cloned = study.cloned(wildcards.desnet, wildcards.ancestor)
+            member = {"single": smaller, "hypercloning": cloned}.get(initialiser.kind, larger)
             parents["source"] = f"{chain}/{member}"
         return parents
 
@@ -422,7 +407,7 @@ class Plan:
             "shape": self.study.desnets[wildcards.desnet].shape,
             "kind": initialiser.kind,
             "method": initialiser.method,
-            "alpha": self.study.alpha(wildcards.desnet, wildcards.init),
+            "alpha": self.study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor),
             "compensate": initialiser.compensate,
             "select": ancestor.select if ancestor else "even",
         }
@@ -438,14 +423,39 @@ class Plan:
         parents: Parents = {"model": f"{self.results}/{wildcards.model}"}
         if self.study.perplexity:
             parents["corpus"] = {name: self.data(name) for name in self.study.perplexity}
-        if self.study.tasks:
-            parents["task"] = {name: self.data(task.instructions) for name, task in self.study.tasks.items()}
-        if trained := {name: self.data(task.train) for name, task in self.study.tasks.items() if task.train}:
+        tasks = self.tasks_of(wildcards.model)
+        if tasks:
+            parents["task"] = {name: self.data(task.instructions) for name, task in tasks.items()}
+        if trained := {name: self.data(task.train) for name, task in tasks.items() if task.train}:
             parents["train"] = trained
         return parents
 
-    def evaluate_settings(self, _: object) -> dict:
-        return {"tasks": self.study.tasks}
+    def evaluate_settings(self, wildcards) -> dict:
+        return {"tasks": self.tasks_of(wildcards.model)}
+
+    def tasks_of(self, model: str) -> dict[str, Task]:
+        """The tasks that a model is scored on, by its path under the results."""
+        ancestor, init = self.models[model]["ancestor"], self.models[model]["init"]
+        stack = self.study.stacks.get(init) if model.startswith("stacks/") else None
+        return {
+            name: self.study.tasks[name] for name in (stack.tasks if stack else self.study.tasks_of(ancestor, init))
+        }
+
+    def stack_parents(self, wildcards) -> Parents:
+        stack = self.study.stacks[wildcards.stack]
+        return {
+            "model": f"{self.results}/chain/{stack.ancestor}/{stack.member}",
+            "teacher": self.origin(stack.ancestor),
+            "task": {name: self.data(self.study.tasks[name].instructions) for name in stack.tasks},
+        }
+
+    def stack_settings(self, wildcards) -> dict:
+        tasks = self.tasks_of(f"stacks/{wildcards.stack}")
+        return {
+            "stack": self.study.stacks[wildcards.stack],
+            "tasks": tasks,
+            "positions": self.study.architecture.positions,
+        }
 
     def publish_parents(self, wildcards) -> Parents:
         model, evaluated = f"{self.results}/{wildcards.model}", self.evaluate_parents(wildcards)
@@ -499,7 +509,7 @@ class Plan:
         named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover)]
         named += [getattr(stage, "instructions", None) for stage in (stages.sft, stages.answers)]
         for ancestor in study.ancestors:
-            for member in study.chain:
+            for member in study.members(ancestor):
                 named += study.distill_settings(ancestor, member).data
         named += [task.train or task.instructions for task in study.tasks.values() if task.fine_tune]
         return sorted({name for name in named if name})
@@ -520,20 +530,36 @@ class Plan:
     def report_settings(self, _: object) -> BaseModel:
         return self.study.model_copy(update={"runtime": type(self.study.runtime)()})
 
-    def paper_parents(self, wildcards) -> Parents:
-        if wildcards.exhibit == "figure5a":
-            rivals = exhibits.rivals(self.study)
-            paths = [f"scores/{path}" for path, columns in self.models.items() if columns["desnet"] in rivals]
-        else:
-            chosen = [name for pair in exhibits.pairs(self.study) for name in pair]
-            paths = [f"chain/{ancestor}/{member}" for ancestor in chosen for member in self.study.chain]
-            if wildcards.exhibit == "table3":
-                origins = [self.origin(ancestor).removeprefix(f"{self.results}/") for ancestor in chosen]
-                paths = [f"scores/{path}" for path in (*origins, *paths)]
+    def built_exhibits(self, _: object) -> dict[str, str]:
+        """Params function: the exhibits of the paper that are there. The page shows them and does not ask for them."""
+        folders = sorted(path.parent for path in Path(self.results).glob(f"paper/*/{checkpoint.MANIFEST}"))
+        return {folder.name: checkpoint.fingerprint(folder) for folder in folders}
+
+    def exhibit_parents(self, wildcards) -> Parents:
+        metric, paths = exhibits.paper()[wildcards.exhibit]["metric"], exhibits.models(self, wildcards.exhibit).values()
+        if metric == "parameters":
+            return {}
+        paths = [f"scores/{path}" if metric == "rouge_l" else path for path in dict.fromkeys(paths)]
         return {"made-of": {path: f"{self.results}/{path}" for path in paths}}
 
-    def paper_settings(self, wildcards) -> dict:
-        return {"study": self.report_settings(wildcards), "exhibit": wildcards.exhibit}
+    def exhibit_settings(self, wildcards) -> dict:
+        """Of a whole study only what the table or figure shows, so that it is made again when that changes."""
+        shown, found = exhibits.paper()[wildcards.exhibit], exhibits.models(self, wildcards.exhibit)
+        study, named = self.study, {name for cell in exhibits.all_cells(shown) for name in cell.names.values()}
+        sizes = {}
+        if shown["metric"] == "parameters":
+            shapes = {path: study.desnets[path.rpartition("/")[2]].shape for path in found.values()}
+            sizes = {
+                path: {**shape.model_dump(), "parameters": round(study.parameters(shape) / 1e6, 3)}
+                for path, shape in shapes.items()
+            }
+        return {
+            "exhibit": wildcards.exhibit,
+            "shown": shown,
+            "models": found,
+            "stand_ins": {name: study.paper[name] for name in sorted(named) if name in study.paper},
+            "sizes": sizes,
+        }
 
 
 def _staged(kind: str, name: str, source: Source) -> str:

@@ -40,9 +40,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-License = Annotated[
-    str | None, Field(exclude=True)
-]  # no setting of any stage: a licence that is put right reruns nothing
+License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
 Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
 Prompts = Literal["paper", "chat"]
 Select = Literal["first", "even", "rank", "rotate"]

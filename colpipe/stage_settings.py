@@ -219,3 +219,29 @@ class Task(Strict):
         if self.train and not self.fine_tune:
             raise ValueError(f"train: {self.train!r} is not used without fine_tune")
         return self
+
+
+class Stack(Strict):
+    """Small models in sequence, fine-tuned each for its step (FSLM, Appendix K): the rival of one DesNet."""
+
+    ancestor: Name
+    """Ancestor whose chain the member is of; it, or its bridge, writes what the steps learn to write."""
+    member: Name
+    """Member of the chain that every step, and the answer at the end, is a copy of."""
+    steps: list[str] = Field(
+        default=[
+            "Say in a few words what is asked for.",
+            "Name what one has to know to answer this.",
+            "Think step by step towards the answer.",
+        ],
+        min_length=1,
+    )
+    """What each model before the last is asked to write (three and the answer: four models, as FSLM has)."""
+    max_new_tokens: Positive = 48
+    """Longest note of a step, tokens."""
+    train_rows: Positive = 5000
+    """Training rows of a task, at most (FSLM: 5,000)."""
+    tasks: list[Name] = Field(min_length=1)
+    """Tasks that it is fine-tuned and scored on."""
+    fine_tune: FineTune = FineTune()
+    """How each of its models is fine-tuned."""

@@ -29,7 +29,7 @@ from colpipe.settings import (
     Tokens,
 )
 from colpipe.sizing import Budget, automatic_alpha
-from colpipe.stage_settings import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Task
+from colpipe.stage_settings import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Stack, Task
 
 
 class Stages(Strict):
@@ -71,10 +71,16 @@ class Ancestor(Strict):
     """Keys of `stages.distill` that this ancestor's chain overrides; a member's own come last."""
     elastic: bool | Elastic | None = None
     """Whether, and how, all members of its chain are elastic, whatever `chain` says."""
+    members: list[Name] | None = None
+    """Make its chain of these members only, in the order of `chain` (Table 6); `null` is all of them."""
     desnets: list[Name] | None = None
     """Build these DesNets from its chain only; `null` is all of them."""
     initialisers: list[Name] | None = None
     """Build them with these initialisers only, of those that each has; `null` is all of them."""
+    budgets: list[Tokens] | None = None
+    """Recover its DesNets with these of the study's budgets only; `null` is all of them."""
+    tasks: list[Name] | None = None
+    """Score its members and DesNets on these tasks only; `null` is all of them."""
 
 
 class Member(Strict):
@@ -144,6 +150,10 @@ class Initialiser(Strict):
     of the DesNet's larger neighbour, as if the DesNet were a member in its place."""
     distill: dict[str, Any] = {}
     """`distilled`: keys of `stages.distill` that it overrides, after the ancestor's."""
+    budgets: list[Tokens] | None = None
+    """Recover DesNets built with it with these of the study's budgets only; `null` is all of them."""
+    tasks: list[Name] | None = None
+    """Score DesNets built with it on these tasks only, of those of the ancestor; `null` is all of them."""
 
 
 class Study(Strict):
@@ -177,8 +187,13 @@ class Study(Strict):
     """Recovery budgets, tokens (`78M` is understood); 0 is the DesNet as assembled."""
     tasks: dict[Name, Task] = {}
     """Benchmarks by name."""
+    stacks: dict[Name, Stack] = {}
+    """Stacks of small models by name (Table 12)."""
     perplexity: list[Name] = []
     """Corpora whose test text every model is scored on: loss, perplexity, bits per byte."""
+    paper: dict[Name, Name] = {}
+    """What stands here for a name of the paper's tables and figures (`colpipe/reporting/paper.yaml`): ancestors, members,
+    DesNets, initialisers, budgets, tasks. Names that are the same in this study need no entry."""
     stages: Stages
     """Settings of the stages."""
     runtime: Runtime = Runtime()
@@ -200,13 +215,14 @@ class Study(Strict):
 
     # What depends on what: read by the Snakefile, so that every stage is data.
 
-    def members(self) -> list[str]:
-        """Names of the chain's members, largest first."""
-        return list(self.chain)
+    def members(self, ancestor: str | None = None) -> list[str]:
+        """Names of the chain's members, largest first; of those in an ancestor's chain where it has fewer."""
+        limits = self.ancestors[ancestor].members if ancestor in self.ancestors else None
+        return [member for member in self.chain if _within(member, limits)]
 
     def teacher(self, ancestor: str, member: str) -> str | None:
         """The member before this one; None where the ancestor or its bridge is the teacher: of the first, or of all."""
-        members = self.members()
+        members = self.members(ancestor)
         position = members.index(member)
         return members[position - 1] if position and self.ancestors[ancestor].teacher == "previous" else None
 
@@ -217,7 +233,7 @@ class Study(Strict):
     def elastic(self, ancestor: str, member: str) -> Elastic | None:
         """How a member is elastic, its smallest shape filled in; None where it is not. The last member of a chain has a
         smaller one only where its settings name it."""
-        wanted, members = self.ancestors[ancestor].elastic, self.members()
+        wanted, members = self.ancestors[ancestor].elastic, self.members(ancestor)
         wanted = self.chain[member].elastic if wanted is None else wanted
         if not wanted:
             return None
@@ -239,7 +255,7 @@ class Study(Strict):
 
     def taught_by(self, ancestor: str, teacher: str | None) -> list[str]:
         """The members that a teacher has."""
-        return [member for member in self.chain if self.teacher(ancestor, member) == teacher]
+        return [member for member in self.members(ancestor) if self.teacher(ancestor, member) == teacher]
 
     def parameters(self, shape: Shape) -> int:
         """Parameter count of a shape in the study's architecture."""
@@ -251,42 +267,53 @@ class Study(Strict):
         for name, desnet in self.desnets.items():
             for init in self.initialisers_of(name):
                 if _within(name, limits.desnets) and _within(init, limits.initialisers):
-                    yield from ((name, init, tokens) for tokens in self.budgets if _within(tokens, desnet.budgets))
+                    chosen = limits.budgets, desnet.budgets, self.initialisers[init].budgets
+                    for tokens in self.budgets:
+                        if all(_within(tokens, each) for each in chosen):
+                            yield name, init, tokens
 
     def initialisers_of(self, desnet: str) -> list[str]:
         """Names of the initialisers that a DesNet is built with."""
         chosen = self.desnets[desnet].initialisers
         return list(self.initialisers) if chosen is None else chosen
 
-    def neighbours(self, desnet: str) -> tuple[str | None, str | None]:
-        """The members that a DesNet is built from: (smaller, larger).
+    def tasks_of(self, ancestor: str, initialiser: str) -> list[str]:
+        """Names of the tasks that a model is scored on, by its ancestor and initialiser, either of which may be no such."""
+        found = list(self.tasks)
+        for section, name in ((self.ancestors, ancestor), (self.initialisers, initialiser)):
+            if name in section:
+                found = [task for task in found if _within(task, section[name].tasks)]
+        return found
+
+    def neighbours(self, desnet: str, ancestor: str | None = None) -> tuple[str | None, str | None]:
+        """The members that a DesNet is built from: (smaller, larger); in an ancestor's chain where it has fewer members.
 
         The larger is the smallest member that is at least as large. Below the chain's smallest there is no smaller one, a
         plain subset; above its largest there is no larger one.
         """
-        return self.around(self.parameters(self.desnets[desnet].shape))
+        return self.around(self.parameters(self.desnets[desnet].shape), ancestor)
 
-    def around(self, parameters: int) -> tuple[str | None, str | None]:
+    def around(self, parameters: int, ancestor: str | None = None) -> tuple[str | None, str | None]:
         smaller = None
-        for member in reversed(self.members()):
+        for member in reversed(self.members(ancestor)):
             if self.parameters(self.chain[member].shape) >= parameters:
                 return smaller, member
             smaller = member
         return smaller, None
 
-    def cloned(self, desnet: str) -> str | None:
+    def cloned(self, desnet: str, ancestor: str | None = None) -> str | None:
         """The largest member that HyperCloning can multiply to a DesNet, or None."""
         target = self.architecture.sizes(self.desnets[desnet].shape)
-        for member in self.members():
+        for member in self.members(ancestor):
             sizes = self.architecture.sizes(self.chain[member].shape)
             widths = self.architecture.table.widths
             if sizes["layer"] <= target["layer"] and all(target[axis] % sizes[axis] == 0 for axis in widths):
                 return member
         return None
 
-    def alpha(self, desnet: str, initialiser: str) -> float | list[float] | str | None:
+    def alpha(self, desnet: str, initialiser: str, ancestor: str | None = None) -> float | list[float] | str | None:
         """Weight of the smaller neighbour, or `search`; None where nothing is interpolated."""
-        kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet)
+        kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet, ancestor)
         if kind.kind != "linit" or kind.method == "cut" or smaller is None or larger is None:
             return None
         if self.desnets[desnet].alpha is not None:

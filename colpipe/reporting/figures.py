@@ -56,7 +56,7 @@ def loss_against_tokens(
             frameon=False,
             **({"fontsize": 7, "loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if lines > 6 else {}),
         )
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def smoothed(values: Sequence[float], span: int = 9) -> list[float]:
@@ -64,45 +64,8 @@ def smoothed(values: Sequence[float], span: int = 9) -> list[float]:
     return pd.Series(values).rolling(span, center=True, min_periods=1).mean().tolist()
 
 
-def raw_and_smoothed(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]]]) -> str:
-    """Training losses as they came, faint, and smoothed (Figure 5b), a panel per model.
-
-    Args:
-        panels: model → way → (steps, raw losses, smoothed losses).
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
-    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
-        for colour, (way, (steps, raw, smooth)) in zip(COLOURS, curves.items(), strict=False):
-            axis.plot(steps, raw, color=colour, alpha=0.3, linewidth=0.8)
-            axis.plot(steps, smooth, color=colour, label=way)
-        _plain(axis, title, "steps")
-    axes[0][0].set_ylabel("training loss")
-    axes[0][-1].legend(frameon=False)
-    return _svg(figure)
-
-
-def bars(panels: Mapping[str, Mapping[str, float]]) -> str:
-    """A panel per measure, a bar per way to make the model (Figure 5a)."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.4), squeeze=False)
-    for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
-        drawn = axis.bar(
-            range(len(values)), values.values(), color=[COLOURS[i % len(COLOURS)] for i in range(len(values))]
-        )
-        axis.bar_label(drawn, fmt="%.3g", fontsize=8)
-        axis.set_xticks(range(len(values)), values, rotation=40, ha="right", fontsize=8)
-        _plain(axis, title, "")
-    return _svg(figure)
-
-
-def _plain(axis, title: str, along: str) -> None:
-    axis.set_title(title, fontsize=9)
-    axis.set_xlabel(along)
-    axis.grid(alpha=0.25, axis="y")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _svg(figure) -> str:
+def as_svg(figure) -> str:
+    """A figure as SVG text; it is closed."""
     figure.tight_layout()
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -1,132 +1,261 @@
-"""Tables and figures of the paper, made of a finished study: ours, and the paper's numbers beside them."""
+"""A table or figure of the paper, made of a study's results: every number of ours beside the paper's."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import yaml
 
-from colpipe.exhibits import pairs, rivals
-from colpipe.plan import Plan
-from colpipe.reporting.figures import bars, raw_and_smoothed, smoothed
-from colpipe.study import Study
+from colpipe.exhibits import AVERAGE, Cell, all_cells, cells, tokens_of
+from colpipe.reporting import paper_figures as figures
+from colpipe.reporting.figures import smoothed
+from colpipe.reporting.summary import markdown
 
-PAPER = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
-MAIN = ("loss", "rouge_l", "accuracy")  # the metrics that are shown
+AXES = ["ancestor", "model", "init", "tokens", "task"]
+COLUMNS = [*AXES, "metric", "paper", "ours", "difference", "low", "high", "seed", "made_of"]
+OTHERS = ("accuracy", "likelihood", "loss")  # shown beside the paper's measure: at small scale they say more
 
 
 class Exhibit(NamedTuple):
     """A table or figure.
 
     Attributes:
-        numbers: one row per number.
-        table: as people read it.
-        figure: SVG text, or empty.
-        note: what there is to know before comparing it with the paper's.
+        numbers: a row per number, `COLUMNS`; curves have columns of their own.
+        text: markdown.
+        figure: matplotlib's figure, where there is one.
     """
 
     numbers: pd.DataFrame
-    table: pd.DataFrame
-    figure: str
-    note: str
+    text: str
+    figure: object = None
 
 
-def table3(study: Study, results: Path) -> Exhibit:
-    """Checkpoints of the chain, distilled stepwise and directly."""
-    plan, rows = Plan(study), []
-    for direct, stepwise in pairs(study):
-        for way, ancestor in (("direct", direct), ("stepwise", stepwise)):
-            models = {"ancestor": plan.origin(ancestor).removeprefix(f"{plan.results}/")}
-            models |= {member: f"chain/{ancestor}/{member}" for member in study.chain}
-            for place, (model, path) in enumerate(models.items()):
-                for task, metric, value in _scores(results / "scores" / path):
-                    paper = PAPER["table3"]["rows"][way][place] if place < 4 and metric == "rouge_l" else None
-                    settings = study.distill_settings(ancestor, study.members()[-1])
-                    rows.append(
-                        {
-                            "objective": settings.objective,
-                            "way": way,
-                            "chain": ancestor,
-                            "task": task,
-                            "metric": metric,
-                            "model": model,
-                            "paper": paper if task == "dolly" else None,
-                            "ours": value,
-                            "seed": study.seed,
-                        }
-                    )
-    numbers = pd.DataFrame(rows)
-    table = numbers.pivot_table(
-        index=["objective", "way", "task", "metric"], columns="model", values="ours", sort=False
-    ).reset_index()
-    note = (
-        "The paper: Rouge-L on Dolly, GPT2-XL to GPT2-L, M, B: direct 27.94, -, -, 23.30; stepwise 27.94, 27.77, 27.63, "
-        "26.02. Task scores are taken after fine-tuning on the task, losses (nats per token) before it."
-    )
-    return Exhibit(numbers, table.round(3), "", note)
+def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], seed: int, results: Path):
+    """A table or figure of scores or training losses.
+
+    Args:
+        name: as in paper.yaml.
+        shown: its entry there.
+        models: `Cell.model` → path under the results, of the cells that the study has.
+        stand_ins: the paper's name → what stands for it in the study.
+        results: `results/<study>/`.
+    """
+    if shown["metric"] in ("steps", "training loss"):
+        make = convergence if shown["metric"] == "steps" else noise
+        numbers, table, figure = make(shown, models, results)
+        return Exhibit(numbers.assign(seed=seed), markdown(table), figure)
+    numbers = scores(shown, models, stand_ins, results).assign(seed=seed)[COLUMNS]
+    tables = [side_by_side(part, numbers) for part in shown["parts"]]
+    others = beside(numbers)
+    text = "\n".join([*map(markdown, tables), *([f"Beside it:\n\n{markdown(others)}"] if len(others) else [])])
+    if name == "figure3":
+        text = f"{markdown(tokens_saved(numbers))}\n{text}"
+    draw = {
+        "figure3": figures.against_budgets,
+        "figure5a": figures.grouped_bars,
+        "figure6": figures.against_alpha,
+        "figure10": figures.gaps,
+    }.get(name)
+    return Exhibit(numbers, text, draw(numbers) if draw else None)
 
 
-def figure5a(study: Study, results: Path) -> Exhibit:
-    """DesNets of the chain against DesNets of the same shape that were distilled on their own."""
-    desnets, rows = rivals(study), []
-    for path, columns in Plan(study).models.items():
-        if columns["desnet"] in desnets:
-            shown = {name: columns[name] for name in ("ancestor", "desnet", "init", "tokens")}
-            for task, metric, value in _scores(results / "scores" / path):
-                rows.append({**shown, "task": task, "metric": metric, "ours": value, "seed": study.seed})
-    numbers = pd.DataFrame(rows)
-    numbers["column"] = numbers.task + " " + numbers.metric.str.replace("_", "-")
-    keys = ["desnet", "ancestor", "init", "tokens"]
-    table = numbers.pivot_table(index=keys, columns="column", values="ours", sort=False, dropna=False)
-    table = table.dropna(how="all").reset_index()
-    panels = {
-        f"{desnet}, {tokens} tokens: {column}": dict(zip(part.init, part.ours, strict=True))
-        for (desnet, tokens, column), part in numbers.groupby(["desnet", "tokens", "column"], sort=False)
-    }
-    note = "The paper shows bars without numbers: DesNet-138M on Dolly, MMLU and BoolQ, ancestor GPT2-XL."
-    return Exhibit(numbers.drop(columns="column"), table.round(3), bars(panels), note)
+def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], results: Path) -> pd.DataFrame:
+    """A row per cell: the paper's number and ours; then, for each model, the measures that the paper does not show."""
+    rows, seen = [], set()
+    own_name = partial(_own_name, stand_ins)
+    for part in shown["parts"]:
+        found = list(cells(part))
+        for cell in found:
+            ours, low, high = _score(cell, found, models, own_name, results)
+            named = {axis: cell.names.get(axis, "") for axis in AXES}
+            difference = None if None in (ours, cell.paper) else ours - cell.paper
+            rows.append(
+                {
+                    **named,
+                    "metric": shown["metric"],
+                    "paper": cell.paper,
+                    "ours": ours,
+                    "difference": difference,
+                    "low": low,
+                    "high": high,
+                    "made_of": models.get(cell.model),
+                }
+            )
+    tasks = {own_name(cell.names["task"]): cell.names["task"] for cell in all_cells(shown)}
+    for cell in all_cells(shown):
+        path = models.get(cell.model)
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        named = {axis: cell.names.get(axis, "") for axis in AXES}
+        for task, metrics in _read(results, path, "scores").items():
+            if task in tasks or "loss" in metrics:  # held-out text belongs to no task of the paper
+                for metric in OTHERS:
+                    if metric in metrics:
+                        low, high = _read(results, path, "intervals")[task].get(metric, (None, None))
+                        values = {"metric": metric, "ours": metrics[metric], "low": low, "high": high, "made_of": path}
+                        rows.append({**named, "task": tasks.get(task, task), **values})
+    return pd.DataFrame(rows, columns=[column for column in COLUMNS if column != "seed"])
 
 
-def figure5b(study: Study, results: Path) -> Exhibit:
-    """Training losses of direct and stepwise distillation, of the members that have another teacher."""
-    panels, rows = {}, []
-    for direct, stepwise in pairs(study):
-        for member in study.members()[1:]:
-            objective, curves = study.distill_settings(direct, member).objective, {}
-            for way, ancestor in (("direct", direct), ("stepwise", stepwise)):
-                steps, raw = _training_losses(results / "chain" / ancestor / member)
-                smooth = smoothed(raw)
-                curves[way] = (steps, raw, smooth)
+def _own_name(stand_ins: Mapping[str, str], name: str) -> str:
+    return stand_ins.get(name, name)
+
+
+def _score(cell: Cell, found: list[Cell], models: Mapping[str, str], own_name, results: Path) -> tuple:
+    """(ours, low, high) of a cell; blank where there is none. An average is that of the tasks beside it."""
+    path = models.get(cell.model)
+    if path is None:
+        return None, None, None
+    metric = "rouge_l"
+    if cell.names["task"] == AVERAGE:
+        tasks = {own_name(each.names["task"]) for each in found if each.model == cell.model} - {AVERAGE}
+        values = [_read(results, path, "scores").get(task, {}).get(metric) for task in tasks]
+        return (None if None in values else sum(values) / len(values)), None, None
+    task = own_name(cell.names["task"])
+    ours = _read(results, path, "scores").get(task, {}).get(metric)
+    return ours, *_read(results, path, "intervals").get(task, {}).get(metric, (None, None))
+
+
+def _read(results: Path, path: str, name: str) -> dict:
+    return json.loads((results / "scores" / path / f"{name}.json").read_text())
+
+
+def side_by_side(part: dict, numbers: pd.DataFrame) -> pd.DataFrame:
+    """One part of a table as the paper has it, each cell `ours (the paper's)`."""
+    main = numbers[numbers.metric == "rouge_l"]
+    found = {tuple(row[:5]): row[6:8] for row in main[[*AXES, "metric", "paper", "ours"]].itertuples(index=False)}
+    rows: dict[tuple, dict] = {}
+    for cell in cells(part):
+        paper, ours = found[tuple(cell.names.get(axis, "") for axis in AXES)]
+        rows.setdefault(cell.row, {})[" ".join(cell.column)] = _pair(ours, paper)
+    named = [dict(zip(part["rows"], row, strict=True)) | values for row, values in rows.items()]
+    return pd.DataFrame(named)
+
+
+def _pair(ours: float | None, paper: float | None) -> str:
+    shown = "–" if pd.isna(ours) else f"{ours:.2f}"
+    return shown if pd.isna(paper) else f"{shown} ({paper:.2f})"
+
+
+def beside(numbers: pd.DataFrame) -> pd.DataFrame:
+    """The measures that the paper does not show: a row per model, a column per task and measure."""
+    others = numbers[numbers.metric.isin(OTHERS)]
+    if not len(others):
+        return others
+    others = others.assign(column=others.task + " " + others.metric)
+    keys = ["ancestor", "model", "init", "tokens"]
+    wide = others.pivot_table(index=keys, columns="column", values="ours", sort=False)
+    return wide.map(lambda value: "" if pd.isna(value) else f"{value:.3f}").reset_index()
+
+
+def tokens_saved(numbers: pd.DataFrame) -> pd.DataFrame:
+    """For each model and task the largest budget with which the random one does not surpass LInit without any (Figure 3)."""
+    main, rows = numbers[numbers.metric == "rouge_l"], []
+    for (model, task), part in main.groupby(["model", "task"], sort=False):
+        random = part[part.init == "rand"]
+        for _, initialised in part[part.init == "linit"].iterrows():
+            row = {"model": model, "task": task, "ancestor": initialised.ancestor}
+            for who in ("ours", "paper"):
+                beaten = random[random[who] <= initialised[who]].tokens.tolist()
+                row[who] = max(beaten, key=tokens_of) if beaten else "–"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def convergence(shown: dict, models: Mapping[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame, object]:
+    """Training losses of LInit and of the random one, and the steps that each takes to the last loss of the latter."""
+    panels, rows, table = {}, [], []
+    for part in shown["parts"]:
+        pairs: dict[tuple, dict[str, Cell]] = {}
+        for cell in cells(part):
+            pairs.setdefault(cell.row, {})[cell.names["init"]] = cell
+        for row, pair in pairs.items():
+            if not all(cell.model in models for cell in pair.values()):
+                continue
+            curves = {init: training_losses(results / models[cell.model]) for init, cell in pair.items()}
+            panels[", ".join(row)] = curves
+            named = {axis: pair["rand"].names.get(axis, "") for axis in ("ancestor", "model", "tokens")}
+            for init, (steps, raw, smooth) in curves.items():
                 rows += [
-                    {"objective": objective, "member": member, "way": way, "step": step, "raw": one, "smoothed": other}
+                    {**named, "init": init, "step": step, "raw": one, "smoothed": other}
                     for step, one, other in zip(steps, raw, smooth, strict=True)
                 ]
-            panels[f"{member}, {objective}"] = curves
-    numbers = pd.DataFrame(rows)
-    second = numbers[numbers.step > numbers.step.max() / 2]  # warm-up and descent are no noise
-    ways = second.assign(apart=(second.raw - second.smoothed) ** 2).groupby(["objective", "member", "way"], sort=False)
-    table = pd.DataFrame(
-        {"last smoothed loss": ways.smoothed.last(), "deviation": ways.apart.mean() ** 0.5}
-    ).reset_index()
-    note = (
-        "Losses of different teachers are distances to different things: their levels say little, their noise is what the "
-        "paper compares. Deviation: root mean square of raw minus smoothed over the second half of training."
-    )
-    return Exhibit(numbers.assign(seed=study.seed), table.round(4), raw_and_smoothed(panels), note)
+            table.append({**dict(zip(part["rows"], row, strict=True)), **_speed_up(curves), **_papers_speed_up(pair)})
+    frame = pd.DataFrame(table).astype(object)
+    return pd.DataFrame(rows), frame.where(frame.notna(), "–"), figures.training_losses(panels)
 
 
-EXHIBITS: dict[str, Callable[[Study, Path], Exhibit]] = {"table3": table3, "figure5a": figure5a, "figure5b": figure5b}
+def _speed_up(curves: Mapping[str, tuple]) -> dict:
+    last = curves["rand"][2][-1]
+    reached = {init: _first(steps, smooth, last) for init, (steps, _, smooth) in curves.items()}
+    linit, rand = reached["linit"], reached["rand"]
+    return {
+        "first loss of linit": round(curves["linit"][1][0], 3),
+        "last loss of rand": round(last, 3),
+        "steps linit": linit,
+        "steps rand": rand,
+        "speed-up": round(rand / linit, 2) if linit else None,
+    }
 
 
-def _scores(folder: Path) -> Iterator[tuple[str, str, float]]:
-    """(task, metric, value) of the main metrics of a model."""
-    for task, metrics in json.loads((folder / "scores.json").read_text()).items():
-        yield from ((task, metric, metrics[metric]) for metric in MAIN if metric in metrics)
+def _first(steps: list[int], losses: list[float], wanted: float) -> int | None:
+    return next((step for step, loss in zip(steps, losses, strict=True) if loss <= wanted), None)
 
 
-def _training_losses(folder: Path) -> tuple[list[int], list[float]]:
+def _papers_speed_up(pair: Mapping[str, Cell]) -> dict:
+    linit, rand = (pair[init].paper for init in ("linit", "rand"))
+    known = linit is not None and rand is not None
+    return {
+        "the paper's steps": f"{linit}, {rand}" if known else None,
+        "speed-up there": round(rand / linit, 2) if known else None,
+    }
+
+
+def noise(shown: dict, models: Mapping[str, str], results: Path) -> tuple[pd.DataFrame, pd.DataFrame, object]:
+    """Training losses as they came and smoothed (Figure 5b).
+
+    Losses of different teachers are distances to different things: their levels say little, their noise is what the paper
+    compares. `deviation` is the root mean square of raw minus smoothed over the second half of training.
+    """
+    panels, rows, table = {}, [], []
+    for cell in all_cells(shown):
+        if cell.model not in models:
+            continue
+        way, member = cell.names["ancestor"], cell.names["model"]
+        steps, raw, smooth = panels.setdefault(member, {})[way] = training_losses(results / models[cell.model])
+        frame = pd.DataFrame({"model": member, "way": way, "step": steps, "raw": raw, "smoothed": smooth})
+        rows.append(frame)
+        second = frame[frame.step > frame.step.max() / 2]  # warm-up and descent are no noise
+        deviation = ((second.raw - second.smoothed) ** 2).mean() ** 0.5
+        table.append(
+            {"model": member, "way": way, "last smoothed": round(smooth[-1], 4), "deviation": round(deviation, 4)}
+        )
+    return pd.concat(rows), pd.DataFrame(table), figures.training_losses(panels)
+
+
+def training_losses(folder: Path) -> tuple[list[int], list[float], list[float]]:
+    """(steps, losses, losses smoothed) of a training run; over fifty parts of it, nine steps at the least."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     train = [record for record in records if record["split"] == "train"]
-    return [record["step"] for record in train], [record["loss"] for record in train]
+    raw = [record["loss"] for record in train]
+    return [record["step"] for record in train], raw, smoothed(raw, max(9, len(raw) // 50))
+
+
+def sizes(shown: dict, models: Mapping[str, str], found: Mapping[str, Mapping[str, float]]) -> Exhibit:
+    """The structure of DesNets (Table 7); `found` is path → sizes."""
+    rows = []
+    for cell in all_cells(shown):
+        path = models.get(cell.model)
+        ours = found[path][cell.names["size"]] if path else None
+        difference = None if ours is None else round(ours - cell.paper, 3)
+        named = {"model": cell.names["model"], "size": cell.names["size"], "made_of": path}
+        rows.append({**named, "paper": cell.paper, "ours": ours, "difference": difference})
+    numbers = pd.DataFrame(rows)
+    pairs = [_pair(row.ours, row.paper).replace(".00", "") for row in numbers.itertuples()]
+    table = numbers.assign(pair=pairs).pivot_table(
+        index="model", columns="size", values="pair", aggfunc="first", sort=False
+    )
+    return Exhibit(numbers, markdown(table.reset_index()))

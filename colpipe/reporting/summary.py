@@ -10,6 +10,7 @@ from colpipe.checkpoint import read_manifest
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
 from colpipe.plan import Plan
+from colpipe.settings import tokens_label
 from colpipe.stage_settings import Task
 from colpipe.study import Study
 
@@ -77,6 +78,18 @@ def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     wide = wide[[column for column in columns if column in wide.columns]]
     wide.columns = [f"{task} {metric.replace('_', '-')}" for task, metric in wide.columns]
     return wide.reset_index()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as people read them; blanks where there is none."""
+    shown = table.copy()
+    shown["params"] = [f"{value:,}" if pd.notna(value) else "" for value in table["params"]]
+    shown["tokens"] = [tokens_label(int(value)) if pd.notna(value) else "" for value in table["tokens"]]
+    for column in table.columns[table.columns.get_loc("alpha") :]:
+        if column != "tokens":
+            digits = 3 if column.endswith("loss") else 2
+            shown[column] = [f"{value:.{digits}f}" if pd.notna(value) else "" for value in table[column]]
+    return shown.fillna("")
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from colpipe.errors import ColpipeError
 from colpipe.plan import Plan
+from colpipe.reporting.jobs import maker
 from colpipe.snakefile import one_of
 from colpipe.study import load_study
 
@@ -181,23 +182,60 @@ def test_an_ancestor_may_serve_some_desnets_only(plan_of, study):
     assert [path for path in models if path.startswith("desnets/llama/lower")] == ["desnets/llama/lower/nested/0"]
 
 
-def test_what_the_papers_tables_and_figures_are_made_of(plan_of, study):
-    with pytest.raises(ColpipeError, match="no two ancestors differ in nothing but `teacher`"):
-        parents(plan_of(study), "paper", exhibit="table3")
-    with pytest.raises(ColpipeError, match="no DesNet has an initialiser of kind 'distilled'"):
-        parents(plan_of(study), "paper", exhibit="figure5a")
-    study["ancestors"]["direct"] = {**study["ancestors"]["llama"], "teacher": "ancestor", "desnets": []}
-    study["initialisers"]["alone"] = {"kind": "distilled"}
-    study["desnets"]["lower"]["initialisers"] = ["nested"]
+def test_a_chain_of_fewer_members(plan_of, study):
+    study["ancestors"]["short"] = {**study["ancestors"]["llama"], "members": ["large", "small"]}
     plan = plan_of(study)
-    members = [f"chain/{ancestor}/{member}" for ancestor in ("direct", "llama") for member in study["chain"]]
-    found = [name.removeprefix("made-of.") for name in parents(plan, "paper", exhibit="table3")]
-    assert found == [f"scores/{path}" for path in ("bridges/direct", "bridges/llama", *members)]
-    found = [name.removeprefix("made-of.") for name in parents(plan, "paper", exhibit="figure5b")]
-    assert found == members
-    found = {name.removeprefix("made-of.scores/") for name in parents(plan, "paper", exhibit="figure5a")}
-    inits = ("llama/upper/nested", "llama/upper/alone", "scratch/upper/rand")
-    assert found == {f"desnets/{path}/{budget}" for path in inits for budget in ("0", "512")}
+    assert parents(plan, "distill", ancestor="short", member="small")["teacher"] == "chain/short/large"
+    assert "chain/short/medium" not in plan.models and "chain/llama/medium" in plan.models
+    found = parents(plan, "assemble", ancestor="short", desnet="lower", init="nested")
+    assert (found["smaller"], found["larger"]) == ("chain/short/small", "chain/short/large")
+    whole, short = (
+        plan.assemble_settings(wildcards(ancestor=name, desnet="lower", init="nested")) for name in ("llama", "short")
+    )
+    assert whole["alpha"] < short["alpha"]  # the larger neighbour is further away
+    study["ancestors"]["short"]["members"] = ["large", "tiny"]
+    with pytest.raises(ColpipeError, match=r"ancestors.short.members.1: 'tiny' is not in chain"):
+        plan_of(study)
+
+
+def test_budgets_and_tasks_by_ancestor_and_initialiser(plan_of, study):
+    study["tasks"]["other"] = {"instructions": "describe", "fine_tune": None, "max_new_tokens": 4}
+    study["initialisers"]["nested"] |= {"budgets": [0], "tasks": ["other"]}
+    study["ancestors"]["llama"]["tasks"] = ["boolq"]
+    study["initialisers"]["rand"] |= {"budgets": [512]}
+    plan = plan_of(study)
+    built = [path for path in plan.models if path.startswith("desnets/")]
+    assert built == [
+        f"desnets/{path}"
+        for desnet in ("upper", "lower")
+        for path in (f"llama/{desnet}/nested/0", f"scratch/{desnet}/rand/512")
+    ]
+    tasks = {path: list(plan.evaluate_settings(wildcards(model=path))["tasks"]) for path in plan.models}
+    assert tasks["desnets/llama/upper/nested/0"] == []  # of those of the ancestor
+    assert tasks["desnets/scratch/upper/rand/512"] == ["boolq", "other"]
+    assert tasks["chain/llama/small"] == tasks["bridges/llama"] == ["boolq"]
+    assert "task" not in plan.evaluate_parents(wildcards(model="desnets/llama/upper/nested/0"))
+
+
+def test_a_stack_reads_a_member_and_its_ancestor(plan_of, study):
+    study["stacks"] = {"fslm": {"ancestor": "llama", "member": "small", "tasks": ["boolq"]}}
+    plan = plan_of(study)
+    assert parents(plan, "stack", stack="fslm") == {
+        "model": "chain/llama/small",
+        "teacher": "bridges/llama",
+        "task.boolq": "data/boolq",
+    }
+    assert plan.models["stacks/fslm"]["params"] == 4 * study_parameters(plan, "small")
+    assert f"{plan.results}/scores/stacks/fslm/manifest.json" in plan.manifests_of("scores")
+    study["stacks"]["fslm"] |= {"member": "huge", "tasks": ["none"]}
+    with pytest.raises(
+        ColpipeError, match=r"stacks.fslm.member: 'huge' is not in chain(.|\n)*stacks.fslm.tasks.0: 'none'"
+    ):
+        plan_of(study)
+
+
+def study_parameters(plan, member: str) -> int:
+    return plan.study.parameters(plan.study.chain[member].shape)
 
 
 def test_elastic_members_go_down_to_the_next(plan_of, study):
@@ -233,10 +271,9 @@ def test_the_lineage_of_a_desnet_is_all_that_it_descends_from_in_order(plan_of, 
     ancestor = {plan.fetched["llama"], "sft/llama", "answers/llama", "pretrained/bridge", "bridges/llama"}
     assert set(found[:-4]) == data | ancestor
     for position, folder in enumerate(found):
-        made = plan.made_by(f"results/tiny/{folder}")
-        assert not made or {parent.removeprefix("results/tiny/") for _, parent in plan.parents(*made)} <= {
-            *found[:position]
-        }
+        rule, made = maker(plan, f"results/tiny/{folder}")
+        parents = plan.parents(rule, made) if rule else []
+        assert {parent.removeprefix("results/tiny/") for _, parent in parents} <= {*found[:position]}
 
 
 def test_a_random_desnet_descends_from_no_ancestor(plan_of, study):
@@ -255,7 +292,7 @@ def test_every_folder_of_a_study_is_made_by_one_rule(plan_of, study):
     study["ancestors"]["llama"] |= {"select": "rank", "distill": {"signal": 8}}
     plan = plan_of(study)
     rules = {
-        plan.made_by(folder)[0]
+        maker(plan, folder)[0]
         for path in plan.models
         for folder in plan.lineage(f"results/tiny/{path}")
         if folder.startswith("results/")

@@ -8,7 +8,7 @@ from snakemake.utils import validate
 sys.path.insert(0, workflow.basedir)
 
 from colpipe.errors import ColpipeError
-from colpipe.exhibits import EXHIBITS
+from colpipe.exhibits import paper
 from colpipe.needs import needs_of_jobs
 from colpipe.plan import Plan
 from colpipe.snakefile import code_versions, devices_flags, one_of, run_stages_here
@@ -52,6 +52,7 @@ wildcard_constraints:
     member=r"[^/]+",
     desnet=r"[^/]+",
     init=r"[^/]+",
+    stack=r"[^/]+",
     start=r"[^/]+",
     staged=r"[^/]+",
     budget=r"[1-9][0-9]*[kMB]?",

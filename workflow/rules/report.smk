@@ -1,5 +1,5 @@
 # Report: the summary table and the page.
-#   in:  every score, the curves of every recovery
+#   in:  every score, the curves of every recovery; exhibits of the paper that are there
 #   out: report.html, summary.csv, summary.txt
 
 
@@ -7,9 +7,24 @@ rule report:
     input:
         PLAN.manifests("report"),
     output:
-        page="<results>/report.html",
-        summary="<results>/summary.csv",
-        text="<results>/summary.txt",
+        page=report(
+            "<results>/report.html",
+            caption="../report/page.rst",
+            category="Study",
+            labels={"file": "page", "shows": "everything"},
+        ),
+        summary=report(
+            "<results>/summary.csv",
+            caption="../report/summary.rst",
+            category="Study",
+            labels={"file": "summary.csv", "shows": "every score"},
+        ),
+        text=report(
+            "<results>/summary.txt",
+            caption="../report/text.rst",
+            category="Study",
+            labels={"file": "summary.txt", "shows": "main scores"},
+        ),
     log:
         "<logs>/report.log",
     conda:
@@ -18,6 +33,7 @@ rule report:
         **needs_of("report"),
     params:
         contents=PLAN.contents("report"),
+        exhibits=PLAN.built_exhibits,
         settings=PLAN.settings("report"),
         code=PLAN.code("report"),
         where=PLAN.where,

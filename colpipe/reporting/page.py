@@ -1,0 +1,187 @@
+"""The report page: one self-contained HTML file, put together from a study and its results."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from colpipe.plan import Plan
+from colpipe.reporting import charts, history, recovery, sizes, tables
+from colpipe.reporting.flow import workflow
+from colpipe.reporting.jobs import made, rules_of
+from colpipe.reporting.lineage import fetched, lineage, manifests
+from colpipe.settings import tokens_label
+from colpipe.study import Study
+
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
+WIDE = '<div class="wide" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
+
+
+def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame | None = None) -> str:
+    """The page as HTML text.
+
+    Args:
+        results: `results/<study>/`.
+        summary: of `summary.summarise`.
+        cost: a table of what the study was estimated to cost and what it cost, shown as it is; None leaves it out.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=jinja2.select_autoescape(["j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plan, root = Plan(study), results.parents[1]
+    jobs = made(plan)
+    known = manifests(root, jobs)
+    panels, by_size = recovery.curves(study, results), recovery.loss_by_size(study, summary)
+    sources = fetched(jobs, known)
+    reached, costs, events = recovery.reached(study, panels), history.costs(root, jobs), history.events(results)
+    return environment.get_template("page.html.j2").render(
+        study=study,
+        home=f"{plan.results}/",
+        asked=tables.asked(study),
+        short=in_short(reached, costs, events),
+        workflow=workflow(*rules_of(jobs)),
+        models=models_to_scale(study, results),
+        model_table=tables.models(study),
+        recovery=curves({_titled(study, name): ways for name, ways in panels.items()}, "recovery tokens"),
+        by_size=curves(by_size, "parameters"),
+        corpus=study.stages.recover.corpus if study.stages.recover else "",
+        reached=tables.reached(reached) if reached else None,
+        scores=tables.scores(study, summary),
+        corpora=study.perplexity,
+        cost=None if cost is None else tables.plain(cost),
+        stages=tables.costs(costs),
+        lineages=lineages(plan, jobs, known),
+        fetched=sources,
+        staged={source.folder for source in sources},
+        versions=versions(known.values()),
+        events=tables.events(events) if events else None,
+        leakage=tables.leakage(results),
+        exhibits=exhibits(results),
+    )
+
+
+def _titled(study: Study, desnet: str) -> str:
+    return f"{desnet}: {study.desnets[desnet].shape}"
+
+
+def in_short(reached: list[recovery.Reached], costs: pd.DataFrame, events: list[history.Event]) -> list[str]:
+    """What came out, in a few sentences."""
+    lines = []
+    if reached:
+        at_once = sum(entry.tokens == 0 for entry in reached)
+        sooner = sum(entry.tokens is not None and 0 < entry.tokens < entry.baseline for entry in reached)
+        lines.append(
+            f"{len(reached)} ways to make a DesNet are compared with a random model of its size: {at_once} begin where "
+            f"that one ends after all its recovery tokens, or below; {sooner} more get there with fewer tokens than it."
+        )
+    if len(costs):
+        lines.append(f"{costs.jobs.sum():,} jobs took {duration(costs.seconds.sum())} of work, all added up.")
+    if broken := {event.job for event in events if event.kind in history.BROKEN}:
+        jobs = "1 job" if len(broken) == 1 else f"{len(broken):,} jobs"
+        lines.append(f"{jobs} needed more than one attempt.")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 5 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
+
+
+def curves(panels: Mapping[str, Mapping[str, recovery.Curve]], along: str) -> dict | None:
+    """A drawing per panel, and the ways in the order of the legend."""
+    if not panels:
+        return None
+    ways = list(dict.fromkeys(way for curves in panels.values() for way in curves))
+    looks = [charts.look(number) for number in range(len(ways))]
+    return {"drawings": charts.loss_curves(panels, along, ways), "ways": list(zip(ways, looks, strict=True))}
+
+
+def models_to_scale(study: Study, results: Path) -> Markup:
+    """Ancestors, bridges, the chain and the DesNets between, as rectangles of their width and depth."""
+    starts = [name for entry in study.ancestors.values() for name in (entry.model, entry.bridge) if name]
+    boxes = [_start(study, results, name) for name in dict.fromkeys(starts)]
+    shapes = [("chain", name, entry.shape) for name, entry in study.chain.items()]
+    shapes += [("desnet", name, entry.shape) for name, entry in study.desnets.items()]
+    for kind, name, shape in sorted(shapes, key=lambda entry: -study.parameters(entry[2])):
+        boxes.append(sizes.Box(kind, name, study.parameters(shape), shape.layers, shape.hidden))
+    mixes = [
+        (("chain", neighbour), ("desnet", name))
+        for name in study.desnets
+        for neighbour in study.neighbours(name)
+        if neighbour
+    ]
+    return sizes.to_scale(boxes, dict.fromkeys(_lessons(study)), mixes)
+
+
+def _lessons(study: Study) -> Iterable[tuple[sizes.Key, sizes.Key, bool]]:
+    """(teacher, student, whether a step along the chain), of every ancestor's chain."""
+    for name, ancestor in study.ancestors.items():
+        origin = ("ancestor", ancestor.bridge or ancestor.model)
+        if ancestor.bridge:
+            yield ("ancestor", ancestor.model), origin, True
+        members = study.members(name)
+        for member in members:
+            teacher = study.teacher(name, member)
+            yield ("chain", teacher) if teacher else origin, ("chain", member), bool(teacher) or member == members[0]
+
+
+def _start(study: Study, results: Path, model: str) -> sizes.Box:
+    """An ancestor or bridge: from the study, or else from what was fetched."""
+    if shape := study.models[model].shape:
+        return sizes.Box("ancestor", model, study.parameters(shape), shape.layers, shape.hidden)
+    folder = results / "sft" / model
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        parameters = json.loads((folder / "manifest.json").read_text()).get("parameters")
+    except OSError:
+        return sizes.Box("ancestor", model, None, None, None)
+    layers = config.get("num_hidden_layers", config.get("n_layer"))
+    hidden = config.get("hidden_size", config.get("n_embd"))
+    return sizes.Box("ancestor", model, parameters, *((layers, hidden) if layers and hidden else (None, None)))
+
+
+def lineages(plan: Plan, jobs: Mapping, known: Mapping) -> list[dict]:
+    """Every model with its lineage."""
+    found = []
+    for path, columns in plan.models.items():
+        words = [columns["desnet"], columns["init"], columns["ancestor"]]
+        words += [f"{tokens_label(columns['tokens'])} tokens"] if "tokens" in columns else []
+        folder = f"scores/{path}" if path.startswith("stacks/") else path  # a stack's models are not kept
+        steps = list(lineage(f"{plan.results}/{folder}", jobs, known))
+        found.append({"path": path, "words": ", ".join(word for word in words if word), "steps": steps})
+    return found
+
+
+def versions(manifests: Iterable[Mapping]) -> dict[str, list[str]]:
+    """Package → the versions that any job ran with."""
+    found: dict[str, dict] = {}
+    for manifest in manifests:
+        for package, version in manifest.get("versions", {}).items():
+            if version:
+                found.setdefault(package, {})[version] = None
+    return {package: list(seen) for package, seen in sorted(found.items())}
+
+
+def exhibits(results: Path) -> list[dict]:
+    """Tables and figures of the paper that were built: name, text and picture."""
+    found = []
+    for folder in sorted(path.parent for path in (results / "paper").glob("*/manifest.json")):
+        name, text, figure = folder.name, folder / f"{folder.name}.md", folder / f"{folder.name}.svg"
+        picture = base64.b64encode(figure.read_bytes()).decode() if figure.exists() else ""
+        words = MARKDOWN.render(text.read_text()) if text.exists() else ""
+        words = words.replace("<table>", WIDE + "<table>").replace("</table>", "</table></div>")
+        title = re.sub(r"(?<=[a-z])(?=\d)", " ", name).capitalize()
+        found.append({"name": name, "title": title, "text": Markup(words), "picture": picture})
+    return found

@@ -1,0 +1,96 @@
+"""How DesNets recover: loss along the tokens, the tokens that a loss takes, loss against size."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from colpipe.plan import Plan
+from colpipe.reporting.figures import loss_curve
+from colpipe.study import Study
+
+Curve = Sequence[tuple[int, float]]  # (tokens, loss in nats per token), by tokens
+
+
+class Reached(NamedTuple):
+    """When one way to make a DesNet is as good as the random one is in the end.
+
+    Attributes:
+        target: that loss, nats per token.
+        tokens: recovery tokens that reach it; None where its own recovery does not.
+        baseline: those of the random one.
+    """
+
+    desnet: str
+    way: str
+    target: float
+    tokens: float | None
+    baseline: float
+
+    @property
+    def speed_up(self) -> float | None:
+        """Tokens of the random one over its own; infinite where it needs none, None where it does not get there."""
+        if self.tokens is None:
+            return None
+        return self.baseline / self.tokens if self.tokens else float("inf")
+
+
+def curves(study: Study, results: Path) -> dict[str, dict[str, Curve]]:
+    """DesNet → way → validation loss along its longest recovery."""
+    panels: dict[str, dict[str, Curve]] = {}
+    models = {path: columns for path, columns in Plan(study).models.items() if columns.get("tokens")}
+    for path, columns in models.items():
+        longest = max(other["tokens"] for other in models.values() if other["desnet"] == columns["desnet"])
+        curve = loss_curve(results / path) if columns["tokens"] == longest else []
+        if curve:
+            label = way(study, columns["init"], columns["ancestor"])
+            panels.setdefault(columns["desnet"], {})[label] = curve
+    return panels
+
+
+def way(study: Study, init: str, ancestor: str) -> str:
+    """How a DesNet is made, with its ancestor where the study has several."""
+    return f"{init}, {ancestor}" if ancestor and len(study.ancestors) > 1 else init
+
+
+def reached(study: Study, panels: Mapping[str, Mapping[str, Curve]]) -> list[Reached]:
+    """For every DesNet with a random baseline, when each other way reaches the loss that it ends with."""
+    random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
+    found = []
+    for desnet, ways in panels.items():
+        if baseline := next((ways[name] for name in random if name in ways), None):
+            target = baseline[-1][1]
+            of_baseline = tokens_until(baseline, target)
+            for label, curve in ways.items():
+                if label not in random:
+                    found.append(Reached(desnet, label, target, tokens_until(curve, target), of_baseline))
+    return found
+
+
+def tokens_until(curve: Curve, target: float) -> float | None:
+    """Tokens at which a curve first is at or below a loss, on straight lines between its points; None where it never is."""
+    if curve[0][1] <= target:
+        return curve[0][0]
+    for (before, high), (after, low) in pairwise(curve):
+        if low <= target:
+            return before + (after - before) * (high - target) / (high - low)
+    return None
+
+
+def loss_by_size(study: Study, summary: pd.DataFrame) -> dict[str, dict[str, Curve]]:
+    """Corpus → way → (parameters, held-out loss) of the chain and of DesNets at 0 tokens, where these have several sizes.
+
+    Random ones are left out: they would set the scale.
+    """
+    losses = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity)].dropna(subset="params")
+    panels: dict[str, dict[str, list]] = {}
+    for (task, init, ancestor), part in losses.groupby(["task", "init", "ancestor"], sort=False):
+        chain = init == "distilled"
+        built = init in study.initialisers and study.initialisers[init].kind != "rand"
+        if (built or chain) and part.params.nunique() > 1 and len(study.desnets) > 1:
+            chosen = (part if chain else part[part.tokens == 0]).sort_values("params")
+            label = way(study, "chain" if chain else init, ancestor)
+            panels.setdefault(task, {})[label] = list(zip(chosen.params, chosen.value, strict=True))
+    return panels

@@ -1,0 +1,223 @@
+"""Tables of the page: what a cell shows, and the number that it is sorted by."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+
+from colpipe.reporting.charts import interval
+from colpipe.reporting.history import Event
+from colpipe.reporting.recovery import Reached
+from colpipe.settings import tokens_label
+from colpipe.study import Study
+
+# Metrics in the order in which they are shown → heading, digits. Deviations over samples are in summary.csv.
+METRICS = {
+    "loss": ("loss", 3),
+    "perplexity": ("perplexity", 2),
+    "bits_per_byte": ("bits per byte", 3),
+    "rouge_l": ("Rouge-L", 1),
+    "accuracy": ("accuracy", 1),
+    "likelihood": ("likelihood accuracy", 1),
+    "likelihood_normalised": ("likelihood accuracy, by length", 1),
+    "unparsable": ("unparsable", 1),
+}
+
+
+class Cell(NamedTuple):
+    """What is shown, what it is sorted by (None: its text), and what stands smaller behind it."""
+
+    shown: str | Markup
+    value: float | None = None
+    note: str = ""
+
+
+class Table(NamedTuple):
+    """Headings and rows; columns of numbers stand right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def numbers(self) -> list[bool]:
+        """Which columns hold nothing but numbers and blanks, and some number."""
+        cells = [[row[column] for row in self.rows] for column in range(len(self.columns))]
+        return [
+            any(cell.value is not None for cell in column)
+            and all(cell.value is not None or not cell.shown for cell in column)
+            for column in cells
+        ]
+
+
+def number(value: float | None, digits: int = 0) -> Cell:
+    """A number with thousands separated; blank where there is none."""
+    return Cell("") if value is None or pd.isna(value) else Cell(f"{value:,.{digits}f}", float(value))
+
+
+def tokens(value: float | None) -> Cell:
+    """A token count in its short form."""
+    return Cell("") if value is None or pd.isna(value) else Cell(tokens_label(int(value)), float(value))
+
+
+def models(study: Study) -> Table:
+    """Every member and DesNet, largest first: sizes, how it starts, what it lies between."""
+    found = []
+    for name, member in study.chain.items():
+        start = "subset of its teacher" if member.start == "inherit" else member.model or "pre-trained here"
+        found.append((name, "chain", member.shape, start, ""))
+    for name, desnet in study.desnets.items():
+        between = " and ".join(neighbour for neighbour in study.neighbours(name) if neighbour)
+        found.append((name, "DesNet", desnet.shape, ", ".join(study.initialisers_of(name)), between))
+    found.sort(key=lambda model: -study.parameters(model[2]))
+    rows = [
+        [Cell(name), Cell(role), Cell(str(shape)), number(study.parameters(shape)), Cell(start), Cell(between)]
+        for name, role, shape, start, between in found
+    ]
+    return Table(["model", "role", "layers / heads / channels", "parameters", "starts as", "between"], rows)
+
+
+def scores(study: Study, summary: pd.DataFrame) -> dict[str, Table]:
+    """Task or corpus → a row for each model: every metric with its 95 % interval."""
+    return {task: _scores(study, summary[summary.task == task]) for task in (*study.perplexity, *study.tasks)}
+
+
+def _scores(study: Study, part: pd.DataFrame) -> Table:
+    metrics = [metric for metric in METRICS if (part.metric == metric).any()]
+    ancestors = len(study.ancestors) > 1
+    first = part[part.metric == metrics[0]].dropna(subset=["low", "high"]) if metrics else part
+    ends = (first.low.min(), first.high.max()) if len(first) else (0, 1)
+    keys = ["ancestor", "desnet", "params", "init", "tokens"]
+    rows = []
+    for key, rows_of_model in part.groupby(keys, dropna=False, sort=False):
+        ancestor, desnet, params, init, budget = key
+        values = rows_of_model.set_index("metric")
+        guess = pd.isna(desnet) or not desnet
+        row = [Cell("guessing" if guess else desnet), Cell(init), tokens(budget)]
+        for place, metric in enumerate(metrics):
+            if metric not in values.index:
+                row += [Cell("")] * (2 if place == 0 else 1)
+                continue
+            value, low, high = values.loc[metric, ["value", "low", "high"]]
+            digits = METRICS[metric][1]
+            note = "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+            row.append(Cell(f"{value:.{digits}f}", float(value), note))
+            if place == 0:
+                row.append(Cell("") if pd.isna(low) else Cell(interval(low, value, high, *ends), float(value)))
+        row += [Cell("" if pd.isna(ancestor) else ancestor)] if ancestors else []
+        rows.append([*row, number(params)])
+    columns = ["model", "made by", "tokens"]
+    for place, metric in enumerate(metrics):
+        columns += [METRICS[metric][0], *(["95 % interval"] if place == 0 else [])]
+    columns += [*(["ancestor"] if ancestors else []), "parameters"]
+    return Table(columns, rows)
+
+
+def reached(found: Iterable[Reached]) -> Table:
+    """When each way is as good as the random model in the end."""
+    rows = []
+    for entry in found:
+        if entry.tokens is None:
+            shown, times = Cell("not within its budget", float("inf")), Cell("less than 1 ×", 0.0)
+        elif not entry.tokens:
+            shown, times = Cell("0, as assembled", 0.0), Cell("needs none", float("inf"))
+        else:
+            shown, times = number(entry.tokens), Cell(f"{entry.speed_up:.1f} ×", entry.speed_up)
+        rows.append(
+            [Cell(entry.desnet), Cell(entry.way), number(entry.target, 3), number(entry.baseline), shown, times]
+        )
+    return Table(["DesNet", "made by", "loss to reach", "tokens, random", "tokens", "speed-up"], rows)
+
+
+def costs(frame: pd.DataFrame) -> Table:
+    """Seconds and memory by rule."""
+    return Table(
+        ["stage", "jobs", "seconds, all", "seconds, longest", "peak memory, MB"],
+        [
+            [
+                Cell(row.rule.replace("_", " ")),
+                number(row.jobs),
+                number(row.seconds, 1),
+                number(row.longest, 1),
+                number(row.memory),
+            ]
+            for row in frame.itertuples()
+        ],
+    )
+
+
+def events(found: Iterable[Event]) -> Table:
+    """What happened to jobs, in the order of time."""
+    return Table(
+        ["when", "job", "what", "its log says", "in the end"],
+        [
+            [
+                Cell(event.when),
+                Cell(event.job),
+                Cell(event.kind),
+                Cell(event.text),
+                Cell("finished" if event.ended else "not finished"),
+            ]
+            for event in found
+        ],
+    )
+
+
+def leakage(results: Path) -> Table | None:
+    """The pairs of an evaluation and a training set that share anything, and how much; None where it was not counted."""
+    path = results / "leakage" / "leakage.csv"
+    if not path.exists():
+        return None
+    frame = pd.read_csv(path)
+    frame = frame[frame.overlapping > 0]
+    rows = []
+    for row in frame.to_dict("records"):
+        share = 100 * row["overlapping"] / row["rows"]
+        rows.append([*(_plain(value) for value in row.values()), Cell(f"{share:.1f} %", share)])
+    return Table([*(name.replace("_", " ") for name in frame.columns), "share"], rows)
+
+
+def plain(frame: pd.DataFrame) -> Table:
+    """Any frame."""
+    rows = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
+    return Table([str(name).replace("_", " ") for name in frame.columns], rows)
+
+
+def _plain(value: object) -> Cell:
+    if isinstance(value, str):
+        return Cell(value)
+    if value is None or pd.isna(value):
+        return Cell("")
+    return Cell(f"{value:,}" if float(value).is_integer() else f"{value:,.4g}", float(value))
+
+
+def asked(study: Study) -> dict[str, list[str]]:
+    """The study in a few lines: what → in words, a line for each ancestor."""
+    ancestors = []
+    for name, ancestor in study.ancestors.items():
+        origin = f"{ancestor.model} through the bridge {ancestor.bridge}" if ancestor.bridge else ancestor.model
+        objectives = dict.fromkeys(study.distill_settings(name, member).objective for member in study.chain)
+        taught = "directly by the ancestor" if ancestor.teacher == "ancestor" else "step by step"
+        words = f"its chain is distilled {taught} by {' and '.join(objectives)}, select {ancestor.select}"
+        ancestors.append(f"{name}: {origin}; {words}")
+    initialisers = []
+    for name, entry in study.initialisers.items():
+        method = f" {entry.method}" if entry.kind in ("linit", "single") else ""
+        initialisers.append(name if name == entry.kind else f"{name} ({entry.kind}{method})")
+    architecture = study.architecture
+    members = _shapes(study.chain)
+    rows = {
+        "Ancestors" if len(ancestors) > 1 else "Ancestor": ancestors,
+        "Chain": [f"{architecture.family}, vocabulary {architecture.vocabulary:,}: {members}"],
+        "DesNets": [_shapes(study.desnets)],
+        "Initialisers": [", ".join(initialisers)],
+        "Recovery budgets": [f"{', '.join(tokens_label(count) for count in study.budgets)} tokens"],
+        "Held-out text": [", ".join(study.perplexity)],
+        "Tasks": [", ".join(study.tasks)],
+        "Seed": [str(study.seed)],
+    }
+    return {name: lines for name, lines in rows.items() if any(lines)}
+
+
+def _shapes(models: Mapping) -> str:
+    return ", ".join(f"{name} ({model.shape})" for name, model in models.items())

@@ -1,0 +1,67 @@
+"""One table or figure of the paper, made of this study: numbers (csv), text (md) and, for figures, pictures (svg, png)."""
+
+from typing import Any
+
+from colpipe.job import Job, run_stage
+from colpipe.reporting.paper import build, sizes
+from colpipe.reporting.paper_figures import pictures
+from colpipe.settings import Strict
+
+
+class Settings(Strict):
+    exhibit: str
+    shown: dict[str, Any]
+    models: dict[str, str]
+    stand_ins: dict[str, str] = {}
+    sizes: dict[str, dict[str, float]] = {}
+
+
+def main(job: Job) -> None:
+    settings, name = job.settings, job.settings.exhibit
+    if settings.sizes:
+        made = sizes(settings.shown, settings.models, settings.sizes)
+    else:
+        results = job.output.parents[1]
+        made = build(name, settings.shown, settings.models, settings.stand_ins, job.seed, results)
+    made.numbers.to_csv(job.staging / f"{name}.csv", index=False)
+    text = f"{heading(settings)}\n{made.text}"
+    (job.staging / f"{name}.md").write_text(text)
+    if made.figure:
+        svg, png = pictures(made.figure)
+        (job.staging / f"{name}.svg").write_text(svg)
+        (job.staging / f"{name}.png").write_bytes(png)
+    print(text, flush=True)
+    job.publish()
+
+
+def heading(settings: Settings) -> str:
+    """What it shows, how to read it, and what stands for the paper's names."""
+    shown, name = settings.shown, settings.exhibit
+    place = name.replace("table", "Table ").replace("figure", "Figure ")
+    lines = [f"# {place}: {shown['title']}", f"The paper, {shown['where']}.{_reading(shown['metric'])}"]
+    if note := shown.get("note"):
+        lines.append(note)
+    if settings.stand_ins:
+        pairs = ", ".join(f"{ours} for {paper}" for paper, ours in settings.stand_ins.items())
+        lines.append(
+            f"In this study stand {pairs}: its numbers are not comparable with the paper's, its differences may be."
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _reading(metric: str) -> str:
+    return {
+        "rouge_l": " Rouge-L, percent, after fine-tuning; ours, and the paper's in brackets. – is not in this study.",
+        "parameters": " Ours, and the paper's in brackets; parameters in millions.",
+        "steps": " Steps until the last smoothed training loss of the random one is reached.",
+    }.get(metric, "")
+
+
+if __name__ == "__main__":
+    run_stage(
+        "exhibit",
+        __doc__,
+        main,
+        inputs={"made-of*": "scores, DesNets or members under the study's results, by path"},
+        settings=Settings,
+    )

@@ -1,0 +1,111 @@
+"""A stack of small models in sequence (FSLM, Appendix K), fine-tuned and scored on tasks.
+
+Each step is a model of its own, a copy of one member of the chain. It reads the question and the notes of the steps before
+it, and writes a note; the last one writes the answer. What a step learns to write, the ancestor wrote for the training rows;
+for the test rows the steps read each other.
+"""
+
+import json
+
+from colpipe.checkpoint import write_json
+from colpipe.data.prompts import prompt
+from colpipe.data.tokens import read_rows
+from colpipe.device import pick_device
+from colpipe.evaluation.generation import answer_all
+from colpipe.evaluation.scores import interval, percent, score_rows
+from colpipe.job import Job, run_stage
+from colpipe.settings import Positive, Strict
+from colpipe.stage_settings import Stack, Task
+from colpipe.states import keep_record, kept_record
+from colpipe.training.models import load_model, load_tokenizer
+from colpipe.training.supervised import fine_tune
+
+BATCH = 64
+
+
+class Settings(Strict):
+    stack: Stack
+    tasks: dict[str, Task]
+    positions: Positive
+
+
+def main(job: Job) -> None:
+    scores, intervals, folders = {}, {}, job.parents_of("task")
+    job.state.mkdir(exist_ok=True)
+    (job.staging / "answers").mkdir()
+    for name in folders:
+        rows, answers, notes = run_through(job, name)
+        values = score_rows(answers, rows)
+        scores[name] = percent(values)
+        intervals[name] = {metric: tuple(100 * end for end in interval(column)) for metric, column in values.items()}
+        job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
+        with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
+            for row, answer, written in zip(rows, answers, notes, strict=True):
+                record = {"id": row["id"], "answers": [answer], "notes": written}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    write_json(job.staging / "scores.json", scores)
+    write_json(job.staging / "intervals.json", intervals)
+    job.publish()
+
+
+def run_through(job: Job, name: str) -> tuple[list[dict], list[str], list[list[str]]]:
+    """(test rows, their answers, the notes of the steps before) of one task."""
+    settings, folder, tokenizer = job.settings, job.parents_of("task")[name], load_tokenizer(job.parents["model"])
+    train, test = read_rows(folder, "train")[: settings.stack.train_rows], read_rows(folder, "test")
+    taught, read = [[] for _ in train], [[] for _ in test]  # notes of the ancestor, and of the stack
+    for number, step in enumerate(settings.stack.steps):
+        if job.should_stop():
+            job.stop()
+        kept = job.state / f"{name}-{number}.json"
+        written = kept_record(kept)
+        if written is None:
+            asked = _prompts(settings, tokenizer, train, taught, step)
+            targets = _write(job, load_model(job.parents["teacher"]), tokenizer, asked)
+            model = _tuned(job, f"{name} step {number + 1}: ", tokenizer, asked, targets)
+            written = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, read, step))
+            keep_record(kept, written)
+        for notes, texts in zip((taught, read), written, strict=True):
+            for each, text in zip(notes, texts, strict=True):
+                each.append(text)
+    asked = _prompts(settings, tokenizer, train, taught)
+    model = _tuned(job, f"{name} answer: ", tokenizer, asked, [row["output"] for row in train])
+    tokens = settings.tasks[name].max_new_tokens
+    asked = _prompts(settings, tokenizer, test, read)
+    return test, answer_all(model, tokenizer, asked, tokens, BATCH), read
+
+
+def _write(job: Job, model, tokenizer, asked: list[str]) -> list[str]:
+    model = model.to(pick_device(job.runtime.device))
+    return answer_all(model, tokenizer, asked, job.settings.stack.max_new_tokens, BATCH)
+
+
+def _tuned(job: Job, label: str, tokenizer, asked: list[str], targets: list[str]):
+    rows = [{"prompt": text, "completion": target} for text, target in zip(asked, targets, strict=True)]
+    return fine_tune(job, load_model(job.parents["model"]), tokenizer, rows, job.settings.stack.fine_tune, label=label)
+
+
+def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[str]], step: str = "") -> list[str]:
+    """What a step reads, or without one what the last model reads: notes are cut to what the positions leave room for."""
+    longest = max([settings.stack.max_new_tokens, *(task.max_new_tokens for task in settings.tasks.values())])
+    found = []
+    for row, written in zip(rows, notes, strict=True):
+        instruction = step or row["instruction"]
+        question = f"{row['instruction']}\n{row['input']}" if step else row["input"]
+        room = settings.positions - longest - len(tokenizer(prompt(instruction, question))["input_ids"])
+        ids = tokenizer("\n".join(written))["input_ids"][: max(0, room - 2)]
+        found.append(prompt(instruction, f"{question}\n{tokenizer.decode(ids)}"))
+    return found
+
+
+if __name__ == "__main__":
+    run_stage(
+        "stack",
+        __doc__,
+        main,
+        inputs={
+            "model": "member that every step is a copy of",
+            "teacher": "ancestor or bridge that writes the notes to learn from",
+            "task*": "prepared instructions of each task",
+        },
+        settings=Settings,
+    )

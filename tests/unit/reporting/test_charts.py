@@ -1,0 +1,39 @@
+"""Curves stand where their numbers say; what is drawn is read back from the SVG."""
+
+import xml.etree.ElementTree as xml
+
+import pytest
+
+from colpipe.reporting.charts import Scale, interval, look, loss_curves
+
+PANELS = {"upper": {"a & b": [(0, 6.0), (500, 5.0), (1000, 4.0)]}, "lower": {"rand": [(0, 8.0), (1000, 5.0)]}}
+
+
+def test_ticks_are_round_and_inside():
+    scale = Scale(3.71, 6.02, 100, 0)
+    assert scale.ticks(6) == [4.0, 4.5, 5.0, 5.5, 6.0]
+    assert scale(3.71) == 100 and scale(6.02) == 0
+    assert Scale(2.0, 2.0, 0, 10)(2.0) == 0
+
+
+def test_points_lie_on_the_axes_that_all_panels_share():
+    upper, lower = (xml.fromstring(svg) for svg in loss_curves(PANELS, "recovery tokens", ["rand", "a & b"]))
+    points = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in upper.iter("circle")]
+    assert points[1][0] == pytest.approx((points[0][0] + points[2][0]) / 2, abs=0.06)
+    assert points[1][1] == pytest.approx((points[0][1] + points[2][1]) / 2, abs=0.06)
+    ends = [float(dot.get("cy")) for dot in lower.iter("circle")]
+    assert ends[1] == points[1][1] and ends[0] < points[0][1]  # 5.0 in both; 8.0 stands higher than 6.0
+    assert next(upper.iter("title")).text == "a & b: 6.000 at 0 recovery tokens"
+    assert [group.get("data-way") for drawn in (upper, lower) for group in drawn.iter("g")] == ["1", "0"]
+
+
+def test_more_ways_than_colours_are_dashed():
+    looks = [tuple(look(number).items()) for number in range(21)]
+    assert len(set(looks)) == 21
+    assert "stroke_dasharray" not in look(6) and "stroke_dasharray" in look(7)
+
+
+def test_an_interval_is_drawn_to_the_scale_of_its_column():
+    drawn = xml.fromstring(interval(25, 50, 100, 0, 100))
+    line, dot = next(drawn.iter("line")), next(drawn.iter("circle"))
+    assert [float(line.get(end)) for end in ("x1", "x2")] == [27, 96] and float(dot.get("cx")) == 50

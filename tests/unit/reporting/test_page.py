@@ -1,0 +1,140 @@
+"""The page as text; tests/workflow/test_page.py opens it in a browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from colpipe.reporting import tables
+from colpipe.reporting.page import duration, exhibits, page
+from colpipe.reporting.recovery import Reached
+from colpipe.reporting.summary import summarise
+
+
+class Outline(HTMLParser):
+    """What stands where: open elements must be closed, and ids must be there once."""
+
+    VOID = {"meta", "link", "br", "img"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.fetched, self.cells, self.links = [], [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        self.fetched += [values[name] for name in ("src", "srcset", "data", "action", "poster") if name in values]
+        self.fetched += [values["href"]] if tag == "link" else []
+        self.links += [values["href"]] if tag == "a" else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "td":
+            self.cells.append(data)
+
+
+def outline(text: str) -> Outline:
+    parser = Outline()
+    parser.feed(text)
+    assert parser.open == [] and len(set(parser.ids)) == len(parser.ids)
+    return parser
+
+
+def test_the_page_is_whole_asks_for_nothing_and_is_the_same_each_time(results):
+    study, folder = results
+    summary = summarise(study, folder)
+    text = page(study, folder, summary)
+    assert text == page(study, folder, summary)
+    found = outline(text)
+    assert all(address.startswith("data:") for address in found.fetched) and "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert {"asked", "models", "size", "recovery", "scores", "cost", "failures", "workflow", "provenance"} <= set(
+        found.ids
+    )
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert "20,112" in found.cells  # parameters of a member
+    assert "None: the logs tell of no attempt" in text and 'id="exhibits"' not in text
+
+
+def test_names_of_a_study_are_text_and_no_markup(results):
+    study, folder = results
+    summary = summarise(study, folder)
+    summary["desnet"] = summary.desnet.replace("upper", "<script>alert(1)</script>")
+    assert "<script>alert" not in page(study, folder, summary)
+
+
+def test_costs_that_were_estimated_have_their_place(results):
+    study, folder = results
+    summary = summarise(study, folder)
+    cost = pd.DataFrame({"stage": ["distill"], "estimated_hours": [1234.5], "hours": [None]})
+    assert "Estimated, and as it was" not in page(study, folder, summary)
+    text = page(study, folder, summary, cost)
+    assert "estimated hours" in text and 'data-value="1234.5"' in text
+
+
+def test_failures_are_shown(results):
+    study, folder = results
+    log = folder / "work/sft/llama/log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("2026-01-02 03:04:05 error: disk <full>\n2026-01-02 03:05:05 done in 2 s\n")
+    text = page(study, folder, summarise(study, folder))
+    assert "disk &lt;full&gt;" in text and "1 job needed more than one attempt" in text
+
+
+def test_exhibits_are_text_table_and_picture(tmp_path):
+    folder = tmp_path / "paper/table3"
+    folder.mkdir(parents=True)
+    (folder / "table3.md").write_text("Title.\n\n| a | b |\n| --- | --- |\n| 1 | **<b>2** |\n\n![no](http://x/y.png)\n")
+    (folder / "table3.svg").write_text("<svg/>")
+    assert exhibits(tmp_path) == []  # not finished
+    (folder / "manifest.json").write_text("{}")
+    [found] = exhibits(tmp_path)
+    assert found["title"] == "Table 3" and found["picture"] == "PHN2Zy8+"
+    assert "<td><strong>&lt;b&gt;2</strong></td>" in found["text"] and "<img" not in found["text"]
+
+
+def test_scores_have_their_intervals_and_guessing_beside_them(results):
+    study, folder = results
+    task = tables.scores(study, summarise(study, folder))["boolq"]
+    place = task.columns.index("accuracy")
+    rows = {tuple(cell.shown for cell in row[:3]): row for row in task.rows}
+    assert rows["medium", "distilled", ""][place] == tables.Cell("52.0", 52.0, "51.0 to 53.0")
+    assert rows["guessing", "majority", ""][place].value == 50
+    assert task.numbers()[place] and not task.numbers()[0]
+    assert len(task.rows) == 12 + 2
+
+
+def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
+    found = [Reached("d", "never", 5, None, 100), Reached("d", "soon", 5, 50, 100), Reached("d", "at once", 5, 0, 100)]
+    rows = sorted(tables.reached(found).rows, key=lambda row: row[4].value)
+    assert [row[1].shown for row in rows] == ["at once", "soon", "never"]
+    assert [row[5].shown for row in rows] == ["needs none", "2.0 ×", "less than 1 ×"]
+
+
+def test_only_pairs_that_share_anything_leak(tmp_path):
+    assert tables.leakage(tmp_path) is None
+    (tmp_path / "leakage").mkdir()
+    frame = pd.DataFrame({"evaluated": ["a", "b"], "rows": [8, 8], "exact": [0, 0], "overlapping": [2, 0]})
+    frame.to_csv(tmp_path / "leakage/leakage.csv", index=False)
+    table = tables.leakage(tmp_path)
+    assert [[cell.shown for cell in row] for row in table.rows] == [["a", "8", "0", "2", "25.0 %"]]
+
+
+@pytest.mark.parametrize("seconds, words", [(45.2, "45 s"), (89, "89 s"), (720, "12 min"), (11_100, "3 h 5 min")])
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_the_ancestor_is_drawn_by_what_was_fetched(results):
+    study, folder = results
+    (folder / "sft/llama").mkdir(parents=True)
+    (folder / "sft/llama/config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 32}))
+    (folder / "sft/llama/manifest.json").write_text(json.dumps({"parameters": 37_792}))
+    text = page(study, folder, summarise(study, folder))
+    assert "llama: 2 layers × 32 channels, 37,792 parameters" in text

@@ -1,0 +1,63 @@
+"""Curves along recovery, and when one is as good as another in the end."""
+
+import math
+
+import numpy as np
+import pytest
+
+from colpipe.plan import Plan
+from colpipe.reporting.recovery import Reached, curves, loss_by_size, reached, tokens_until
+from colpipe.reporting.summary import summarise
+
+
+def test_the_curves_of_every_desnet_are_those_of_its_longest_recovery(results):
+    study, folder = results
+    panels = curves(study, folder)
+    assert list(panels) == ["upper", "lower"]
+    assert panels["upper"] == {"nested": [(0, 6.0), (512, 5.5)], "rand": [(0, 8.0), (512, 5.5)]}
+
+
+def test_a_desnet_with_budgets_of_its_own(study, results):
+    loaded, folder = results
+    loaded.desnets["lower"].budgets = [0]
+    assert list(curves(loaded, folder)) == ["upper"]
+
+
+def test_tokens_until_a_loss_are_where_the_line_meets_it():
+    curve = [(0, 6.0), (100, 5.0), (200, 5.5), (300, 4.0)]
+    places = np.linspace(0, 300, 300_001)
+    losses = np.interp(places, *zip(*curve, strict=True))
+    for target in (5.9, 5.0, 4.7, 4.0):
+        first = places[np.argmax(losses <= target + 1e-9)]
+        assert tokens_until(curve, target) == pytest.approx(first, abs=0.01)
+    assert tokens_until(curve, 6.0) == tokens_until(curve, 7.0) == 0
+    assert tokens_until(curve, 3.9) is None
+
+
+def test_speed_ups_are_against_the_random_model(results):
+    study, _ = results
+    panels = {
+        "upper": {"nested": [(0, 6.0), (400, 4.0)], "slow": [(0, 6.0), (400, 5.5)], "rand": [(0, 8.0), (400, 5.0)]},
+        "lower": {"nested": [(0, 3.0), (400, 3.1)], "rand": [(0, 8.0), (400, 5.0)]},
+        "alone": {"nested": [(0, 3.0), (400, 3.1)]},
+    }
+    found = reached(study, panels)
+    assert [(entry.desnet, entry.way, entry.tokens, entry.baseline) for entry in found] == [
+        ("upper", "nested", 200, 400),
+        ("upper", "slow", None, 400),
+        ("lower", "nested", 0, 400),
+    ]
+    assert [entry.speed_up for entry in found] == [2, None, math.inf]
+    assert Reached("d", "w", 1.0, 800, 400).speed_up == 0.5
+
+
+def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):
+    study, folder = results
+    panels = loss_by_size(study, summarise(study, folder))
+    models = list(Plan(study).models)
+    assert list(panels) == ["stories"] and list(panels["stories"]) == ["chain", "nested"]
+    expected = [
+        (study.parameters(study.desnets[desnet].shape), 5.0 + models.index(f"desnets/llama/{desnet}/nested/0"))
+        for desnet in ("lower", "upper")
+    ]
+    assert panels["stories"]["nested"] == expected
