@@ -6,9 +6,9 @@ BIN := .venv/bin
 .PHONY: demo test faults lint clean initialisers ablation elastic
 
 demo: .venv/installed  ## run the demo study and print its table
-	$(BIN)/snakemake --cores $(CORES) --quiet rules progress
+	$(BIN)/snakemake all published --cores $(CORES) --quiet rules progress
 	@cat results/demo/summary.txt
-	@echo "The page: results/demo/report.html  The numbers: results/demo/summary.csv"
+	@echo "The page: results/demo/report.html  The numbers: results/demo/summary.csv  The models: results/demo/published/"
 
 test: .venv/installed  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder

@@ -32,6 +32,7 @@ include: "workflow/rules/stack.smk"
 include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/exhibit.smk"
+include: "workflow/rules/publish.smk"
 
 
 localrules:
@@ -40,6 +41,7 @@ localrules:
     desnets,
     recovered,
     scores,
+    published,
     paper,
 
 
@@ -71,6 +73,12 @@ rule recovered:
 rule scores:
     input:
         PLAN.manifests_of("scores"),
+
+
+# Every DesNet as a folder to use or upload as it is, with a model card.
+rule published:
+    input:
+        PLAN.cards(),
 
 
 # Tables and figures of the paper, as far as this study has what they show: table1 to table15, figure3 to figure10.

@@ -161,6 +161,7 @@ class Job:
 
     def publish_files(self) -> None:
         """Move the staged files one by one into the output folder, beside what is already there; no manifest."""
+        self.output.mkdir(parents=True, exist_ok=True)
         for path in checkpoint.content_files(self.staging):
             os.replace(path, self.output / path.name)
         self.say(f"done in {self._finish_metrics():.0f} s")

@@ -27,7 +27,8 @@ MOST = 8  # devices of a job, those of one node
 UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
 UNSEEN = 100_000_000  # tokens of data that are not prepared yet
 DATA = ("corpus", "instructions", "answers", "data", "task", "train")  # inputs that are read from end to end
-LIGHT = {"train_tokenizer", "prepare_corpus", "prepare_instructions", "assemble", "leakage", "report", "exhibit"}
+PREPARING = {"train_tokenizer", "prepare_corpus", "prepare_instructions"}
+LIGHT = {*PREPARING, "assemble", "leakage", "report", "exhibit", "publish"}
 
 
 @dataclass(frozen=True)

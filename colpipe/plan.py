@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
+from colpipe.reporting.jobs import ROOTS, maker
 from colpipe.settings import Shape, Source, reader_module, tokens_label
 from colpipe.snakefile import one_of
 from colpipe.stage_settings import Distill, Task
@@ -116,6 +117,23 @@ class Plan:
             "paper": [f"paper/{name}" for name in exhibits.paper() if exhibits.has(self, name)],
         }
         return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
+
+    def cards(self) -> list[str]:
+        """The card of every DesNet, behind the target `published`."""
+        return [f"{self.results}/published/{path}/README.md" for path in self.models if path.startswith("desnets/")]
+
+    def lineage(self, *folders: str) -> list[str]:
+        """All folders that these descend from, and themselves: parents before their children, fetched ones too."""
+        found: dict[str, None] = {}
+        waiting = list(folders)
+        while waiting:
+            rule, wildcards = maker(self, waiting[-1])
+            parents = self.parents(rule, wildcards) if rule and rule not in ROOTS else []
+            before = [parent for _, parent in parents if parent not in found]
+            if not before:
+                found[waiting.pop()] = None
+            waiting += before
+        return list(found)
 
     def check_finished(self) -> None:
         """Look over what is there already.
@@ -437,6 +455,37 @@ class Plan:
             "stack": self.study.stacks[wildcards.stack],
             "tasks": tasks,
             "positions": self.study.architecture.positions,
+        }
+
+    def publish_parents(self, wildcards) -> Parents:
+        model, evaluated = f"{self.results}/{wildcards.model}", self.evaluate_parents(wildcards)
+        return {
+            **evaluated,
+            "score": f"{self.results}/scores/{wildcards.model}",
+            "made-of": {folder.removeprefix(f"{self.results}/"): folder for folder in self.lineage(model)[:-1]},
+        }
+
+    def publish_settings(self, wildcards) -> dict:
+        study, (kind, ancestor, name, *_) = self.study, Path(wildcards.model).parts
+        datasets = {name: study.corpora[name].dataset for name in study.perplexity}
+        datasets |= {name: study.instructions[task.instructions].dataset for name, task in study.tasks.items()}
+        scored = {name: self.datasets[dataset] for name, dataset in datasets.items()}
+        named = {self.fetched[name]: (name, study.models[name]) for name in self.fetched}
+        named |= {self.datasets[name]: (name, study.datasets[name]) for name in self.datasets}
+        used = {*self.lineage(f"{self.results}/{wildcards.model}"), *scored.values()}
+        return {
+            "study": study.study,
+            "path": wildcards.model,
+            "ancestor": "" if ancestor == SCRATCH else study.ancestors[ancestor].model,
+            "family": study.architecture.family,
+            "shape": (study.chain if kind == "chain" else study.desnets)[name].shape,
+            "sources": {
+                folder: {"name": name, "source": entry.source, "license": entry.license}
+                for folder, (name, entry) in named.items()
+                if folder in used
+            },
+            "scored": scored,
+            "tasks": study.tasks,
         }
 
     def leakage_parents(self, _: object) -> Parents:

@@ -40,6 +40,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
 Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
 Prompts = Literal["paper", "chat"]
 Select = Literal["first", "even", "rank", "rotate"]
@@ -184,6 +185,8 @@ class Model(Strict):
 
     source: Source | None = None
     """Where the weights and tokenizer come from."""
+    license: License = None
+    """Licence of the weights, as the Hugging Face Hub writes it (`apache-2.0`); for the cards, it changes no result."""
     shape: Shape | None = None
     """Shape of a model that is pre-trained here (stage `pretrain`)."""
     prompts: Prompts = "paper"
@@ -202,6 +205,8 @@ class Dataset(Strict):
 
     source: Source
     """Where the files come from."""
+    license: License = None
+    """Licence of the rows, as the Hugging Face Hub writes it (`cc-by-sa-4.0`); for the cards, it changes no result."""
     reader: Literal[READERS]
     """Which module of `colpipe/data/readers/` reads them."""
     validation: Fraction = 0.03

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from colpipe.plan import Plan
+if TYPE_CHECKING:
+    from colpipe.plan import Plan
 
 # Rule → the folder that it makes, in the order of the work. The tests compare them with workflow/rules/.
 OUTPUTS = {
@@ -44,7 +45,7 @@ class Made(NamedTuple):
     parents: Mapping[str, str]
 
 
-def made(plan: Plan) -> dict[str, Made]:
+def made(plan: "Plan") -> dict[str, Made]:
     """Folder → the job that makes it, for the report and all that it is made from."""
     found: dict[str, Made] = {}
     waiting = [plan.results]
@@ -59,7 +60,7 @@ def made(plan: Plan) -> dict[str, Made]:
     return found
 
 
-def maker(plan: Plan, folder: str) -> tuple[str, SimpleNamespace]:
+def maker(plan: "Plan", folder: str) -> tuple[str, SimpleNamespace]:
     """The rule that makes a folder, and its wildcards; an empty name where none does."""
     for rule, pattern in OUTPUTS.items():
         match = re.fullmatch(_expression(plan.results, pattern), folder)
@@ -73,7 +74,7 @@ def _expression(results: str, pattern: str) -> str:
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", words)
 
 
-def _serves(plan: Plan, rule: str, wildcards: Mapping[str, str]) -> bool:
+def _serves(plan: "Plan", rule: str, wildcards: Mapping[str, str]) -> bool:
     """Where two rules make folders of one pattern, which of them."""
     match rule:
         case "prepare_corpus":

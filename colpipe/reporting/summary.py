@@ -1,6 +1,7 @@
 """The summary table: one row per model, task and metric, and guessing beside it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from colpipe.data.tokens import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
 from colpipe.plan import Plan
 from colpipe.settings import tokens_label
+from colpipe.stage_settings import Task
 from colpipe.study import Study
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
@@ -39,13 +41,23 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
         folder = results / "data" / settings.instructions
         read_manifest(folder)
         trained = results / "data" / (settings.train or settings.instructions)
-        train = read_rows(trained, "train") if settings.fine_tune else []
-        for init, values in guessing(train, read_rows(folder, "test")).items():
-            for metric, value in percent(values).items():
-                low, high = (100 * end for end in interval(values[metric]))
-                rows.append({"init": init, "task": task, "metric": metric, "value": value, "low": low, "high": high})
+        rows += [{**row, "task": task} for row in guesses(settings, folder, trained)]
     frame = pd.DataFrame(rows, columns=COLUMNS).assign(seed=study.seed)
     return frame.astype({"params": "Int64", "tokens": "Int64"})
+
+
+def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
+    """What a task scores without reading the question: rows of `init` (`majority` or `chance`), metric, value, low, high.
+
+    Args:
+        folder: prepared instructions with the test rows.
+        trained: those with the training rows.
+    """
+    train = read_rows(trained, "train") if task.fine_tune else []
+    for init, values in guessing(train, read_rows(folder, "test")).items():
+        for metric, value in percent(values).items():
+            low, high = (100 * end for end in interval(values[metric]))
+            yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}
 
 
 def _alpha(assembled: Path) -> float | None:

@@ -5,6 +5,7 @@ import pytest
 
 from colpipe.errors import ColpipeError
 from colpipe.plan import Plan
+from colpipe.reporting.jobs import maker
 from colpipe.snakefile import one_of
 from colpipe.study import load_study
 
@@ -256,3 +257,62 @@ def test_elastic_members_go_down_to_the_next(plan_of, study):
     study["ancestors"]["llama"]["elastic"] = False
     study["initialisers"].pop("cut")
     assert plan_of(study).distill_settings(wildcards(ancestor="llama", member="medium"))["elastic"] is None
+
+
+def test_the_lineage_of_a_desnet_is_all_that_it_descends_from_in_order(plan_of, study):
+    plan = plan_of(study)
+    found = [
+        folder.removeprefix("results/tiny/") for folder in plan.lineage("results/tiny/desnets/llama/upper/nested/512")
+    ]
+    assert found[-4:] == [
+        "chain/llama/large", "chain/llama/medium", "desnets/llama/upper/nested/0", "desnets/llama/upper/nested/512"
+    ]  # fmt: skip
+    data = {"tokenizer", "data/stories", "data/describe", plan.datasets["articles"]}
+    ancestor = {plan.fetched["llama"], "sft/llama", "answers/llama", "pretrained/bridge", "bridges/llama"}
+    assert set(found[:-4]) == data | ancestor
+    for position, folder in enumerate(found):
+        rule, made = maker(plan, f"results/tiny/{folder}")
+        parents = plan.parents(rule, made) if rule else []
+        assert {parent.removeprefix("results/tiny/") for _, parent in parents} <= {*found[:position]}
+
+
+def test_a_random_desnet_descends_from_no_ancestor(plan_of, study):
+    plan = plan_of(study)
+    found = plan.lineage("results/tiny/desnets/scratch/lower/rand/512")
+    assert set(found) == {
+        plan.datasets["articles"],
+        *(f"results/tiny/{path}" for path in ("tokenizer", "data/stories")),
+        *(f"results/tiny/desnets/scratch/lower/rand/{budget}" for budget in ("0", "512")),
+    }
+
+
+def test_every_folder_of_a_study_is_made_by_one_rule(plan_of, study):
+    study["initialisers"]["alone"] = {"kind": "distilled"}
+    study["stages"]["order"] = {"corpus": "stories"}
+    study["ancestors"]["llama"] |= {"select": "rank", "distill": {"signal": 8}}
+    plan = plan_of(study)
+    rules = {
+        maker(plan, folder)[0]
+        for path in plan.models
+        for folder in plan.lineage(f"results/tiny/{path}")
+        if folder.startswith("results/")
+    }
+    assert rules == {
+        "train_tokenizer", "prepare_corpus", "prepare_instructions", "pretrain", "sft", "bridge_answers", "bridge", "order",
+        "teacher_signal", "distill", "distill_desnet", "assemble", "recover",
+    }  # fmt: skip
+
+
+def test_a_licence_is_no_setting_of_any_job(plan_of, study):
+    def settings(plan):
+        wildcard = wildcards(corpus="stories", instructions="boolq", model="desnets/llama/upper/nested/0")
+        return [
+            plan.settings(rule)(wildcard) for rule in ("prepare_corpus", "prepare_instructions", "report", "publish")
+        ]
+
+    before = settings(plan_of(study))
+    study["datasets"]["articles"]["license"] = "cc-by-sa-4.0"
+    study["models"]["llama"]["license"] = "mit"
+    after = settings(plan_of(study))
+    assert before[:3] == after[:3] and before[3] != after[3]
+    assert "cc-by-sa-4.0" in after[3]

@@ -1,0 +1,181 @@
+"""The model card of a published model: what it is, what it was made of and how, what it scores (no torch here)."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from colpipe.architectures import FAMILIES
+from colpipe.settings import Shape, Source, Strict
+from colpipe.stage_settings import Task
+
+TEMPLATE = Path(__file__).with_name("card.md.j2")
+METRICS = {  # ours → the Hub's identifier, in words
+    "loss": ("loss", "Loss, nats per token"),
+    "perplexity": ("perplexity", "Perplexity"),
+    "bits_per_byte": ("bits_per_byte", "Bits per byte"),
+    "rouge_l": ("rouge", "Rouge-L, %"),
+    "accuracy": ("accuracy", "Accuracy, %"),
+    "unparsable": ("unparsable", "Answers that open with no choice, %"),
+    "likelihood": ("accuracy", "Accuracy by log-likelihood, %"),
+    "likelihood_normalised": ("accuracy", "Accuracy by log-likelihood over the length of the choice, %"),
+}
+MEASURED_AS_IT_IS = ("likelihood", "likelihood_normalised")  # before any fine-tuning
+
+
+class Origin(Strict):
+    """A model or data set that was fetched."""
+
+    name: str
+    source: Source
+    license: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is from, with what pins it."""
+        source = self.source
+        if source.hub:
+            return f"hub: {source.hub}, revision {source.revision or 'not pinned'}"
+        return f"wheel: {source.pypi}, sha256 {source.sha256}" if source.pypi else f"local: {Path(source.path).name}"
+
+
+class Described(Strict):
+    """What a card says that the model's folder does not."""
+
+    study: str
+    path: str
+    """Of the model under the study's results."""
+    ancestor: str
+    """Model that the chain descends from; empty for random ones."""
+    family: str
+    shape: Shape
+    sources: dict[str, Origin]
+    """Staged folder → where it is from; of what the model descends from, and of what it is scored on."""
+    scored: dict[str, str]
+    """Corpus or task → staged folder of its data set."""
+    tasks: dict[str, Task]
+
+
+def licence(stated: list[str | None]) -> dict[str, str]:
+    """The Hub's metadata of a model made of sources with these licences: theirs if they all state the same one."""
+    if not stated or stated == [None] * len(stated):
+        return {"license": "unknown"}
+    if len(set(stated)) == 1:
+        return {"license": stated[0]}
+    return {"license": "other", "license_name": "those-of-its-sources", "license_link": "README.md"}
+
+
+def results(
+    known: Described, scores: Mapping[str, Mapping[str, float]], tuned: Mapping[str, bool]
+) -> Iterator[EvalResult]:
+    """Every score as the Hub's model index has it."""
+    for name, metrics in scores.items():
+        origin = known.sources[known.scored[name]]
+        for metric, value in metrics.items():
+            after = ", after fine-tuning on the task" if tuned[name] and metric not in MEASURED_AS_IT_IS else ""
+            yield EvalResult(
+                task_type="text-generation",
+                dataset_type=origin.source.hub or origin.name,
+                dataset_name=name,
+                dataset_config=name,  # what the Hub groups by
+                dataset_split="test",
+                dataset_revision=origin.source.revision,
+                metric_type=METRICS.get(metric, (metric,))[0],
+                metric_name=_words(metric) + after,
+                metric_value=value,
+            )
+
+
+def card(
+    known: Described,
+    config: Mapping,
+    made: Mapping[str, tuple[dict, str]],
+    scores: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]],
+    guesses: Mapping[str, list[dict]],
+    prompt: str | None,
+    seed: int,
+) -> ModelCard:
+    """The card of a model.
+
+    Args:
+        config: its `config.json` mapping.
+        made: path → (manifest, fingerprint) of everything that it descends from, parents first, and itself last.
+        scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
+        guesses: task → rows of what guessing scores.
+        prompt: that it was trained with; None where it has seen no instructions.
+    """
+    descended = {folder: origin for folder, origin in known.sources.items() if folder in made}
+    tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
+    name = "-".join((known.study, *known.path.split("/")[1:]))
+    data = ModelCardData(
+        **licence([origin.license for origin in descended.values()]),
+        base_model=_on_the_hub(descended, "resources/models/"),
+        datasets=_on_the_hub(descended, "resources/data/"),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["colpipe", "chain-of-learngene", "learngene", known.family],
+        model_name=name,
+        eval_results=list(results(known, scores, tuned)) or None,
+    )
+    path_of = {content: path for path, (_, content) in made.items()}
+    return ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        name=name,
+        known=known,
+        parameters=made[known.path][0]["parameters"],
+        positions=FAMILIES[known.family].sizes(config)["position"],
+        prompt=prompt,
+        seed=seed,
+        scores=[
+            {
+                "on": task,
+                "metric": _words(metric),
+                "value": value,
+                "interval": intervals[task].get(metric),  # a deviation has none
+                "tuned": tuned[task] and metric not in MEASURED_AS_IT_IS,
+                "guessed": [row for row in guesses.get(task, []) if row["metric"] == metric],
+            }
+            for task, metrics in scores.items()
+            for metric, value in metrics.items()
+        ],
+        lineage=[
+            {
+                "path": path,
+                "how": descended[path].place if path in descended else _how(manifest),
+                "parents": sorted({path_of.get(parent, parent) for parent in manifest["parents"].values()}),
+                "content": content,
+            }
+            for path, (manifest, content) in made.items()
+        ],
+        sources=[(origin, folder in descended) for folder, origin in known.sources.items()],
+        recipe={
+            path: yaml.safe_dump(_without_sources(manifest["settings"]), allow_unicode=True)
+            for path, (manifest, _) in made.items()
+            if path not in descended
+        },
+    )
+
+
+def _on_the_hub(origins: Mapping[str, Origin], kind: str) -> list[str] | None:
+    found = [origin.source.hub for folder, origin in origins.items() if folder.startswith(kind) and origin.source.hub]
+    return found or None
+
+
+def _words(metric: str) -> str:
+    return METRICS[metric][1] if metric in METRICS else metric.replace("_", " ")
+
+
+def _without_sources(settings: object) -> object:
+    """Settings as they may be seen by others: where files lie on this machine is nobody's business."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {key: _without_sources(value) for key, value in settings.items() if key != "source"}
+
+
+def _how(manifest: Mapping) -> str:
+    """The stage that made a folder, and what it says of itself."""
+    details = [f"{key} {manifest[key]}" for key in ("kind", "method", "alpha", "compensate") if key in manifest]
+    return ", ".join([manifest["stage"], *details])

@@ -1,0 +1,94 @@
+"""Publish a model: a folder to use or upload as it is, with a model card. Its weights are linked, not copied.
+
+Scores come after the model, whose folder is content that others depend on, so the card cannot lie there.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from colpipe.checkpoint import content_files, read_manifest, write_json
+from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
+from colpipe.job import Job, run_stage
+from colpipe.reporting.card import Described, card
+from colpipe.reporting.summary import guesses
+
+ANSWER = 128  # tokens at most, where nothing else is asked for
+LOCAL = ("is_local", "local_files_only")  # what transformers notes of where a tokenizer was loaded from
+
+
+def main(job: Job) -> None:
+    known: Described = job.settings
+    folders = {**job.parents_of("made-of"), known.path: job.parents["model"]}
+    fingerprints = {**job.manifest["parents"], f"made-of.{known.path}": job.manifest["parents"]["model"]}
+    made = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}
+    instructed = any(manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in made.values())
+    config = copy_model(job.parents["model"], job.staging, chat_template() if instructed else None)
+    scores, intervals = (
+        json.loads((job.parents["score"] / f"{name}.json").read_text()) for name in ("scores", "intervals")
+    )
+    tasks = job.parents_of("task")
+    trained = {**tasks, **job.parents_of("train")}
+    guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
+    prompt = WITHOUT_INPUT if instructed else None
+    text = card(known, config, made, scores, intervals, guessed, prompt, job.seed)
+    text.save(job.staging / "README.md")
+    if job.output.exists():  # of an earlier model; the card that Snakemake waits for is gone already
+        for path in content_files(job.output):
+            path.unlink()
+    job.publish_files()
+
+
+def chat_template() -> str:
+    """The paper's prompts as a chat template: the last message is the instruction, and may have an `input` beside its
+    `content`."""
+    asked = {"instruction": "{{ messages[-1]['content'] | trim }}", "input": "{{ messages[-1]['input'] | trim }}"}
+    with_input, without = WITH_INPUT.format(**asked), WITHOUT_INPUT.format(**asked)
+    return f"{{% if messages[-1]['input'] %}}{with_input}{{% else %}}{without}{{% endif %}}"
+
+
+def copy_model(model: Path, folder: Path, template: str | None) -> dict:
+    """A model's folder for others: settings for answering, its prompt as the chat template, everything else linked.
+
+    Returns:
+        Its `config.json` mapping.
+    """
+    config, tokenizer = (json.loads((model / name).read_text()) for name in ("config.json", "tokenizer_config.json"))
+    config["use_cache"] = True  # training turns it off
+    for key in (*LOCAL, "chat_template"):
+        tokenizer.pop(key, None)
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    special = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if special["pad_token_id"] is None:
+        end = special["eos_token_id"]
+        special["pad_token_id"] = end[0] if isinstance(end, list) else end
+    write_json(folder / "config.json", config)
+    write_json(folder / "tokenizer_config.json", tokenizer)
+    write_json(folder / "generation_config.json", {**special, "do_sample": False, "max_new_tokens": ANSWER})
+    for path in content_files(model):
+        target = folder / path.name
+        if not target.exists() and not path.name.startswith("chat_template"):
+            try:
+                os.link(path.resolve(), target)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, target)
+    return config
+
+
+if __name__ == "__main__":
+    run_stage(
+        "publish",
+        __doc__,
+        main,
+        inputs={
+            "model": "the model",
+            "score": "its scores",
+            "made-of*": "all that it descends from",
+            "corpus*": "prepared corpora that it was scored on",
+            "task*": "prepared instructions of each task",
+            "train*": "prepared instructions to fine-tune on, of tasks that have others than their own",
+        },
+        settings=Described,
+    )

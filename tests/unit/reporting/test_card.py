@@ -1,0 +1,82 @@
+"""The card's metadata, as the Hub reads it."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+from colpipe.reporting.card import Described, Origin, card, licence
+from colpipe.settings import Shape, Source
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (["mit", "mit"], "mit"),
+        (["mit", "apache-2.0"], "other"),
+        (["mit", None], "other"),
+        ([None, None], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_a_licence_is_stated_only_where_all_sources_state_the_same(stated, expected):
+    found = licence(stated)
+    assert found["license"] == expected
+    assert ("license_name" in found and "license_link" in found) == (expected == "other")  # the Hub wants both with it
+
+
+def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(tmp_path):
+    def manifest(stage, *parents, **more):
+        settings = {"dataset": {"source": {"path": "/home/somebody/secret"}, "reader": "dolly"}}
+        return {"stage": stage, "parents": dict.fromkeys(parents), "settings": settings, **more}
+
+    known = Described(
+        study="gpt2",
+        path="chain/xl/base",
+        ancestor="gpt2-xl",
+        family="gpt2",
+        shape=Shape(layers=12, heads=12, hidden=768),
+        sources={
+            "resources/models/xl-1": Origin(
+                name="xl", source=Source(hub="openai-community/gpt2-xl", revision="abc"), license="mit"
+            ),
+            "resources/data/dolly-1": Origin(
+                name="dolly", source=Source(hub="databricks/databricks-dolly-15k"), license="cc-by-sa-3.0"
+            ),
+            "resources/data/arc-1": Origin(name="arc", source=Source(hub="allenai/ai2_arc", revision="def")),
+        },
+        scored={"arc-easy": "resources/data/arc-1"},
+        tasks={"arc-easy": {"instructions": "arc"}},
+    )
+    made = {
+        "resources/models/xl-1": (manifest("fetch_model"), "f1"),
+        "resources/data/dolly-1": (manifest("fetch_dataset"), "f2"),
+        "chain/xl/base": (manifest("distill", parameters=124_439_808) | {"parents": {"teacher": "f1"}}, "f3"),
+    }
+    scores = {"arc-easy": {"accuracy": 25.5, "likelihood": 30.25}}
+    intervals = {"arc-easy": {"accuracy": (20.0, 30.0)}}
+    guesses = {"arc-easy": [{"init": "chance", "metric": "accuracy", "value": 25.0}]}
+    text = card(known, {"n_positions": 1024, "n_embd": 768, "n_head": 12}, made, scores, intervals, guesses, None, 7)
+    text.save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.base_model, data.datasets) == (
+        "other",
+        ["openai-community/gpt2-xl"],
+        ["databricks/databricks-dolly-15k"],
+    )
+    likelihood, accuracy = sorted(data.eval_results, key=lambda result: -result.metric_value)
+    assert (accuracy.metric_value, likelihood.metric_value) == (25.5, 30.25)
+    assert {accuracy.dataset_type, likelihood.dataset_type} == {
+        "allenai/ai2_arc"
+    } and accuracy.dataset_revision == "def"
+    assert accuracy.metric_name == "Accuracy, %, after fine-tuning on the task"
+    assert likelihood.metric_name == "Accuracy by log-likelihood, %"  # of the weights as they are
+    for line in (
+        "| arc-easy | Accuracy, % | 25.5000 | 20.0000 to 30.0000 | tuned | chance 25.00 |",
+        "| arc-easy | Accuracy by log-likelihood, % | 30.2500 |  | these |  |",
+        "| `chain/xl/base` | distill | `resources/models/xl-1` | `f3` |",
+        "| xl | hub: openai-community/gpt2-xl, revision abc | mit | the model descends from it |",
+        "| dolly | hub: databricks/databricks-dolly-15k, revision not pinned | cc-by-sa-3.0 | the model descends from it |",
+        "| arc | hub: allenai/ai2_arc, revision def | not stated | scored on it, nothing else |",
+    ):
+        assert line in text.text.splitlines(), line
+    assert "124,439,808 parameters" in text.text and "seed 7" in text.text and "1024 positions" in text.text
+    assert "somebody" not in str(text)

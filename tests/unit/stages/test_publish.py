@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from colpipe.data.prompts import prompt
+from colpipe.stages.publish import chat_template, copy_model
+from tests.conftest import make_gpt2, make_tokenizer
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    make_gpt2(tmp_path / "model", 2, 2, 8, seed=0, vocabulary=300, positions=64)
+    make_tokenizer(["the old stone school by the river"], 300).save_pretrained(tmp_path / "model")
+    (tmp_path / "published").mkdir()
+    return tmp_path / "model"
+
+
+def test_the_chat_template_is_the_prompt_of_training(model):
+    from transformers import AutoTokenizer
+
+    folder = model.with_name("published")
+    copy_model(model, folder, chat_template())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for asked in ({"content": " Name a city.\n"}, {"content": "Name the city.", "input": "It is old.\n\nAnd {stone}."}):
+        text = tokenizer.apply_chat_template([{"role": "user", **asked}], tokenize=False, add_generation_prompt=True)
+        assert text == prompt(asked["content"], asked.get("input", ""))
+
+
+def test_weights_are_linked_and_the_model_keeps_its_files(model):
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    folder = model.with_name("published")
+    copy_model(model, folder, None)
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    assert (folder / "model.safetensors").stat().st_ino == (model / "model.safetensors").stat().st_ino
+    assert (folder / "config.json").stat().st_ino != (model / "config.json").stat().st_ino
+    assert not (folder / "chat_template.jinja").exists()
+
+
+def test_weights_are_copied_where_no_link_can_be(model, monkeypatch):
+    def refuse(*_):
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    copy_model(model, model.with_name("published"), None)
+    linked = model.with_name("published") / "model.safetensors"
+    assert linked.read_bytes() == (model / "model.safetensors").read_bytes()
