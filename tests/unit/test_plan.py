@@ -3,6 +3,7 @@ from types import SimpleNamespace as wildcards
 
 import pytest
 
+from colpipe.checkpoint import fingerprint
 from colpipe.errors import ColpipeError
 from colpipe.plan import Plan
 from colpipe.snakefile import one_of
@@ -219,3 +220,14 @@ def test_elastic_members_go_down_to_the_next(plan_of, study):
     study["ancestors"]["llama"]["elastic"] = False
     study["initialisers"].pop("cut")
     assert plan_of(study).distill_settings(wildcards(ancestor="llama", member="medium"))["elastic"] is None
+
+
+def test_exhibits_that_are_there_are_what_the_page_is_made_again_for(plan_of, study, tmp_path):
+    plan = plan_of(study)
+    assert plan.built_exhibits(wildcards()) == {}
+    folder = tmp_path / plan.results / "paper/table3"
+    folder.mkdir(parents=True)
+    (folder / "table3.md").write_text("numbers")
+    assert plan.built_exhibits(wildcards()) == {}  # not finished
+    (folder / "manifest.json").write_text("{}")
+    assert plan.built_exhibits(wildcards()) == {"table3": fingerprint(folder)}
