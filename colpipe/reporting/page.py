@@ -41,6 +41,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
     jobs = made(plan)
     known = manifests(root, jobs)
     panels, by_size = recovery.curves(study, results), recovery.loss_by_size(study, summary)
+    random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
     reached, costs, events = recovery.reached(study, panels), history.costs(root, jobs), history.events(results)
     return environment.get_template("page.html.j2").render(
@@ -51,7 +52,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
         workflow=workflow(*rules_of(jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
-        recovery=curves({_titled(study, name): ways for name, ways in panels.items()}, "recovery tokens"),
+        recovery=curves({_titled(study, name): ways for name, ways in panels.items()}, "recovery tokens", random),
         by_size=curves(by_size, "parameters"),
         corpus=study.stages.recover.corpus if study.stages.recover else "",
         reached=tables.reached(reached) if reached else None,
@@ -99,13 +100,28 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
-def curves(panels: Mapping[str, Mapping[str, recovery.Curve]], along: str) -> dict | None:
-    """A drawing per panel, and the ways in the order of the legend."""
+def curves(
+    panels: Mapping[str, Mapping[str, recovery.Curve]], along: str, without: Iterable[str] = ()
+) -> dict[str, list] | None:
+    """What the template draws of curves; None where there are none.
+
+    Args:
+        without: ways that set the scale of all others.
+
+    Returns:
+        `ways`: (name, look) in the order of the legend; `drawings`: one per panel; `closer`: those without `without`,
+        or none.
+    """
     if not panels:
         return None
     ways = list(dict.fromkeys(way for curves in panels.values() for way in curves))
-    looks = [charts.look(number) for number in range(len(ways))]
-    return {"drawings": charts.loss_curves(panels, along, ways), "ways": list(zip(ways, looks, strict=True))}
+    few = {title: {way: curve for way, curve in all_.items() if way not in without} for title, all_ in panels.items()}
+    few = {title: kept for title, kept in few.items() if kept}
+    return {
+        "ways": [(way, charts.look(number)) for number, way in enumerate(ways)],
+        "drawings": charts.loss_curves(panels, along, ways),
+        "closer": charts.loss_curves(few, along, ways) if few and few != panels else [],
+    }
 
 
 def models_to_scale(study: Study, results: Path) -> Markup:

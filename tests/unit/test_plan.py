@@ -3,6 +3,7 @@ from types import SimpleNamespace as wildcards
 
 import pytest
 
+from colpipe.checkpoint import fingerprint
 from colpipe.errors import ColpipeError
 from colpipe.plan import Plan
 from colpipe.reporting.jobs import maker
@@ -316,3 +317,14 @@ def test_a_licence_is_no_setting_of_any_job(plan_of, study):
     after = settings(plan_of(study))
     assert before[:3] == after[:3] and before[3] != after[3]
     assert "cc-by-sa-4.0" in after[3]
+
+
+def test_exhibits_that_are_there_are_what_the_page_is_made_again_for(plan_of, study, tmp_path):
+    plan = plan_of(study)
+    assert plan.built_exhibits(wildcards()) == {}
+    folder = tmp_path / plan.results / "paper/table3"
+    folder.mkdir(parents=True)
+    (folder / "table3.md").write_text("numbers")
+    assert plan.built_exhibits(wildcards()) == {}  # not finished
+    (folder / "manifest.json").write_text("{}")
+    assert plan.built_exhibits(wildcards()) == {"table3": fingerprint(folder)}

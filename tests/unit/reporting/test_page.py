@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from colpipe.reporting import tables
-from colpipe.reporting.page import duration, exhibits, page
+from colpipe.reporting.page import curves, duration, exhibits, page
 from colpipe.reporting.recovery import Reached
 from colpipe.reporting.summary import summarise
 
@@ -76,6 +76,16 @@ def test_costs_that_were_estimated_have_their_place(results):
     assert "Estimated, and as it was" not in page(study, folder, summary)
     text = page(study, folder, summary, cost)
     assert "estimated hours" in text and 'data-value="1234.5"' in text
+
+
+def test_curves_without_what_sets_their_scale():
+    panels = {"a": {"nested": [(0, 3.0)], "rand": [(0, 8.0)]}, "b": {"rand": [(0, 8.0)]}}
+    found = curves(panels, "tokens", ["rand"])
+    assert (len(found["drawings"]), len(found["closer"])) == (2, 1)
+    assert 'data-way="0"' in found["closer"][0] and "rand" not in found["closer"][0]
+    assert curves({"b": panels["b"]}, "tokens", ["rand"])["closer"] == []
+    assert curves({"a": {"nested": [(0, 3.0)]}}, "tokens", ["rand"])["closer"] == []
+    assert curves({}, "tokens") is None
 
 
 def test_failures_are_shown(results):
