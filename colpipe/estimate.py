@@ -23,8 +23,8 @@ from colpipe.plan import Plan
 from colpipe.study import Study, load_study
 from colpipe.workload import EXACT, Work, distillation, model_in, of_shape, pretraining, work_by_job, worst
 
-# Operations a second by the makers' sheets (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and the
-# share of them that training is assumed to reach. Change them here.
+# Operations a second by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
+# the share of them that training is assumed to reach. Change them here.
 PEAKS = {
     "H100": {"bfloat16": 989e12, "float32": 67e12},
     "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},

@@ -33,7 +33,9 @@ def counted(model: PreTrainedModel) -> PreTrainedModel:
     def at_head(module, positional):
         count_logits(positional[0].shape[:-1].numel(), *module.weight.shape, TRAINING if torch.is_grad_enabled() else 1)
 
-    model.base_model.register_forward_pre_hook(at_layers, with_kwargs=True)
+    # Not every family calls its base model, but all look up their tokens.
+    known = model.config.model_type in FAMILIES
+    (model.base_model if known else model.get_input_embeddings()).register_forward_pre_hook(at_layers, with_kwargs=True)
     model.get_output_embeddings().register_forward_pre_hook(at_head)
     return model
 

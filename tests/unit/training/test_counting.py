@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from colpipe import ledger
 from colpipe.cost import saved_values
 from colpipe.data.mixtures import validation_items
-from colpipe.data.tokens import Blocks, collate
+from colpipe.data.tokens import Blocks
 from colpipe.evaluation.generation import answer
 from colpipe.job import Job
 from colpipe.learngene.elastic import ElasticMember
@@ -73,6 +73,7 @@ def new_job(tmp_path):
         jobs.append(Job("pretrain", tmp_path / "out", tmp_path / "work", settings, runtime, {}, 0))
         return jobs[-1]
 
+    make.jobs = jobs
     yield make
     for job in jobs:
         job.close()
@@ -108,6 +109,43 @@ def test_pretraining_and_recovery(family, checkpointed, new_job, corpus, tmp_pat
     assert counter.recorded == counter.get_total_flops()
     assert estimated.flops == pytest.approx(counter.get_total_flops(), rel=1e-6)
     assert estimated.tokens == counter.tokens
+
+
+class Killed(Exception):
+    pass
+
+
+def test_what_a_killed_attempt_used_is_not_forgotten(new_job, corpus):
+    architecture, shape, _ = chain("gpt2")
+    settings, runtime = (
+        Pretrain(corpus="x", steps=6, batch_size=4, max_length=LENGTH),
+        Runtime(device="cpu", save_minutes=0),
+    )
+
+    def attempt(steps: int) -> Job:
+        job = new_job(settings, runtime)
+        data, read = Blocks(corpus, "train", LENGTH), []
+
+        class Breaking(list):
+            def __getitem__(self, index):
+                read.append(index)
+                if len(read) > 4 * steps:
+                    raise Killed
+                return data[index]
+
+        train(job, random_model(architecture.configure(shape, 0), 0), settings, Breaking(data))
+        return job
+
+    step = of_shape(architecture, shape).forward
+    step = 3 * (step.layers(4, LENGTH) + 4 * (LENGTH - 1) * step.head)
+    with pytest.raises(Killed):
+        attempt(4)
+    killed = new_job.jobs[-1]
+    killed.ledger.keep = lambda now=True: None  # it had no time for a last word
+    killed.close()
+    used = attempt(100).ledger.total()
+    assert used["attempts"] == 2
+    assert 6 * step <= used["flops"] <= 8 * step
 
 
 def rows_of(lengths: list[tuple[int, int]]) -> list[dict]:
