@@ -37,6 +37,7 @@ include: "workflow/rules/publish.smk"
 
 localrules:
     all,
+    estimate,
     chain,
     desnets,
     recovered,
@@ -49,6 +50,14 @@ rule all:
     default_target: True
     input:
         rules.report.output,
+
+
+# What the study costs, printed before anything of it is run: jobs, memory, tokens, operations, hours.
+rule estimate:
+    params:
+        study=STUDY.model_dump_json(),
+    shell:
+        "python -m colpipe.estimate --study {params.study:q}"
 
 
 # The learngene chain of every ancestor.

@@ -2,7 +2,7 @@
 
     manifest.json   names, sizes and sha256 of the files, the settings, the parents' fingerprints, versions. Equal runs
                     give equal manifests; it is the only output that the workflow declares.
-    run.json        what may differ between equal runs: times, host.
+    run.json        what may differ between equal runs: times, host, what the job used.
     metrics.jsonl   the measurements of the run.
 
 Everything else in the folder is content, and the content has a fingerprint.
@@ -30,14 +30,17 @@ PLUMBING = {
     for name in (
         "checkpoint",
         "checks",
+        "cost",
         "errors",
         "job",
+        "ledger",
         "plan",
         "settings",
         "sizing",
         "stage_settings",
         "states",
         "study",
+        "training.counting",
     )
 }
 

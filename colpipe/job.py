@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import platform
-import resource
 import shutil
 import signal
 import sys
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from colpipe import checkpoint
 from colpipe.errors import ColpipeError, advice_on
+from colpipe.ledger import FOLDER, Ledger
 from colpipe.settings import Runtime
 
 METRICS = "metrics.jsonl"  # of a run, in its state folder and beside its result
@@ -58,7 +58,7 @@ class Job:
     ):
         self.stage, self.output, self.work, self.seed = stage, output, work, seed
         self.settings, self.runtime, self.parents = settings, runtime, dict(parents)
-        self.started, self._begun = time.time(), time.monotonic()  # clocks can be set; this one only goes forward
+        self._begun = time.monotonic()
         self._seconds = None if minutes is None else 60 * minutes
         self._asked, self._longest = self._begun, 0.0
         self._told_to_stop = False
@@ -85,6 +85,7 @@ class Job:
                 self.say(f"{folder} is not what its manifest says: taken as it is, replaced by hand")
         code = checkpoint.code_version(f"colpipe.stages.{stage}")
         self.state = work / f"state-{checkpoint.key_of([self.manifest, code])}"
+        self.ledger = Ledger(self.state / FOLDER)
         self.staging = work / "staging"
         if self.is_main:
             shutil.rmtree(self.staging, ignore_errors=True)
@@ -114,6 +115,7 @@ class Job:
 
         Told to, or the time is nearly over: a twentieth of it is left, or two minutes of more, or two of the longest steps.
         """
+        self.ledger.keep(now=False)
         now = time.monotonic()
         self._longest, self._asked = max(self._longest, now - self._asked), now
         if self._told_to_stop or self._seconds is None:
@@ -122,6 +124,7 @@ class Job:
 
     def stop(self) -> None:
         """End the job after its state was saved."""
+        self.ledger.keep()
         late = self._seconds and not self._told_to_stop
         why = f"the {self._seconds / 60:g} minutes are nearly over" if late else "told to stop"
         self.say(f"{why}: state saved; the same command goes on from here")
@@ -147,34 +150,34 @@ class Job:
 
     def publish(self, **details: Any) -> None:
         """Make the staged files the result; `details` go to the manifest."""
-        seconds = self._finish_metrics(self.staging)
+        used = self._finish_metrics(self.staging)
         run = {
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
-            "seconds": seconds,
+            "stage": self.stage,
+            **used,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(used["started"])),
             "host": platform.node(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
         }
         checkpoint.publish(self.staging, self.output, {**self.manifest, **details}, run)
         for state in self.work.glob("state-*"):
             shutil.rmtree(state)
-        self.say(f"done in {seconds:.0f} s")
+        self.say(f"done in {used['seconds']:.0f} s")
 
     def publish_files(self) -> None:
         """Move the staged files one by one into the output folder, beside what is already there; no manifest."""
         self.output.mkdir(parents=True, exist_ok=True)
         for path in checkpoint.content_files(self.staging):
             os.replace(path, self.output / path.name)
-        self.say(f"done in {self._finish_metrics():.0f} s")
+        self.say(f"done in {self._finish_metrics()['seconds']:.0f} s")
 
-    def _finish_metrics(self, *folders: Path) -> float:
-        """Write the metrics, closed by the job's own cost, to the work folder and to `folders`; give its seconds."""
-        seconds = round(time.monotonic() - self._begun, 1)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        records = [*self.metrics(), {"split": "job", "seconds": seconds, "peak_memory_mb": round(peak)}]
+    def _finish_metrics(self, *folders: Path) -> dict:
+        """Write the metrics, closed by what the job used, to the work folder and to `folders`; give what it used."""
+        used = self.ledger.total()
+        records = [*self.metrics(), {"split": "job", **used}]
         lines = "".join(json.dumps(record) + "\n" for record in records)
         for folder in (self.work, *folders):
             (folder / METRICS).write_text(lines)
-        return seconds
+        return used
 
     def metrics(self) -> list[dict]:
         """What was measured so far, each step once."""
@@ -196,6 +199,8 @@ class Job:
     def close(self) -> None:
         """Release the work folder."""
         if self.is_main:
+            if self.state.exists():  # it goes on another time
+                self.ledger.keep()
             shutil.rmtree(self.staging, ignore_errors=True)
             for file in (*self._logs, self._lock):
                 with contextlib.suppress(OSError):  # what a full disk did not take

@@ -243,9 +243,10 @@ class Study(Strict):
         smallest = settings.smallest or self.chain[members[members.index(member) + 1]].shape
         return settings.model_copy(update={"smallest": smallest})
 
-    def desnet_distill_settings(self, ancestor: str, initialiser: str) -> Distill:
+    def desnet_distill_settings(self, ancestor: str, initialiser: str | None = None) -> Distill:
         """Distillation settings of a DesNet that is distilled on its own; its teacher runs beside it."""
-        return self._distill(self.ancestors[ancestor].distill, {"signal": None}, self.initialisers[initialiser].distill)
+        own = self.initialisers[initialiser].distill if initialiser else {}
+        return self._distill(self.ancestors[ancestor].distill, {"signal": None}, own)
 
     def _distill(self, *overrides: dict[str, Any]) -> Distill:
         settings = self.stages.distill.model_dump()

@@ -12,6 +12,7 @@ from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.weights import Weights, copy_companions
 from colpipe.settings import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
+from colpipe.training.counting import counted
 from colpipe.training.models import load_model, load_tokenizer
 
 SEARCH_TOKENS = 8192  # of the validation split, for each candidate of `alpha: search`
@@ -57,7 +58,9 @@ def _interpolated(job: Job, sizes: dict) -> Assembly:
     if alpha == "search":
 
         def score(model) -> float:
-            return held_out_loss(model, job.parents["corpus"], split="validation", tokens=SEARCH_TOKENS)["loss"]
+            return held_out_loss(counted(model), job.parents["corpus"], split="validation", tokens=SEARCH_TOKENS)[
+                "loss"
+            ]
 
         loaded = Weights(load_model(small)), Weights(load_model(large))
         rows = sweep(*loaded, [sizes], score, methods=[settings.method], **known)

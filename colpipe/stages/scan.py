@@ -10,6 +10,7 @@ from colpipe.device import pick_device
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.job import Job, run_stage
 from colpipe.settings import Fraction, Method, Positive, Shape, Strict
+from colpipe.training.counting import counted
 
 
 class Settings(Strict):
@@ -25,7 +26,9 @@ def main(job: Job) -> None:
     device = pick_device(job.runtime.device)
 
     def score(model) -> float:
-        found = held_out_loss(model.to(device), job.parents["corpus"], split="validation", tokens=settings.tokens)
+        found = held_out_loss(
+            counted(model.to(device)), job.parents["corpus"], split="validation", tokens=settings.tokens
+        )
         return found["loss"]
 
     rows = scan(

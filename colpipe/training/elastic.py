@@ -17,6 +17,7 @@ from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
 from colpipe.learngene.weights import Weights
 from colpipe.stage_settings import Elastic
+from colpipe.training.counting import counted
 from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Projection
 
@@ -103,7 +104,7 @@ class Skeleton:
             )
         if parts.checkpointing:
             self.model.gradient_checkpointing_enable()
-        disable_dropout(self.model.train())
+        disable_dropout(counted(self.model).train())
         for module in self.model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:

@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from colpipe.checkpoint import require_space
 from colpipe.errors import ColpipeError, first_line
+from colpipe.training.counting import counted
 
 logging.disable_progress_bar()
 
@@ -34,7 +35,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         ) from None
     for parameter in model.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
-    return model
+    return counted(model)
 
 
 def _broken_weights(folder: Path) -> str:
@@ -72,7 +73,7 @@ def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     """A transformers model with its random initialisation, from a `config.json` mapping."""
     torch.manual_seed(seed)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
+    return counted(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
 
 
 def disable_dropout(model: PreTrainedModel) -> None:

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**23  # logits projected at a time
+from colpipe.cost import CHUNK, TRAINING
+from colpipe.training.counting import count_logits
+
 PART = {
     "cpu": 2**19
 }  # of which so many are looked at together: a processor's cache holds them; others take all at once
@@ -37,6 +39,7 @@ class Projection(NamedTuple):
     def logits(self, rows: slice, vocabulary: int) -> Tensor:
         """(n, vocabulary), of the leading entries: padding of a longer vocabulary is cropped."""
         bias = None if self.bias is None else self.bias[:vocabulary]
+        count_logits(len(self.hidden[rows]), vocabulary, self.weight.shape[1])
         return F.linear(self.hidden[rows], self.weight[:vocabulary], bias)
 
     def log_probabilities(self, rows: slice, vocabulary: int) -> Tensor:
@@ -108,6 +111,7 @@ class _Chunked(torch.autograd.Function):
                 total += losses.sum()
             if wants_gradient:
                 slope = logits.to(hidden.dtype)
+                count_logits(len(slope), vocabulary, weight.shape[1], TRAINING - 1)
                 grads[0][rows] = slope @ weight[:vocabulary].to(slope.dtype)
                 if slope.dtype == weight.dtype:
                     grads[1][:vocabulary].addmm_(slope.T, hidden[rows])  # no second (V, hidden) beside the gradient

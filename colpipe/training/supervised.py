@@ -3,18 +3,27 @@
 import warnings
 
 import datasets
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from colpipe.data.tokens import Rows
+from colpipe.cost import FUSED_HEAD
+from colpipe.data.tokens import IGNORE, Rows
 from colpipe.job import Job
 from colpipe.stage_settings import Training
+from colpipe.training.counting import count_logits
 from colpipe.training.models import disable_dropout
 from colpipe.training.trainer import RemembersBatch, run_resumable, training_arguments
 
 
 class _Trainer(RemembersBatch, SFTTrainer):
-    pass
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        # Its loss multiplies by the head's weight, all positions on a CPU, those with loss elsewhere.
+        labels = inputs["labels"][:, 1:]
+        positions = labels.numel() if labels.device.type == "cpu" else int((labels != IGNORE).sum())
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        count_logits(positions, *head.weight.shape, FUSED_HEAD if torch.is_grad_enabled() else 1)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
 def fine_tune(

@@ -146,6 +146,7 @@ def run_resumable(
         job.say(f"{label}resumes at step {state.name.rpartition('-')[2]}")
     trainer.train(resume_from_checkpoint=str(state) if state else None)
     model = sharding.gathered(trainer.accelerator.unwrap_model(trainer.model), job.is_main)
+    job.ledger.keep()  # before the main process adds up
     leave_processes()
     if trainer.state.global_step < trainer.state.max_steps:
         job.stop()
@@ -353,6 +354,7 @@ class _Watch(TrainerCallback):
             control.should_evaluate = True
 
     def on_save(self, args, state, control, **_):
+        self.job.ledger.keep()
         self.trainer.accelerator.wait_for_everyone()  # each writes a part of the state
         if self.job.is_main:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.job.state / METRICS)

@@ -9,8 +9,10 @@ import pytest
 from colpipe import checkpoint
 from colpipe.errors import ColpipeError
 from colpipe.job import Job
+from colpipe.ledger import Ledger, count
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Sft
+from colpipe.states import keep_record, kept_record
 from tests.conftest import CHECKOUT
 
 
@@ -47,6 +49,33 @@ def test_publishing_leaves_result_log_and_metrics(new_job, tmp_path):
         assert cost["split"] == "job" and cost["peak_memory_mb"] > 0
     assert "done in" in (tmp_path / "work" / "log.txt").read_text()
     assert not job.state.exists()
+
+
+def test_all_attempts_are_added_up(new_job, tmp_path):
+    job = new_job()
+    count(flops=10, tokens=2)
+    job.measure(step=1, split="train", loss=2.0)
+    job.ledger.keep()
+    (job.ledger.folder / "0-7.json").write_text("cut sh")  # cut short by a kill: not counted
+    job = new_job()
+    count(flops=5, tokens=1)
+    other = kept_record(job.ledger.folder / "0-0.json")
+    keep_record(job.ledger.folder / "1-0.json", {**other, "flops": 100, "tokens": 7, "peak_memory": 9e12})
+    (job.staging / "model.safetensors").write_bytes(b"weights")
+    job.publish()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["flops"], run["tokens"], run["attempts"]) == (115, 10, 2)  # of two processes
+    assert run["peak_memory_mb"] == 9e6 and run["device"] == "cpu" and run["stage"] == "sft"
+    assert run["device_seconds"] == run["seconds"] >= 0
+    cost = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {name: cost[name] for name in ("flops", "tokens", "attempts")} == {"flops": 115, "tokens": 10, "attempts": 2}
+
+
+def test_several_devices_count_several_times(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    ledger = Ledger(tmp_path)
+    ledger.begun -= 10
+    assert ledger.total()["device_seconds"] == pytest.approx(40, abs=4)
 
 
 def test_the_state_belongs_to_settings_parents_and_seed(new_job, tmp_path):

@@ -1,4 +1,4 @@
-"""What jobs ask for: the arithmetic of the rules of thumb, and that nothing has to be there for it."""
+"""What jobs ask for: on the safe side of the estimate, and that nothing has to be there for it."""
 
 from types import SimpleNamespace
 
@@ -27,9 +27,11 @@ def test_training_on_a_cpu(plan):
     found = needs(made, "distill", DISTILL)
     student = made.study.parameters(made.study.chain["medium"].shape)
     teacher = made.study.parameters(made.study.chain["large"].shape)
-    activations = 4 * 34 * 4 * 100 * 0.04 * student ** (2 / 3)
+    activations = 3 * 4 * 4 * 100 * (8 * 16 + 2 * 64)  # layers, bytes, rows, tokens, values a token
+    logits = 4 * 4 * 99 * 512  # of rows that are as long as may be; half of the tokens of unseen rows are answers
     assert found.accelerators == 0
-    assert found.memory_mb == pytest.approx((3e9 + 16 * student + 4 * teacher + activations) / 1e6, abs=1)
+    least = 12 * student + 4 * teacher + activations
+    assert (3e9 + 1.2 * 1.3 * least) / 1e6 < found.memory_mb < (3e9 + 2 * (least + 3 * logits)) / 1e6
     assert found.minutes == 31
 
 

@@ -1,0 +1,294 @@
+"""What a study costs, told before it is spent: jobs, parameters, memory, tokens, operations, hours (no torch here).
+
+    snakemake estimate --cores 1 --configfile my-study.yaml
+    python -m colpipe.estimate --study my-study.yaml
+
+Below it, what many sizes cost by a chain, by distilling each and by pre-training each (Figure 1 of the paper).
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from colpipe.errors import ColpipeError
+from colpipe.needs import RATES
+from colpipe.plan import Plan
+from colpipe.study import Study, load_study
+from colpipe.workload import EXACT, Work, distillation, model_in, of_shape, pretraining, work_by_job, worst
+
+# Operations a second by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
+# the share of them that training is assumed to reach. Change them here.
+PEAKS = {
+    "H100": {"bfloat16": 989e12, "float32": 67e12},
+    "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
+}
+UTILISATION = 0.4
+SIZES = (1, 10, 100)  # beside the number of DesNets that the study has
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All jobs of a rule together."""
+
+    rule: str
+    jobs: int
+    finished: int
+    parameters: int
+    """of the largest model that learns, or is read where none learns"""
+    memory: float
+    """bytes of main memory on a CPU, of the largest job"""
+    tokens: float
+    flops: dict[str, float]
+    """by precision"""
+    bound: str
+
+
+def stages(plan: Plan) -> list[Stage]:
+    """The rules of a study in the order in which their first jobs can run."""
+    found: dict[str, list[tuple[bool, Work]]] = defaultdict(list)
+    for job, work in work_by_job(plan):
+        found[job.rule].append(((Path(job.folder) / "manifest.json").exists(), work))
+    return [_together(rule, works) for rule, works in found.items()]
+
+
+def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
+    flops: dict[str, float] = defaultdict(float)
+    for _, work in works:
+        flops[work.precision] += work.flops
+    every = [work for _, work in works]
+    return Stage(
+        rule,
+        len(works),
+        sum(done for done, _ in works),
+        max(work.trained or work.read for work in every),
+        max(work.main_memory if work.flops else 0 for work in every),
+        sum(work.tokens for work in every),
+        dict(flops),
+        worst(*(work.bound for work in every)),
+    )
+
+
+def seconds_on(device: str, flops: dict[str, float]) -> float:
+    """Of one such device."""
+    return sum(count / (UTILISATION * PEAKS[device][precision]) for precision, count in flops.items())
+
+
+def cpu_rates(results: Path, host: str) -> dict[str, float]:
+    """Stage → operations a second that jobs reached on a CPU of this host, by the `run.json` of all studies under a folder;
+    `` is that of all stages together."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for path in results.glob("*/**/run.json"):
+        try:
+            run = json.loads(path.read_text())
+            known = run["host"] == host and run["device"] == "cpu" and run["flops"] > 0
+        except (OSError, ValueError, KeyError):
+            continue  # damaged, or of a version that kept no account
+        for stage in (run["stage"], "") if known else ():
+            sums[stage][0] += run["flops"]
+            sums[stage][1] += run["device_seconds"]
+    return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
+
+
+def stage_of(rule: str) -> str:
+    """The stage that a rule starts; two rules distil."""
+    return "distill" if rule == "distill_desnet" else rule
+
+
+# Many sizes
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Operations for models of so many sizes; None where a study does not say how."""
+
+    once: float
+    """the chain, with what it is made from"""
+    size: float
+    """each size by it: assembly and recovery"""
+    origin: float
+    """what a distillation of its own needs first: the ancestor fine-tuned, or bridged"""
+    distilled: float
+    pretrained: float | None
+    recovered: int
+    """tokens of the recovery"""
+    bound: str
+
+    def of(self, count: int) -> tuple[float, float, float | None]:
+        """(chain, distilled, pre-trained) for so many sizes."""
+        return (
+            self.once + count * self.size,
+            self.origin + count * self.distilled,
+            None if self.pretrained is None else count * self.pretrained,
+        )
+
+
+def ways(plan: Plan) -> Ways | None:
+    """Three ways to many sizes: the mean over the study's DesNets; None where it has none."""
+    study = plan.study
+    if not study.desnets:
+        return None
+    ancestor = next(iter(study.ancestors))
+    models = [of_shape(study.architecture, desnet.shape) for desnet in study.desnets.values()]
+    chain = [work for _, work in work_by_job(plan, [plan.teacher(ancestor, member) for member in study.chain])]
+    origin = [work for _, work in work_by_job(plan, [plan.origin(ancestor)])]
+    teacher, settings = model_in(plan, plan.origin(ancestor)), study.desnet_distill_settings(ancestor)
+    distilled = [distillation(plan, model, teacher, settings) for model in models]
+    budget, recovered, pretrained = max(study.budgets), [], []
+    if budget:
+        recover = study.stages.recover.model_copy(update={"tokens": budget})
+        recovered = [pretraining(plan, model, recover) for model in models]
+    if study.stages.pretrain:
+        pretrained = [pretraining(plan, model, study.stages.pretrain) for model in models]
+    return Ways(
+        _flops(chain),
+        _flops(recovered) / len(models),
+        _flops(origin),
+        _flops(distilled) / len(models),
+        _flops(pretrained) / len(models) if pretrained else None,
+        budget,
+        worst(*(work.bound for work in (*chain, *distilled, *recovered, *pretrained))),
+    )
+
+
+def _flops(works: Iterable[Work]) -> float:
+    return sum(work.flops for work in works)
+
+
+# Text
+
+
+def report(study: Study, results: Path = Path("results")) -> str:
+    """All of it as text.
+
+    Args:
+        results: the folder of all studies' results, whose past runs say how fast this CPU is.
+    """
+    plan, host = Plan(study), platform.node()
+    rates = cpu_rates(results, host)
+    parts = [_stage_table(stages(plan), rates), _assumptions(rates, host)]
+    if found := ways(plan):
+        parts.append(_ways_table(found, len(study.desnets), study.stages.pretrain))
+    return "\n\n".join(parts)
+
+
+def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
+    columns = [
+        "stage",
+        "jobs",
+        "done",
+        "parameters",
+        "memory",
+        "tokens",
+        "FLOPs",
+        *(f"{name} h" for name in PEAKS),
+        "this CPU h",
+    ]
+    rows, whole = [], [0.0] * (len(PEAKS) + 1)
+    for stage in found:
+        flops = sum(stage.flops.values())
+        rate = rates.get(stage_of(stage.rule)) or rates.get("") or RATES["cpu"]
+        hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [flops / rate / 3600]
+        whole = [before + more for before, more in zip(whole, hours, strict=True)]
+        rows.append(
+            [stage.rule, str(stage.jobs), str(stage.finished), number(stage.parameters), number(stage.memory, "B")]
+            + [_bounded(value, stage.bound) for value in (stage.tokens, flops)]
+            + [hour(value) for value in hours]
+        )
+    bound = worst(*(stage.bound for stage in found))
+    total = [sum(stage.jobs for stage in found), sum(stage.finished for stage in found)]
+    tokens, flops = sum(stage.tokens for stage in found), sum(sum(stage.flops.values()) for stage in found)
+    largest = number(max(stage.memory for stage in found), "B")
+    rows.append(
+        ["all", *map(str, total), "", largest, _bounded(tokens, bound), _bounded(flops, bound), *map(hour, whole)]
+    )
+    return table(columns, rows)
+
+
+def _assumptions(rates: dict[str, float], host: str) -> str:
+    peaks = "; ".join(
+        f"{name} {', '.join(f'{peak / 1e12:g} TFLOP/s in {precision}' for precision, peak in by.items())}"
+        for name, by in PEAKS.items()
+    )
+    if rates:
+        cpu = f"this CPU ({host}): {number(rates[''])}FLOP/s by its own past runs, stage by stage where there are some"
+    else:
+        cpu = f"this CPU ({host}): no past runs under results/; {number(RATES['cpu'])}FLOP/s by rule of thumb"
+    return (
+        "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
+        "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"
+        f"Hours of one device, one job after the other: {peaks}, of which {UTILISATION:.0%} are assumed to be reached "
+        f"(PEAKS and UTILISATION in colpipe/estimate.py).\n{cpu}."
+    )
+
+
+def _ways_table(found: Ways, desnets: int, pretrain) -> str:
+    rows = []
+    for count in sorted({*SIZES, desnets}):
+        chain, distilled, pretrained = found.of(count)
+        row = [str(count), number(chain), number(distilled), f"{distilled / chain:.2f}"]
+        rows.append([*row, *(["", ""] if pretrained is None else [number(pretrained), f"{pretrained / chain:.2f}"])])
+    what = f"a chain once ({number(found.once)}), each size assembled and recovered on {number(found.recovered)} tokens"
+    each = f"each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
+    if pretrain:
+        tokens = f"{number(pretrain.tokens)} tokens" if pretrain.tokens else "the whole corpus"
+        each += f"; each pre-trained as `stages.pretrain` has it, {pretrain.epochs:g} times over {tokens}"
+    else:
+        each += "; no `stages.pretrain`, so pre-training is left out"
+    columns = ["sizes", "chain", "distilled", "/ chain", "pre-trained", "/ chain"]
+    mark = f" {found.bound}" if found.bound != EXACT else ""
+    return f"FLOPs{mark} for N sizes, the mean of the study's DesNets: {what}; {each}.\n\n{table(columns, rows)}"
+
+
+def _bounded(value: float, bound: str) -> str:
+    return f"{bound} {number(value)}".strip() if value else "–"
+
+
+def number(value: float, unit: str = "") -> str:
+    """Three digits and a unit: 1.23 G."""
+    if not value:
+        return "–"
+    for size, name in ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {name}{unit}"
+    return f"{value:.3g} {unit}".strip()
+
+
+def hour(value: float) -> str:
+    return "–" if not value else f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Columns of text, the first to the left, others to the right."""
+    widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [columns, *rows]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m colpipe.estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--study", required=True, metavar="FILE", help="study: a file, or JSON text")
+    given = parser.parse_args().study
+    is_text = given.lstrip().startswith("{")
+    try:
+        config = json.loads(given) if is_text else yaml.safe_load(Path(given).read_text())
+        print(report(load_study(config, "study" if is_text else given)))
+    except (ColpipeError, OSError, ValueError, yaml.YAMLError) as error:
+        sys.exit(f"estimate: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

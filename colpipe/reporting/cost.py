@@ -1,0 +1,78 @@
+"""What a study was thought to cost, and what it did."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from colpipe.plan import Plan
+from colpipe.study import Study
+from colpipe.workload import work_by_job
+
+COLUMNS = [
+    "stage",
+    "jobs",
+    "recorded",
+    "flops_estimated",
+    "flops",
+    "tokens_estimated",
+    "tokens",
+    "seconds",
+    "device_seconds",
+    "peak_memory_estimated_mb",
+    "peak_memory_mb",
+    "peak_device_memory_mb",
+    "attempts",
+]
+
+
+def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
+    """Stage by stage and in all, beside the estimate what the jobs' `run.json` recorded.
+
+    The estimate is of the jobs that are recorded, from the settings and the sizes of the prepared data; those that another
+    study shares and has made, such as fetched models, count here as well.
+
+    Args:
+        results: `results/<study>/`.
+
+    Returns:
+        A frame with `COLUMNS`; memory is that of the largest job. `recorded` is how many jobs of `jobs` have an account. The
+        last row, `all`, has sums, and the largest memory.
+    """
+    plan = Plan(study)
+    home = results.parents[1]
+    found: dict[str, list[dict]] = defaultdict(list)
+    for job, work in work_by_job(plan):
+        run = _account(
+            results / Path(job.folder).relative_to(plan.results)
+            if job.folder.startswith(plan.results)
+            else home / job.folder
+        )
+        row = {"recorded": run is not None}
+        if run:
+            row |= {
+                "flops_estimated": work.flops,
+                "tokens_estimated": work.tokens,
+                "peak_memory_estimated_mb": work.main_memory / 1e6 if work.flops else None,
+                **{name: run[name] for name in COLUMNS if name in run and name != "stage"},
+            }
+        found[job.rule].append(row)
+    rows = [{"stage": rule, "jobs": len(each), **_together(each)} for rule, each in found.items()]
+    every = [row for each in found.values() for row in each]
+    return pd.DataFrame([*rows, {"stage": "all", "jobs": len(every), **_together(every)}], columns=COLUMNS)
+
+
+def _account(folder: Path) -> dict | None:
+    """A job's `run.json`; None where it is missing, or of a version that kept no account."""
+    try:
+        run = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return run if "flops" in run else None
+
+
+def _together(rows: list[dict]) -> dict:
+    frame = pd.DataFrame(rows, columns=COLUMNS[2:])
+    largest = [name for name in frame.columns if name.startswith("peak")]
+    return {name: frame[name].max() if name in largest else frame[name].sum() for name in frame.columns}
