@@ -234,7 +234,7 @@ def published(folder: Path) -> Model:
     try:
         files = json.loads((folder / "manifest.json").read_text())["files"]
         config = json.loads((folder / "config.json").read_text())
-    except OSError:
+    except (OSError, ValueError):
         return Model(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
         return _of_sizes(family, family.sizes(config), family.is_tied(config))
@@ -264,15 +264,13 @@ def instructions(plan: Plan, name: str, split: str, foreign: bool = False) -> Da
         foreign: read with another tokenizer than the chain's.
     """
     settings, folder = plan.study.instructions[name], Path(plan.data(name))
-    path = folder / f"{split}.jsonl"
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError:
+    path, counts = folder / f"{split}.jsonl", _counts(folder)
+    if not counts or not path.exists():
         limit = settings.train_rows if split == "train" else settings.test_rows
         rows = limit or UNSEEN // settings.max_tokens
         asked = settings.max_tokens // 2
         return Data(rows, ((asked, settings.max_tokens - asked),), AT_MOST if limit else ASSUMED)
-    rows = _counts(folder)[split]["rows"]
+    rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)
     return Data(rows, _lengths(path, stamp, _bytes_a_token(plan)))
@@ -307,7 +305,10 @@ def _counts(folder: Path) -> dict | None:
 
 @lru_cache(maxsize=64)
 def _read_counts(folder: Path, stamp: int) -> dict | None:
-    return json.loads((folder / "manifest.json").read_text()).get("counts")
+    try:
+        return json.loads((folder / "manifest.json").read_text()).get("counts")
+    except (OSError, ValueError):  # being replaced, or damaged: the stage that reads it says so
+        return None
 
 
 def _bytes_a_token(plan: Plan) -> float:
@@ -382,7 +383,7 @@ def training(
     if rows is None:
         rows = settings.steps * batch if settings.steps else settings.epochs * sum(each.rows for each in data)
     length, answers = longest(data, micro), _answers(data)
-    logits = length - 1 if how.everywhere else answers
+    logits = max(0, length - 1) if how.everywhere else answers
     learnt = [(1.0, model), *how.parts]
     flops = sum(
         share
@@ -436,7 +437,7 @@ def _held(model: Model, micro: float, length: float, logits: float, settings: Tr
 def scoring(models: list[Model], data: list[Data], batch: float, everywhere: bool = False) -> Work:
     """One forward pass of some models over all rows of data."""
     rows, length = sum(each.rows for each in data), longest(data, max(1, round(batch)))
-    logits = length - 1 if everywhere else _answers(data)
+    logits = max(0, length - 1) if everywhere else _answers(data)
     vocabulary = max(model.vocabulary for model in models)
     return Work(
         tokens=rows * length * len(models),
