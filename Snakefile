@@ -47,51 +47,52 @@ localrules:
 
 
 rule all:
+    """The report: what a plain `snakemake` makes."""
     default_target: True
     input:
         rules.report.output,
 
 
-# What the study costs, printed before anything of it is run: jobs, memory, tokens, operations, hours.
 rule estimate:
+    """What the study costs, told before anything of it is run: jobs, memory, tokens, operations, hours."""
     params:
         study=STUDY.model_dump_json(),
     shell:
         "python -m colpipe.estimate --study {params.study:q}"
 
 
-# The learngene chain of every ancestor.
 rule chain:
+    """The learngene chain of every ancestor."""
     input:
         PLAN.manifests_of("chain"),
 
 
-# Every DesNet as assembled, before recovery.
 rule desnets:
+    """Every DesNet as assembled, before recovery."""
     input:
         PLAN.manifests_of("desnets"),
 
 
-# Every DesNet after each recovery budget.
 rule recovered:
+    """Every DesNet after each recovery budget."""
     input:
         PLAN.manifests_of("recovered"),
 
 
-# Scores of every bridge, member and DesNet.
 rule scores:
+    """Scores of every bridge, member and DesNet."""
     input:
         PLAN.manifests_of("scores"),
 
 
-# Every DesNet as a folder to use or upload as it is, with a model card.
 rule published:
+    """Every DesNet as a folder to use or upload as it is, with a model card."""
     input:
         PLAN.cards(),
 
 
-# Tables and figures of the paper, as far as this study has what they show: table1 to table15, figure3 to figure10.
 rule paper:
+    """Tables and figures of the paper, as far as this study has what they show."""
     input:
         PLAN.manifests_of("paper"),
 
@@ -104,3 +105,5 @@ for name in paper():
         input:
             f"{PLAN.results}/paper/{name}/manifest.json",
         localrule: True
+
+    workflow.get_rule(name).docstring = paper()[name]["title"]

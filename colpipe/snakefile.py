@@ -54,6 +54,20 @@ def devices_flags(remote: bool):
     return flags
 
 
+def show_time_left(handlers: Iterable[object], results: Path) -> None:
+    """Add the time left to the progress bars of `--logger rich`.
+
+    Args:
+        handlers: the logger plugins of this run.
+        results: `results/<study>/`.
+    """
+    for handler in handlers:
+        if progress := getattr(handler, "progress", None):
+            from colpipe.progress import TimeLeft  # needs rich, which comes with the logger
+
+            progress.columns = (*progress.columns, TimeLeft(progress, results))
+
+
 def run_stages_here(checkout: str) -> None:
     """Have jobs run with the Python that runs Snakemake, and find this checkout's package."""
     for variable, place in (("PATH", str(Path(sys.executable).parent)), ("PYTHONPATH", checkout)):

@@ -49,7 +49,13 @@ def test_the_schema_is_json():
 def test_conda_environments_hold_the_versions_of_the_constraints(name):
     constraints = re.findall(r"^[a-z].*==.*$", (CHECKOUT / f"envs/{name}.txt").read_text(), re.MULTILINE)
     conda = yaml.safe_load((CHECKOUT / f"envs/{name}.yaml").read_text())["dependencies"][-1]["pip"]
-    elsewhere = ("pytest", "ruff", "snakefmt", "snakemake-executor")  # for tests, and where jobs are submitted from
+    elsewhere = (
+        "pytest",
+        "ruff",
+        "snakefmt",
+        "snakemake-executor",
+        "snakemake-logger",
+    )  # for tests, and where jobs start from
     assert conda == [pin for pin in constraints if not pin.startswith(elsewhere)]
 
 

@@ -11,7 +11,7 @@ from colpipe.errors import ColpipeError
 from colpipe.exhibits import paper
 from colpipe.needs import needs_of_jobs
 from colpipe.plan import Plan
-from colpipe.snakefile import code_versions, devices_flags, one_of, run_stages_here
+from colpipe.snakefile import code_versions, devices_flags, one_of, run_stages_here, show_time_left
 from colpipe.study import load_study
 
 run_stages_here(workflow.basedir)
@@ -21,6 +21,7 @@ try:
     PLAN.check_finished()
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
+show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
 config.clear()
 config.update(STUDY.model_dump(mode="json"))
 validate(config, "../schemas/study.schema.json", set_default=False)

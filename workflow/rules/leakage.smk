@@ -4,6 +4,7 @@
 
 
 rule leakage:
+    """What the evaluation sets share with the training sets."""
     input:
         PLAN.manifests("leakage"),
     output:

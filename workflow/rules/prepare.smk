@@ -7,6 +7,7 @@
 
 
 rule train_tokenizer:
+    """The tokenizer, where the study trains its own."""
     input:
         PLAN.manifests("train_tokenizer"),
     output:

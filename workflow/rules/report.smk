@@ -4,6 +4,7 @@
 
 
 rule report:
+    """The page, the summary and its table."""
     input:
         PLAN.manifests("report"),
     output:
