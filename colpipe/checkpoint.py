@@ -30,7 +30,7 @@ PLUMBING = {
     for name in (
         "checkpoint",
         "checks",
-        "cost",
+        "cost.formulas",
         "errors",
         "job",
         "ledger",

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import yaml
 
+from colpipe.cost.inputs import EXACT, model_in, of_shape, worst
+from colpipe.cost.passes import Work, distillation, pretraining
+from colpipe.cost.workload import work_by_job
 from colpipe.errors import ColpipeError
 from colpipe.needs import RATES
 from colpipe.plan import Plan
+from colpipe.stage_settings import Pretrain
 from colpipe.study import Study, load_study
-from colpipe.workload import EXACT, Work, distillation, model_in, of_shape, pretraining, work_by_job, worst
 
 # Operations a second by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
 # the share of them that training is assumed to reach. Change them here.
@@ -109,20 +112,23 @@ class Ways:
     """Operations for models of so many sizes; None where a study does not say how."""
 
     once: float
-    """the chain, with what it is made from"""
+    """the chain, with what it is made from; assembling a size from it costs nothing beside it"""
     size: float
-    """each size by it: assembly and recovery"""
+    """recovery of each size on `recovered` tokens"""
     origin: float
     """what a distillation of its own needs first: the ancestor fine-tuned, or bridged"""
     distilled: float
     pretrained: float | None
     recovered: int
-    """tokens of the recovery"""
+    """tokens of the smallest recovery that the study has; 0 where it has none"""
+    scratch: str
+    """what the pre-training of a size of its own is, in words"""
     bound: str
 
-    def of(self, count: int) -> tuple[float, float, float | None]:
-        """(chain, distilled, pre-trained) for so many sizes."""
+    def of(self, count: int) -> tuple[float, float, float, float | None]:
+        """(chain, with recovery, distilled, pre-trained) for so many sizes."""
         return (
+            self.once,
             self.once + count * self.size,
             self.origin + count * self.distilled,
             None if self.pretrained is None else count * self.pretrained,
@@ -136,16 +142,19 @@ def ways(plan: Plan) -> Ways | None:
         return None
     ancestor = next(iter(study.ancestors))
     models = [of_shape(study.architecture, desnet.shape) for desnet in study.desnets.values()]
-    chain = [work for _, work in work_by_job(plan, [plan.teacher(ancestor, member) for member in study.chain])]
+    members = [plan.teacher(ancestor, member) for member in study.members(ancestor)]
+    chain = [work for _, work in work_by_job(plan, members)]
     origin = [work for _, work in work_by_job(plan, [plan.origin(ancestor)])]
     teacher, settings = model_in(plan, plan.origin(ancestor)), study.desnet_distill_settings(ancestor)
     distilled = [distillation(plan, model, teacher, settings) for model in models]
-    budget, recovered, pretrained = max(study.budgets), [], []
+    budget, recovered, pretrained, scratch = min(filter(None, study.budgets), default=0), [], [], ""
     if budget:
         recover = study.stages.recover.model_copy(update={"tokens": budget})
         recovered = [pretraining(plan, model, recover) for model in models]
-    if study.stages.pretrain:
-        pretrained = [pretraining(plan, model, study.stages.pretrain) for model in models]
+    if settings := study.stages.pretrain or (budget and _from_scratch(study)):
+        pretrained = [pretraining(plan, model, settings) for model in models]
+        tokens = f"{number(settings.tokens)} tokens" if settings.tokens else "the whole corpus"
+        scratch = f"{settings.epochs:g} times over {tokens}"
     return Ways(
         _flops(chain),
         _flops(recovered) / len(models),
@@ -153,8 +162,14 @@ def ways(plan: Plan) -> Ways | None:
         _flops(distilled) / len(models),
         _flops(pretrained) / len(models) if pretrained else None,
         budget,
+        scratch,
         worst(*(work.bound for work in (*chain, *distilled, *recovered, *pretrained))),
     )
+
+
+def _from_scratch(study: Study) -> Pretrain:
+    """What random DesNets are trained on at most, in a study that pre-trains nothing else."""
+    return study.stages.recover.model_copy(update={"tokens": max(study.budgets)})
 
 
 def _flops(works: Iterable[Work]) -> float:
@@ -174,7 +189,7 @@ def report(study: Study, results: Path = Path("results")) -> str:
     rates = cpu_rates(results, host)
     parts = [_stage_table(stages(plan), rates), _assumptions(rates, host)]
     if found := ways(plan):
-        parts.append(_ways_table(found, len(study.desnets), study.stages.pretrain))
+        parts.append(_ways_table(found, len(study.desnets)))
     return "\n\n".join(parts)
 
 
@@ -228,22 +243,24 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
     )
 
 
-def _ways_table(found: Ways, desnets: int, pretrain) -> str:
+def _ways_table(found: Ways, desnets: int) -> str:
+    recovery = f"+ {number(found.recovered)} each"
+    columns = ["sizes", "chain", *([recovery] if found.recovered else []), "distilled", "/ chain"]
+    columns += ["pre-trained", "/ chain"] if found.scratch else []
     rows = []
     for count in sorted({*SIZES, desnets}):
-        chain, distilled, pretrained = found.of(count)
-        row = [str(count), number(chain), number(distilled), f"{distilled / chain:.2f}"]
-        rows.append([*row, *(["", ""] if pretrained is None else [number(pretrained), f"{pretrained / chain:.2f}"])])
-    what = f"a chain once ({number(found.once)}), each size assembled and recovered on {number(found.recovered)} tokens"
-    each = f"each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
-    if pretrain:
-        tokens = f"{number(pretrain.tokens)} tokens" if pretrain.tokens else "the whole corpus"
-        each += f"; each pre-trained as `stages.pretrain` has it, {pretrain.epochs:g} times over {tokens}"
-    else:
-        each += "; no `stages.pretrain`, so pre-training is left out"
-    columns = ["sizes", "chain", "distilled", "/ chain", "pre-trained", "/ chain"]
+        chain, recovered, distilled, pretrained = found.of(count)
+        row = [str(count), number(chain), *([number(recovered)] if found.recovered else [])]
+        row += [number(distilled), f"{distilled / chain:.2f}"]
+        rows.append([*row, *([number(pretrained), f"{pretrained / chain:.2f}"] if found.scratch else [])])
+    what = "a chain once, from which sizes are assembled"
+    if found.recovered:
+        what += f"; the same, and each recovered on {number(found.recovered)} tokens"
+    what += f"; each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
+    if found.scratch:
+        what += f"; each pre-trained, {found.scratch}"
     mark = f" {found.bound}" if found.bound != EXACT else ""
-    return f"FLOPs{mark} for N sizes, the mean of the study's DesNets: {what}; {each}.\n\n{table(columns, rows)}"
+    return f"FLOPs{mark} for N sizes, the mean of the study's DesNets: {what}.\n\n{table(columns, rows)}"
 
 
 def _bounded(value: float, bound: str) -> str:

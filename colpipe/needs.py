@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from colpipe.cost import REAL
+from colpipe.cost.formulas import REAL
+from colpipe.cost.workload import work
 from colpipe.plan import Plan
 from colpipe.stage_settings import Training
-from colpipe.workload import work
 
 BASE = 3_000_000_000  # bytes: Python, torch and its libraries, with an accelerator's
 MARGIN = 1.3  # over the estimated memory of the models

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from colpipe import checkpoint, exhibits
 from colpipe.checks import SCRATCH
-from colpipe.reporting.jobs import ROOTS, maker
+from colpipe.jobs import ROOTS, maker
 from colpipe.settings import Shape, Source, reader_module, tokens_label
 from colpipe.snakefile import one_of
 from colpipe.stage_settings import Distill, Task

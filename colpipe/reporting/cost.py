@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from colpipe.cost.workload import work_by_job
 from colpipe.plan import Plan
 from colpipe.study import Study
-from colpipe.workload import work_by_job
 
 COLUMNS = [
     "stage",

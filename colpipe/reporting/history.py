@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from colpipe.job import METRICS
-from colpipe.reporting.jobs import OUTPUTS, Made
+from colpipe.jobs import OUTPUTS, Made
 
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)")
 # What a line of a log says when an attempt did not simply go through, in the words of colpipe/job.py and the trainer.

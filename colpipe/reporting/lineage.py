@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from colpipe.checkpoint import key_of, read_manifest
 from colpipe.errors import ColpipeError
-from colpipe.reporting.jobs import ROOTS, Made
+from colpipe.jobs import ROOTS, Made
 from colpipe.settings import Source
 
 

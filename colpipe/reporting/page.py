@@ -11,10 +11,10 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from colpipe.jobs import made, rules_of
 from colpipe.plan import Plan
 from colpipe.reporting import charts, history, recovery, sizes, tables
 from colpipe.reporting.flow import workflow
-from colpipe.reporting.jobs import made, rules_of
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.settings import tokens_label
 from colpipe.study import Study

@@ -1,10 +1,10 @@
-"""Models count what goes through them: tokens, and operations by the formulas of `colpipe.cost`."""
+"""Models count what goes through them: tokens, and operations by the formulas of `colpipe.cost.formulas`."""
 
 import torch
 from transformers import PreTrainedModel
 
 from colpipe.architectures import FAMILIES
-from colpipe.cost import TRAINING, Forward, forward, unknown_forward
+from colpipe.cost.formulas import TRAINING, Forward, forward, unknown_forward
 from colpipe.ledger import count
 
 

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colpipe.cost import CHUNK, TRAINING
+from colpipe.cost.formulas import TRAINING
 from colpipe.training.counting import count_logits
 
+CHUNK = 2**23  # logits projected at a time
 PART = {
     "cpu": 2**19
 }  # of which so many are looked at together: a processor's cache holds them; others take all at once

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from colpipe.cost import FUSED_HEAD
+from colpipe.cost.formulas import FUSED_HEAD
 from colpipe.data.tokens import IGNORE, Rows
 from colpipe.job import Job
 from colpipe.stage_settings import Training

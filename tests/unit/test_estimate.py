@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from colpipe.checkpoint import write_json
+from colpipe.cost.workload import jobs, work_by_job
 from colpipe.estimate import PEAKS, UTILISATION, cpu_rates, number, report, seconds_on, ways
 from colpipe.plan import Plan
 from colpipe.reporting.cost import COLUMNS, estimate_and_fact
 from colpipe.study import load_study
-from colpipe.workload import jobs, work_by_job
 from tests.conftest import CHECKOUT, snakemake
 
 
@@ -92,9 +92,10 @@ def test_rates_are_of_this_host_and_of_accounts_that_are_whole(tmp_path):
 def test_a_chain_costs_once_what_each_size_costs_alone(home, study):
     plan = Plan(load_study(study))
     found = ways(plan)
-    assert found.of(3)[0] - found.of(2)[0] == pytest.approx(found.size)
-    assert found.of(3)[1] - found.of(2)[1] == pytest.approx(found.distilled)
-    assert found.of(3)[2] == pytest.approx(3 * found.pretrained)
+    assert found.of(3)[0] == found.of(2)[0] == found.once
+    assert found.of(3)[1] - found.of(2)[1] == pytest.approx(found.size) and found.recovered == 512
+    assert found.of(3)[2] - found.of(2)[2] == pytest.approx(found.distilled)
+    assert found.of(3)[3] == pytest.approx(3 * found.pretrained)
     chain = {job.rule for job in jobs(plan, [plan.teacher("llama", member) for member in study["chain"]])}
     assert {"sft", "bridge_answers", "bridge", "distill", "pretrain"} <= chain and "recover" not in chain
 
@@ -102,9 +103,13 @@ def test_a_chain_costs_once_what_each_size_costs_alone(home, study):
 def test_without_desnets_or_pretraining(home, study):
     study["models"]["bridge"] = {"source": {"path": "inputs/llama"}}
     del study["stages"]["pretrain"]
+    study["budgets"] = [0, 512, 2048]
+    found = ways(Plan(load_study(study)))
+    assert found.pretrained == pytest.approx(4 * found.size)  # what random DesNets are trained on at most
+    study["budgets"] = [0]
     text = report(load_study(study))
-    assert "pre-training is left out" in text
-    assert ways(Plan(load_study({**study, "desnets": {}, "initialisers": {}, "budgets": [0]}))) is None
+    assert "pre-trained" not in text and "recovered" not in text
+    assert ways(Plan(load_study({**study, "desnets": {}, "initialisers": {}}))) is None
 
 
 def test_estimate_and_fact(home, study):

@@ -5,8 +5,8 @@ import pytest
 
 from colpipe.checkpoint import fingerprint
 from colpipe.errors import ColpipeError
+from colpipe.jobs import maker
 from colpipe.plan import Plan
-from colpipe.reporting.jobs import maker
 from colpipe.snakefile import one_of
 from colpipe.study import load_study
 

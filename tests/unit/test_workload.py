@@ -1,14 +1,16 @@
 """What jobs have to do: the study's jobs, data as far as they are there, numbers that are marked where they are not sure."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from colpipe.checkpoint import write_json
+from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in
+from colpipe.cost.workload import jobs, work
 from colpipe.plan import Plan
 from colpipe.study import load_study
-from colpipe.workload import AT_MOST, EXACT, UNKNOWN, Data, jobs, longest, model_in, work
 
 
 @pytest.fixture
@@ -50,8 +52,6 @@ def test_what_is_not_there_is_marked(plan):
 
 
 def test_a_fetched_model_is_read_from_its_configuration(plan, inputs):
-    from pathlib import Path
-
     made = plan()
     folder = Path(made.start("llama"))
     folder.mkdir(parents=True)
@@ -64,8 +64,6 @@ def test_a_fetched_model_is_read_from_its_configuration(plan, inputs):
 
 
 def test_prepared_rows_are_measured(plan):
-    from pathlib import Path
-
     made = plan()
     least = work(made, "distill", SimpleNamespace(ancestor="llama", member="small"))
     folder = Path(made.data("describe"))

@@ -6,8 +6,8 @@ import pytest
 
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
+from colpipe.jobs import Made
 from colpipe.reporting.history import BROKEN, costs, events
-from colpipe.reporting.jobs import Made
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Sft
 

@@ -3,7 +3,7 @@
 import json
 
 from colpipe import checkpoint
-from colpipe.reporting.jobs import Made
+from colpipe.jobs import Made
 from colpipe.reporting.lineage import content, fetched, lineage, manifests, origin
 from colpipe.settings import Source
 

@@ -6,7 +6,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from colpipe import ledger
-from colpipe.cost import saved_values
+from colpipe.cost import formulas
+from colpipe.cost.formulas import saved_values
+from colpipe.cost.inputs import Data, of_shape
+from colpipe.cost.passes import Pass, parts_of, training
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.evaluation.generation import answer
@@ -14,6 +17,7 @@ from colpipe.job import Job
 from colpipe.learngene.elastic import ElasticMember
 from colpipe.settings import Architecture, Runtime, Shape
 from colpipe.stage_settings import Distill, Elastic, Pretrain, Training
+from colpipe.training import objectives
 from colpipe.training.counting import counted
 from colpipe.training.distillation import Material, distill
 from colpipe.training.elastic import Parts
@@ -21,7 +25,6 @@ from colpipe.training.models import load_model, random_model
 from colpipe.training.rollouts import sample
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import train
-from colpipe.workload import Data, Pass, of_shape, parts_of, training
 from tests.conftest import WORDS, make_tokenizer, write_tokens
 
 LENGTH = 48
@@ -269,3 +272,7 @@ def test_what_a_block_keeps_for_its_backward_pass(family, padded):
     expected = saved_values(architecture.table, architecture.sizes(shape), padded)
     hidden_by_mask = LENGTH * padded  # a mask's own values: small where sequences are shorter than widths
     assert kept[2] - kept[1] - hidden_by_mask == pytest.approx(expected, rel=0.02)
+
+
+def test_chunks_are_those_of_the_objectives():
+    assert formulas.CHUNK == objectives.CHUNK

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from colpipe.checkpoint import write_json
-from colpipe.cost import HEAP
+from colpipe.cost.formulas import HEAP
+from colpipe.cost.passes import PROCESS
+from colpipe.cost.workload import work
 from colpipe.plan import Plan
 from colpipe.study import load_study
-from colpipe.workload import PROCESS, work
 from tests.conftest import CHECKOUT, WORDS, make_tokenizer, write_tokens
 
 LENGTH, BATCH = 128, 8

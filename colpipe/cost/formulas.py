@@ -13,7 +13,7 @@ from colpipe.architectures import Family
 
 TRAINING = 3  # forward passes that a training pass costs
 FUSED_HEAD = 4  # trl's output head computes its logits a second time in the backward pass
-CHUNK = 2**23  # logits that an objective projects at a time
+CHUNK = 2**23  # logits that an objective projects at a time, as training/objectives.py has it
 REAL = 4  # bytes of a float32
 # What glibc's heap takes of main memory for what is in use: where it gives nothing back, as the workflow has it
 # (`snakefile.run_stages_here`), freed room does not fit what comes next. Measured: 1.12 to 1.24, and 1.66 where blocks are

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from colpipe.jobs import OUTPUTS, made, maker, rules_of
 from colpipe.plan import Plan
-from colpipe.reporting.jobs import OUTPUTS, made, maker, rules_of
 from colpipe.study import load_study
 from tests.conftest import CHECKOUT
 

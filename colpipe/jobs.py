@@ -47,16 +47,10 @@ class Made(NamedTuple):
 
 def made(plan: "Plan") -> dict[str, Made]:
     """Folder → the job that makes it, for the report and all that it is made from."""
-    found: dict[str, Made] = {}
-    waiting = [plan.results]
-    while waiting:
-        folder = waiting.pop()
-        if folder in found:
-            continue
+    found = {}
+    for folder in plan.lineage(plan.results):
         rule, wildcards = maker(plan, folder)
-        parents = {} if not rule or rule in ROOTS else dict(plan.parents(rule, wildcards))
-        found[folder] = Made(rule, parents)
-        waiting += parents.values()
+        found[folder] = Made(rule, {} if not rule or rule in ROOTS else dict(plan.parents(rule, wildcards)))
     return found
 
 

@@ -1,0 +1,190 @@
+"""What a job reads, as far as it is there: the sizes of its models and the lengths of its rows (no torch here)."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from colpipe.architectures import FAMILIES, Family
+from colpipe.cost.formulas import Forward, forward, unknown_forward
+from colpipe.data.prompts import prompt
+from colpipe.plan import Plan
+from colpipe.settings import Architecture, Shape
+
+EXACT, AT_MOST, ASSUMED = "", "≤", "?"  # how sure a number is, the surest first
+UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
+UNSEEN = 100_000_000  # tokens of data that are not prepared yet
+SAMPLE = 500  # rows of instructions that are looked at for their lengths
+BYTES_A_TOKEN = 4.0  # where no prepared corpus says how many
+
+
+def worst(*bounds: str) -> str:
+    return max(bounds, key=(EXACT, AT_MOST, ASSUMED).index, default=EXACT)
+
+
+class Model(NamedTuple):
+    """What is known of a model before it is loaded."""
+
+    parameters: int
+    forward: Forward
+    family: Family | None = None
+    sizes: dict[str, int] | None = None
+    tied: bool = False
+    bound: str = EXACT
+
+    @property
+    def vocabulary(self) -> int:
+        return self.sizes["vocabulary"] if self.sizes else 0
+
+
+def model_in(plan: Plan, folder: str) -> Model:
+    """The model in a folder that may not be there yet."""
+    study, parts = plan.study, Path(folder).parts[2:]
+    match parts:
+        case ("desnets", _, name, *_):
+            return of_shape(study.architecture, study.desnets[name].shape)
+        case ("bridges" | "ordered", ancestor):
+            name = study.ancestors[ancestor].bridge or study.ancestors[ancestor].model
+        case (*_, name):  # a member, a model that was pre-trained or fine-tuned, or a fetched one
+            name = next((model for model, path in plan.fetched.items() if path == folder), name)
+    shape = {**study.models, **study.chain}[name].shape
+    return of_shape(study.architecture, shape) if shape else published(Path(plan.fetched[name]))
+
+
+def of_shape(architecture: Architecture, shape: Shape) -> Model:
+    """A model of the chain's architecture."""
+    sizes = architecture.sizes(shape)
+    return of_sizes(architecture.table, sizes, architecture.is_tied)
+
+
+def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> Model:
+    return Model(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
+
+
+def published(folder: Path) -> Model:
+    """A fetched model, from its `config.json`; from the sizes of its files where its family has no table."""
+    try:
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return Model(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
+    if family := FAMILIES.get(config.get("model_type")):
+        return of_sizes(family, family.sizes(config), family.is_tied(config))
+    half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+    size = sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // (2 if half else 4)
+    return Model(size, unknown_forward(size), bound=ASSUMED)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows of a data set: how many, and the (prompt, answer) tokens of some of them."""
+
+    rows: float
+    lengths: tuple[tuple[float, float], ...]
+    bound: str = EXACT
+
+    def cut(self, length: int) -> "Data":
+        """Rows are cut to `length`; those whose prompt fills it are left out."""
+        kept = tuple((asked, min(answer, length - asked)) for asked, answer in self.lengths if asked < length)
+        share = len(kept) / len(self.lengths) if self.lengths else 0
+        return replace(self, rows=self.rows * share, lengths=kept)
+
+
+def corpus(plan: Plan, name: str, split: str, length: int, tokens: int | None = None) -> Data:
+    """Blocks of a corpus; every token of one but the first carries loss."""
+    found, bound = _counts(Path(plan.data(name))), EXACT
+    there = found[split]["tokens"] if found else None
+    if there is None:
+        there, bound = (tokens, EXACT) if tokens else (UNSEEN, ASSUMED)
+        if split != "train":
+            there, bound = 0.03 * UNSEEN, ASSUMED
+    return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
+
+
+def instructions(plan: Plan, name: str, split: str, foreign: bool = False) -> Data:
+    """Rows of instructions: as they are where they are prepared, else the most that the settings let through.
+
+    Args:
+        foreign: read with another tokenizer than the chain's.
+    """
+    settings, folder = plan.study.instructions[name], Path(plan.data(name))
+    path, counts = folder / f"{split}.jsonl", _counts(folder)
+    if not counts or not path.exists():
+        limit = settings.train_rows if split == "train" else settings.test_rows
+        rows = limit or UNSEEN // settings.max_tokens
+        asked = settings.max_tokens // 2
+        return Data(rows, ((asked, settings.max_tokens - asked),), AT_MOST if limit else ASSUMED)
+    rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
+    if foreign:
+        return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)
+    return Data(rows, _lengths(path, stamp, _bytes_a_token(plan)))
+
+
+@lru_cache(maxsize=64)
+def _lengths(path: Path, stamp: int, bytes_a_token: float) -> tuple[tuple[float, float], ...]:
+    """(prompt, answer) tokens of the first rows of a file, by their bytes."""
+    return tuple(
+        (
+            len(prompt(row["instruction"], row["input"]).encode()) / bytes_a_token,
+            len(row["output"].encode()) / bytes_a_token + 1,
+        )
+        for row in sample_rows(path, stamp)
+    )
+
+
+@lru_cache(maxsize=64)
+def sample_rows(path: Path, stamp: int) -> list[dict]:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line, _ in zip(file, range(SAMPLE), strict=False)]
+
+
+def _counts(folder: Path) -> dict | None:
+    """What a prepared data set's manifest says of its splits; None where it is not there."""
+    try:
+        stamp = (folder / "manifest.json").stat().st_mtime_ns
+    except OSError:
+        return None
+    return _read_counts(folder, stamp)
+
+
+@lru_cache(maxsize=64)
+def _read_counts(folder: Path, stamp: int) -> dict | None:
+    try:
+        return json.loads((folder / "manifest.json").read_text()).get("counts")
+    except (OSError, ValueError):  # being replaced, or damaged: the stage that reads it says so
+        return None
+
+
+def _bytes_a_token(plan: Plan) -> float:
+    for name in plan.study.corpora:
+        if found := _counts(Path(plan.data(name))):
+            return found["train"]["bytes"] / found["train"]["tokens"]
+    return BYTES_A_TOKEN
+
+
+def mixed(plan: Plan, names: Iterable[str], split: str, length: int) -> list[Data]:
+    """Corpora and instructions by name, as a training reads them."""
+    study = plan.study
+    return [
+        corpus(plan, name, split, length) if name in study.corpora else instructions(plan, name, split).cut(length)
+        for name in names
+    ]
+
+
+def longest(data: Iterable[Data], count: int) -> float:
+    """The longest of so many rows that are drawn at random: what all of a batch are padded to. A mean."""
+    weighted = sorted((sum(pair), each.rows / len(each.lengths)) for each in data for pair in each.lengths)
+    whole, seen, mean = sum(weight for _, weight in weighted), 0.0, 0.0
+    for length, weight in weighted:
+        before, seen = seen, seen + weight
+        mean += length * ((seen / whole) ** count - (before / whole) ** count) if whole else 0.0
+    return mean
+
+
+def answer_tokens(data: Iterable[Data]) -> float:
+    """Mean answer tokens of a row."""
+    pairs = [(answer, each.rows / len(each.lengths)) for each in data for _, answer in each.lengths]
+    whole = sum(weight for _, weight in pairs)
+    return sum(answer * weight for answer, weight in pairs) / whole if whole else 0.0
