@@ -105,7 +105,7 @@ def test_without_desnets_or_pretraining(home, study):
     del study["stages"]["pretrain"]
     study["budgets"] = [0, 512, 2048]
     found = ways(Plan(load_study(study)))
-    assert found.pretrained == pytest.approx(4 * found.size)  # what random DesNets are trained on at most
+    assert found.size < found.pretrained < 4 * found.size  # what random DesNets are trained on at most; scored as often
     study["budgets"] = [0]
     text = report(load_study(study))
     assert "pre-trained" not in text and "recovered" not in text
