@@ -2,6 +2,7 @@
 
 import colpipe
 model = colpipe.linit("gpt2", "gpt2-medium", {"layers": 14, "heads": 12, "hidden": 768})
+colpipe.linit("gpt2", "gpt2-medium", "220M", method="nested", out="desnet")
 colpipe.linit(small, large, shape, alpha="search", score=my_loss, out="desnet")
 """
 
@@ -20,14 +21,14 @@ from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.tokenizers import require_same_tokenizer
 from colpipe.learngene.weights import Weights, copy_companions
-from colpipe.settings import Shape
-from colpipe.sizing import automatic_alpha
+from colpipe.settings import Architecture, Shape
+from colpipe.sizing import Budget, Endpoint, automatic_alpha, plan_shape
 
 
 def linit(
     smaller,
     larger,
-    shape: Mapping[str, int] | Shape,
+    shape: Mapping[str, int] | Shape | str,
     alpha: float | Sequence[float] | str = "auto",
     method: str = "paper",
     compensate: float = 0.0,
@@ -39,7 +40,8 @@ def linit(
     Args:
         smaller, larger: model folders, or loaded transformers models, of one family and tokenizer.
         shape: layers, heads, hidden and, where the family has them, kv_heads, ffn, head_dim; what a mapping leaves out
-            follows the larger neighbour (head_dim, queries per key/value head, ffn in proportion to hidden).
+            follows the larger neighbour (head_dim, queries per key/value head, ffn in proportion to hidden). Or parameters,
+            `"220M"`, for the shape between the neighbours that has as many, within 1 %.
         alpha: weight of the smaller neighbour: a number, one per layer, `auto` (by parameter counts), or `search` (the
             best of a grid of alpha and compensation by `score`).
         method: `paper`, `nested`, `lossless` or `aligned`; `cut` takes the shape out of the larger, the folder of an elastic
@@ -56,6 +58,7 @@ def linit(
     """
     small, large = Weights(smaller), Weights(larger)
     require_same_tokenizer(small, large)
+    shape = planned(shape, small, large) if isinstance(shape, str) else shape
     target, arguments = target_sizes(shape, large, small), _inherited(small, large)
     if method == "cut":
         return _finish(cut(large, target, _elastic(large)), {"larger": larger}, out, kind="linit")
@@ -102,6 +105,29 @@ def initialise(
     weights = Weights(source)
     assembly = initialisers.make(kind, weights, target_sizes(shape, weights), method, select, seed)
     return _finish(assembly, {"source": source}, out, kind=kind, seed=seed)
+
+
+def planned(parameters: str, small: Weights, large: Weights) -> Shape:
+    """The shape of this many parameters (`220M`) between two neighbours.
+
+    Raises:
+        ColpipeError: it does not lie between them, or nothing comes within 1 %.
+    """
+    size, ends, counts = Budget(params=parameters).parameters, [], []
+    for weights in (small, large):
+        axes = {"layers": "layer", "heads": "head", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group"}
+        sizes = {name: weights.sizes[axis] for name, axis in axes.items()}
+        ends.append(Endpoint(weights.name, Shape(**sizes, head_dim=weights.sizes["head_dim"])))
+        counts.append(_parameters(weights))
+    if not counts[0] <= size <= counts[1]:
+        raise ColpipeError(
+            f"{parameters}: the neighbours have {counts[0]:,} and {counts[1]:,} parameters; ask between them"
+        )
+    sizes = target_sizes({"layers": 1, "heads": 1, "hidden": 1}, large, small)
+    architecture = Architecture(
+        family=large.family.name, vocabulary=sizes["vocabulary"], positions=sizes["position"], tied=large.tied
+    )
+    return plan_shape(architecture, *ends, size)
 
 
 def target_sizes(shape: Mapping[str, int] | Shape, larger: Weights, *others: Weights) -> dict[str, int]:

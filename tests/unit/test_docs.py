@@ -1,0 +1,78 @@
+"""What the documentation names is there, and what it says to type works."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import CHECKOUT, make_gpt2, make_tokenizer
+
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "config/README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+ROOTS = (
+    "colpipe/",
+    "config/",
+    "docs/",
+    "envs/",
+    "tests/",
+    "workflow/",
+    "Snakefile",
+    "Makefile",
+    "pyproject.toml",
+    "CHANGELOG.md",
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_files_and_links_exist(page):
+    text = page.read_text()
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    gone = [link for link in links if link and not (page.parent / link).exists()]
+    paths = [path for path in re.findall(r"`([\w./*-]+)`", text) if path.startswith(ROOTS)]
+    gone += [path for path in paths if not (list(CHECKOUT.glob(path)) if "*" in path else (CHECKOUT / path).exists())]
+    modules = re.findall(r"python -m ((?:colpipe|tests)[\w.]*)", text)
+    gone += [name for name in modules if not (CHECKOUT / name.replace(".", "/")).with_suffix(".py").exists()]
+    assert not gone
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_rules_targets_and_make_targets_exist(page):
+    text = page.read_text()
+    workflow = "".join(path.read_text() for path in [CHECKOUT / "Snakefile", *CHECKOUT.glob("workflow/rules/*.smk")])
+    exhibits = re.findall(r"^(\w+):$", (CHECKOUT / "colpipe/reporting/paper.yaml").read_text(), re.MULTILINE)
+    rules = {*re.findall(r"^rule (\w+):", workflow, re.MULTILINE), *exhibits}
+    named = re.findall(r"rule `(\w+)`", text) + re.findall(r"^ +snakemake ([a-z]\w*) ", text, re.MULTILINE)
+    named += re.findall(r"`snakemake ([a-z]\w*)", text)
+    assert not [name for name in named if name not in rules]
+    making = re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert not [name for name in re.findall(r"`make (\w+)`", text) if name not in making]
+
+
+def test_the_three_lines_of_the_readme(tmp_path, monkeypatch):
+    lines = (CHECKOUT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert len(lines.splitlines()) == 3 and '"220M"' in lines
+    for name, shape in (("gpt2", (3, 2, 16)), ("gpt2-medium", (5, 4, 32))):
+        make_gpt2(tmp_path / name, *shape, seed=1, vocabulary=300)
+        make_tokenizer(["the old city"], 300).save_pretrained(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    exec(lines.replace('"220M"', '"40k"'), {})
+    from transformers import AutoModelForCausalLM
+
+    count = AutoModelForCausalLM.from_pretrained("gpt2-220m").num_parameters()
+    assert abs(count / 40_000 - 1) < 0.01
+
+
+def test_completion_in_bash(tmp_path):
+    """The line of the manual, in a shell where `snakemake` lists what this checkout has."""
+    (tmp_path / "snakemake").write_text(f'#!/bin/sh\ncd {CHECKOUT} && exec {sys.executable} -m snakemake "$@"\n')
+    (tmp_path / "snakemake").chmod(0o755)
+    text = (CHECKOUT / "docs/usage.md").read_text()
+    line = re.search(r"^ +(complete .* snakemake)$", text, re.MULTILINE)[1]
+    script = f"PATH={tmp_path}:$PATH\n{line}\nwords=$(complete -p snakemake)\nwords=${{words#*-W \\'}}\n"
+    script += 'compgen -W "${words%\\\' *}" -- "$0"\n'
+    for typed, expected in (
+        ("publ", "published"),
+        ("table1", "table1 table10 table11 table12 table13 table14 table15"),
+    ):
+        found = subprocess.run(["bash", "-c", script, typed], capture_output=True, text=True, check=True)
+        assert " ".join(found.stdout.split()) == expected, found
