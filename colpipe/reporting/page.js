@@ -25,7 +25,7 @@ function order(cell) {
   return cell.textContent.trim();
 }
 function compare(a, b) {
-  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a === "number" && typeof b === "number") return a < b ? -1 : Number(a > b); // infinities too
   return String(a).localeCompare(String(b), undefined, { numeric: true });
 }
 function sort(table, column, up) {

@@ -84,6 +84,20 @@ def test_a_press_on_a_heading_sorts_blanks_last(browser, page):
 
 
 @in_a_browser
+def test_infinite_numbers_sort_as_such(browser, page):
+    browser.open(page)
+    shown = "return [...document.querySelectorAll('#recovery tbody tr')].map(row => row.cells[5].dataset.value)"
+    browser.run(
+        "const [one, other] = document.querySelectorAll('#recovery tbody tr');"
+        "one.cells[5].dataset.value = 'Infinity'; other.cells[5].dataset.value = '3';"
+        "other.after(...['0', 'Infinity', '12'].map(value => {"
+        "  const row = one.cloneNode(true); row.cells[5].dataset.value = value; return row; }))"
+    )
+    browser.press("#recovery th:nth-child(6) button")
+    assert browser.run(shown) == ["0", "3", "12", "Infinity", "Infinity"]
+
+
+@in_a_browser
 def test_tables_are_sorted_and_scrolled_with_the_keyboard(browser, page):
     browser.open(page)
     browser.run("document.querySelector('#scores table th:nth-child(4) button').focus()")

@@ -127,6 +127,14 @@ def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
     assert [row[5].shown for row in rows] == ["needs none", "2.0 ×", "less than 1 ×"]
 
 
+def test_what_never_arrives_is_a_number_that_scripts_read(results):
+    study, folder = results
+    metrics = folder / "desnets/llama/upper/nested/512/metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("5.5}", "5.75}"))
+    text = page(study, folder, summarise(study, folder))
+    assert 'data-value="Infinity">not within its budget' in text and 'data-value="inf"' not in text
+
+
 def test_only_pairs_that_share_anything_leak(tmp_path):
     assert tables.leakage(tmp_path) is None
     (tmp_path / "leakage").mkdir()
