@@ -73,6 +73,7 @@ class Pass:
         head: forward passes that a training pass of the head costs.
         everywhere: whether logits of all positions are computed, or only of those with loss.
         teacher: runs beside the model.
+        taught: whether it runs at every step, or for validation only.
         parts: smaller shapes that learn with it: how many at each step on average, and which.
     """
 
@@ -80,6 +81,7 @@ class Pass:
     head: int = TRAINING
     everywhere: bool = False
     teacher: Model | None = None
+    taught: bool = True
     parts: list[tuple[float, Model]] = field(default_factory=list)
 
 
@@ -113,7 +115,7 @@ def training(
     )
     tokens = rows * length * sum(share for share, _ in learnt)
     read = REAL * how.teacher.parameters if how.teacher else 0
-    if how.teacher:
+    if how.teacher and how.taught:
         flops += how.teacher.forward.layers(rows, length) + rows * logits * how.teacher.forward.head
         tokens += rows * length
     work = Work(
@@ -147,7 +149,7 @@ def _held(model: Model, micro: float, length: float, logits: float, settings: Tr
         logits,
         again=micro < settings.batch_size or bool(how.parts),
         checkpointed=how.runtime.gradient_checkpointing,
-        taught=how.teacher is not None,
+        taught=how.teacher is not None and how.taught,
         padded=how.everywhere or isinstance(settings, Distill),
     )
 
@@ -217,7 +219,7 @@ def distillation(
     elif settings.objective == "seqkd":
         whole = count + sum(each.rows for each in text)
         share = min(1.0, settings.steps * settings.batch_size / whole) if settings.steps and whole else 1.0
-        done = training(student, [*answered, *text], settings, how, validation)
+        done = training(student, [*answered, *text], settings, replace(how, taught=False), validation)
         done += _asked([teacher], answered, share * count, settings.rollout.batch_size)
     else:
         done = training(student, data, settings, how, validation)

@@ -87,6 +87,7 @@ def distill(
         "model": student,
         "args": TrainingArguments(**training_arguments(job, settings)),
         "teacher": teacher,
+        "taught": settings.objective != "seqkd",
         "objective": objective(settings),
         "parts": parts,
         "part_objective": objective(settings, part=True),

@@ -194,6 +194,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             cross-entropy.
         teacher: frozen; its projection is what the objective gets. Where batches have the columns `top_ids` and `top_logs`,
             these take its place.
+        taught: whether the objective looks at the teacher; where it does not, validation alone does.
         parts: smaller shapes inside the model that learn with it.
         part_objective: makes theirs.
         answer_score: Rouge-L of a model's answers, for validation.
@@ -204,6 +205,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self,
         objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         teacher: PreTrainedModel | None = None,
+        taught: bool = True,
         parts: "Parts | None" = None,
         part_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         answer_score: Callable[[PreTrainedModel], float] | None = None,
@@ -214,14 +216,14 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         super().__init__(data_collator=self.collate_rows, **arguments)
         self.objective = objective or (lambda labels, columns: cross_entropy(labels))
         self.teacher = teacher.to(self.args.device).eval().requires_grad_(False) if teacher else None
-        self.parts, self.part_objective = parts, part_objective
+        self.taught, self.parts, self.part_objective = taught, parts, part_objective
         if parts and self.is_fsdp_enabled:
             raise ColpipeError("runtime.shard: an elastic member's parts are cut out of whole weights; set it to false")
         self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         with self.accelerator.autocast():  # the loop has it around a model's own forward only
-            rows = self.rows(inputs)
+            rows = self.rows(inputs, self.taught)
         tokens = max(1, len(rows.labels)) if num_items_in_batch is None else num_items_in_batch
         if num_items_in_batch is not None:
             tokens = tokens / self.accelerator.num_processes  # whose gradients are averaged
@@ -241,8 +243,8 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         """Loss of the model or of a part of it, a mean over `tokens`."""
         return chunked(objective(rows.labels, rows.columns), student(rows.inputs, rows.predicts), rows.teacher) / tokens
 
-    def rows(self, inputs: dict) -> Rows:
-        """The batch where there is loss, and what the teacher says of it."""
+    def rows(self, inputs: dict, taught: bool = True) -> Rows:
+        """The batch where there is loss, and, if it is `taught`, what the teacher says of it."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")[:, 1:]
         predicts = labels != IGNORE
@@ -250,7 +252,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         teacher = None
         if "top_ids" in columns:
             teacher = Signal(columns["top_ids"], columns["top_logs"])
-        elif self.teacher is not None:
+        elif taught and self.teacher is not None:
             with torch.no_grad():
                 teacher = project(self.teacher, inputs, predicts)
         return Rows(inputs, predicts, labels[predicts], columns, teacher)

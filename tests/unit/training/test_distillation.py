@@ -17,6 +17,7 @@ from colpipe.job import Job
 from colpipe.learngene.elastic import ElasticMember
 from colpipe.settings import Architecture, Runtime, Shape
 from colpipe.stage_settings import Distill, Elastic
+from colpipe.training import trainer
 from colpipe.training.distillation import Material, best, distill
 from colpipe.training.elastic import Parts
 from colpipe.training.models import load_model
@@ -142,6 +143,19 @@ def test_it_learns(world, objective):
     measure = "cross_entropy" if objective in ("forward_kl", "seqkd") else "loss"  # all or half of these is that
     assert last[measure] < 0.8 * first[measure]
     assert kept == {"kept": {"by": "last"}}
+
+
+def test_a_teacher_that_no_loss_looks_at_is_asked_for_answers_only(world, monkeypatch):
+    training = {"seqkd": [], "reverse_kl": []}
+    project = trainer.project
+    for objective, seen in training.items():
+        record = seen.append
+        monkeypatch.setattr(
+            trainer, "project", lambda model, *rest, r=record: r(model.training) or project(model, *rest)
+        )
+        world(f"asked-{objective}", objective, steps=3, evaluations=0)
+    assert training["seqkd"] and all(training["seqkd"])  # the student alone, which learns
+    assert not all(training["reverse_kl"])
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, *ELASTIC])
