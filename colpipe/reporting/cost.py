@@ -76,3 +76,21 @@ def _together(rows: list[dict]) -> dict:
     frame = pd.DataFrame(rows, columns=COLUMNS[2:])
     largest = [name for name in frame.columns if name.startswith("peak")]
     return {name: frame[name].max() if name in largest else frame[name].sum() for name in frame.columns}
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """What people read of it: operations, tokens, seconds and memory, estimated and as they were."""
+    return pd.DataFrame(
+        {
+            "stage": frame.stage.str.replace("_", " "),
+            "jobs": frame.recorded,
+            "GFLOP, estimated": (frame.flops_estimated / 1e9).round(1),
+            "GFLOP": (frame.flops / 1e9).round(1),
+            "tokens": frame.tokens,
+            "seconds": frame.seconds.round(),
+            "device-seconds": frame.device_seconds.round(),
+            "peak MB, estimated": frame.peak_memory_estimated_mb.round(),
+            "peak MB": frame.peak_memory_mb,
+            "attempts": frame.attempts,
+        }
+    )

@@ -1,6 +1,8 @@
-"""The study's summary.csv, report.html and the table that is printed at the end."""
+"""The study's summary.csv, cost.csv, report.html and the table that is printed at the end."""
 
 from colpipe.job import Job, run_stage
+from colpipe.reporting.cost import estimate_and_fact
+from colpipe.reporting.cost import readable as readable_cost
 from colpipe.reporting.page import page
 from colpipe.reporting.summary import compact, readable, summarise
 from colpipe.study import Study
@@ -13,7 +15,9 @@ def main(job: Job) -> None:
     summary.to_csv(job.staging / "summary.csv", index=False)
     table = readable(compact(study, summary))
     (job.staging / "summary.txt").write_text(table.to_string(index=False) + "\n")
-    (job.staging / "report.html").write_text(page(study, results, summary))
+    cost = estimate_and_fact(study, results)
+    cost.to_csv(job.staging / "cost.csv", index=False)
+    (job.staging / "report.html").write_text(page(study, results, summary, readable_cost(cost)))
     job.publish_files()
     print(table.to_string(index=False), flush=True)
 

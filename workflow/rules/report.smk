@@ -1,6 +1,6 @@
 # Report: the summary table and the page.
 #   in:  every score, the curves of every recovery; exhibits of the paper that are there
-#   out: report.html, summary.csv, summary.txt
+#   out: report.html, summary.csv, cost.csv, summary.txt
 
 
 rule report:
@@ -19,6 +19,12 @@ rule report:
             caption="../report/summary.rst",
             category="Study",
             labels={"file": "summary.csv", "shows": "every score"},
+        ),
+        cost=report(
+            "<results>/cost.csv",
+            caption="../report/cost.rst",
+            category="Study",
+            labels={"file": "cost.csv", "shows": "what it was estimated to cost, and what it cost"},
         ),
         text=report(
             "<results>/summary.txt",
