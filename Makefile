@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test faults lint clean initialisers ablation elastic
+.PHONY: demo test faults lint clean initialisers ablation elastic paper-micro
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake all published --cores $(CORES) --quiet rules progress
@@ -54,6 +54,10 @@ elastic: .venv/installed  ## run the comparison of elastic and plain chains
 	    --output docs/elastic/micro
 	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --reference 'ranked alone' \
 	    --output docs/elastic/smollm2
+
+# Every table and figure of the paper, one seed, an hour and a half: the numbers of docs/findings.md.
+paper-micro: .venv/installed  ## run the whole paper on micro models
+	$(BIN)/snakemake paper all --cores $(CORES) --quiet rules progress --configfile config/paper-micro.yaml
 
 clean:  ## remove results, staged data and Snakemake's memory of them
 	find results -mindepth 1 -not -name .gitkeep -delete
