@@ -14,8 +14,8 @@ from colpipe.errors import ColpipeError
 from colpipe.learngene.weights import Weights
 from colpipe.settings import Architecture, Shape
 from tests.conftest import make_model
+from tests.unit.learngene.tiny import GROUPED
 
-GROUPED = ("llama", "qwen2", "qwen3")
 ATTENTION = {
     "gpt2": "h.0.attn.",  # as published: without `transformer.`
     "gpt_neox": "gpt_neox.layers.0.attention.",

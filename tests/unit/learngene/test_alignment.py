@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.weights import Weights
 from tests.unit.learngene.layouts import layout, length, origin, stored
-from tests.unit.learngene.tiny import assert_same, distance
+from tests.unit.learngene.tiny import GROUPED, assert_same, distance
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_shuffled_copy_of_itself_is_recovered_exactly(neighbours, shuffled, al
 NORM = {
     "gpt2": "transformer.ln_f.weight",
     "gpt_neox": "gpt_neox.final_layer_norm.weight",
-    **dict.fromkeys(("llama", "qwen2", "qwen3"), "model.norm.weight"),
+    **dict.fromkeys(GROUPED, "model.norm.weight"),
 }
 
 
