@@ -189,9 +189,12 @@ def convergence(shown: dict, models: Mapping[str, str], results: Path) -> tuple[
 
 
 def _speed_up(curves: Mapping[str, tuple]) -> dict:
-    last = curves["rand"][2][-1]
-    reached = {init: _first(steps, smooth, last) for init, (steps, _, smooth) in curves.items()}
-    linit, rand = reached["linit"], reached["rand"]
+    """By means over the steps before: a centred smoother knows at the first step what the next ones bring."""
+    means = {
+        init: pd.Series(raw).rolling(_span(raw), min_periods=1).mean().tolist() for init, (_, raw, _) in curves.items()
+    }
+    last = means["rand"][-1]
+    linit, rand = (_first(curves[init][0], means[init], last) for init in ("linit", "rand"))
     return {
         "first loss of linit": round(curves["linit"][1][0], 3),
         "last loss of rand": round(last, 3),
@@ -237,11 +240,15 @@ def noise(shown: dict, models: Mapping[str, str], results: Path) -> tuple[pd.Dat
 
 
 def training_losses(folder: Path) -> tuple[list[int], list[float], list[float]]:
-    """(steps, losses, losses smoothed) of a training run; over fifty parts of it, nine steps at the least."""
+    """(steps, losses, losses smoothed) of a training run: over a fiftieth of it, nine steps at the least."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     train = [record for record in records if record["split"] == "train"]
     raw = [record["loss"] for record in train]
-    return [record["step"] for record in train], raw, smoothed(raw, max(9, len(raw) // 50))
+    return [record["step"] for record in train], raw, smoothed(raw, _span(raw))
+
+
+def _span(losses: list[float]) -> int:
+    return max(9, len(losses) // 50)
 
 
 def sizes(shown: dict, models: Mapping[str, str], found: Mapping[str, Mapping[str, float]]) -> Exhibit:

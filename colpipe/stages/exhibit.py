@@ -51,7 +51,7 @@ def _reading(metric: str) -> str:
     return {
         "rouge_l": " Rouge-L, percent, after fine-tuning; ours, and the paper's in brackets. – is not in this study.",
         "parameters": " Ours, and the paper's in brackets; parameters in millions.",
-        "steps": " Steps until the last smoothed training loss of the random one is reached.",
+        "steps": " Steps until the last training loss of the random one is reached, by means over the steps before.",
     }.get(metric, "")
 
 
