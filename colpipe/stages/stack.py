@@ -21,6 +21,7 @@ from colpipe.training.models import load_model, load_tokenizer
 from colpipe.training.supervised import fine_tune
 
 BATCH = 64
+MARGIN = 4  # tokens that a text may have more where its pieces are joined
 
 
 class Settings(Strict):
@@ -85,16 +86,28 @@ def _tuned(job: Job, label: str, tokenizer, asked: list[str], targets: list[str]
 
 
 def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[str]], step: str = "") -> list[str]:
-    """What a step reads, or without one what the last model reads: notes are cut to what the positions leave room for."""
+    """What a step reads, or without one what the last model reads: the question, and of the notes what there is room for.
+
+    A question that leaves no room for an answer is cut too.
+    """
     longest = max([settings.stack.max_new_tokens, *(task.max_new_tokens for task in settings.tasks.values())])
     found = []
     for row, written in zip(rows, notes, strict=True):
         instruction = step or row["instruction"]
-        question = f"{row['instruction']}\n{row['input']}" if step else row["input"]
-        room = settings.positions - longest - len(tokenizer(prompt(instruction, question))["input_ids"])
-        ids = tokenizer("\n".join(written))["input_ids"][: max(0, room - 2)]
-        found.append(prompt(instruction, f"{question}\n{tokenizer.decode(ids)}"))
+        room = settings.positions - longest - MARGIN - _count(tokenizer, prompt(instruction, "?"))
+        question = _cut(tokenizer, f"{row['instruction']}\n{row['input']}" if step else row["input"], room)
+        note = _cut(tokenizer, "\n".join(written), room - _count(tokenizer, question))
+        found.append(prompt(instruction, f"{question}\n{note}".strip()))
     return found
+
+
+def _count(tokenizer, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _cut(tokenizer, text: str, tokens: int) -> str:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return text if len(ids) <= tokens else tokenizer.decode(ids[: max(0, tokens)])
 
 
 if __name__ == "__main__":
