@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from colpipe.cost.formulas import REAL
+from colpipe.cost.passes import PROCESS
 from colpipe.cost.workload import work
 from colpipe.plan import Plan
 from colpipe.stage_settings import Training
@@ -67,7 +68,7 @@ def needs(plan: Plan, rule: str, wildcards: object) -> Needs:
     device, training = plan.study.runtime.device, _training(plan, rule, wildcards)
     minutes = done.flops / RATES[device] / 60
     if device == "cpu":
-        return Needs(0, _megabytes(BASE + max(twice, MARGIN * done.heap * done.memory)), _limit(minutes))
+        return Needs(0, _megabytes(BASE + max(twice, MARGIN * (done.main_memory - PROCESS))), _limit(minutes))
     count = 1
     while training and minutes / count > ENOUGH and count < MOST and training.batch_size % (2 * count) == 0:
         count *= 2

@@ -18,7 +18,7 @@ REAL = 4  # bytes of a float32
 # What glibc's heap takes of main memory for what is in use: where it gives nothing back, as the workflow has it
 # (`snakefile.run_stages_here`), freed room does not fit what comes next. Measured: 1.12 to 1.24, and 1.66 where blocks are
 # computed again, so that the long-lived gradients lie between their activations.
-HEAP, HEAP_CHECKPOINTED = 1.2, 1.7
+HEAP, HEAP_CHECKPOINTED = 1.17, 1.7
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Work:
     Attributes:
         tokens: that go through a model, each model and pass counted, padding too.
         memory: bytes in use at the peak by its models, beside the process itself.
-        heap: what main memory takes for each of these.
+        heap: what main memory takes for each of these that come and go.
+        still: bytes of them that stay as they were loaded: a teacher's weights.
         trained, read: parameters of the model that learns, and of those that are only read.
         bound: how sure tokens and flops are: `EXACT`, `AT_MOST` (an upper bound), `ASSUMED` (data or a model is unknown).
     """
@@ -41,6 +42,7 @@ class Work:
     flops: float = 0
     memory: float = 0
     heap: float = 1.0
+    still: float = 0
     trained: int = 0
     read: int = 0
     precision: str = "float32"
@@ -54,6 +56,7 @@ class Work:
             flops=self.flops + other.flops,
             memory=max(self.memory, other.memory),
             heap=max(self.heap, other.heap),
+            still=self.still if self.memory >= other.memory else other.still,
             trained=max(self.trained, other.trained),
             read=max(self.read, other.read),
             bound=worst(self.bound, other.bound),
@@ -62,7 +65,7 @@ class Work:
     @property
     def main_memory(self) -> float:
         """Bytes of main memory that a process on a CPU holds at its peak."""
-        return PROCESS + self.heap * self.memory
+        return PROCESS + self.heap * (self.memory - self.still) + self.still
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def training(
         flops=flops,
         memory=_held(model, micro, length, micro * logits, settings, how) + read,
         heap=HEAP_CHECKPOINTED if runtime.gradient_checkpointing else HEAP,
+        still=read,
         trained=model.parameters,
         read=how.teacher.parameters if how.teacher else 0,
         precision=settings.precision,
