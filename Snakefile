@@ -55,10 +55,14 @@ rule all:
 
 rule estimate:
     """What the study costs, told before anything of it is run: jobs, memory, tokens, operations, hours."""
+    log:
+        "<logs>/estimate.log",
+    conda:
+        ENVIRONMENT
     params:
         study=STUDY.model_dump_json(),
     shell:
-        "python -m colpipe.estimate --study {params.study:q}"
+        "python -m colpipe.estimate --study {params.study:q} 2> >(tee {log:q} >&2)"
 
 
 rule chain:

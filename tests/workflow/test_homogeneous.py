@@ -137,6 +137,7 @@ def test_every_objective_direct_and_stepwise(home):
         "nested": {"kind": "linit", "method": "nested"},
         "alone": {"kind": "distilled", "distill": {"objective": "seqkd"}},
     }
+    study["instructions"]["boolq"]["max_tokens"] = 240  # this tokenizer knows no template
     study["tasks"] = {"boolq": {**STUDY["tasks"]["boolq"], "fine_tune": None}}
     study["paper"] = {"gpt2-xl": "reverse_kl", "gpt2-xl-direct": "direct", "gpt2-l": "large", "gpt2-b": "medium"}
     study["paper"] |= {"DesNet-138M": "middle", "linit": "nested", "seqkd": "alone", "dolly": "boolq"}

@@ -147,7 +147,7 @@ def test_snakemakes_report_holds_the_page_and_needs_no_network(finished, page, t
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(tmp_path / "out.zip") as report:
         names = {name.rpartition("/")[2]: name for name in report.namelist() if "/raw/" in name}
-        assert set(names) == {"report.html", "summary.csv", "summary.txt"}
+        assert set(names) == {"report.html", "summary.csv", "cost.csv", "summary.txt"}
         assert report.read(names["report.html"]) == page.read_bytes()
         about = report.read("out/report.html").decode()
         assert "models of any size" in about and "every score" in about

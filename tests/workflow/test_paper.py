@@ -113,7 +113,8 @@ def test_a_stack_writes_notes_and_answers(micro):
     found = read(micro, "scores/stacks/fslm/scores.json")
     assert set(found) == {"openbookqa", "mmlu"}
     rows = (micro / "results/tiny/scores/stacks/fslm/answers/mmlu.jsonl").read_text().splitlines()
-    assert len(rows) == 4 and all(len(json.loads(row)["notes"]) == 3 for row in rows)
+    asked = (micro / "results/tiny/data/mmlu/test.jsonl").read_text().splitlines()
+    assert len(rows) == len(asked) > 0 and all(len(json.loads(row)["notes"]) == 3 for row in rows)
     shown = numbers(micro, "table12").set_index(["init", "task", "metric"])
     assert shown.ours["fslm", "arc", "rouge_l"] == pytest.approx(found["openbookqa"]["rouge_l"])
     assert shown.paper["fslm", "arc", "rouge_l"] == 33.49

@@ -18,11 +18,11 @@ def published(finished):
     before = {
         path: checkpoint.fingerprint(path.parent) for path in finished.results.glob("desnets/*/*/*/*/manifest.json")
     }
-    run(finished.home, "published")
+    run(finished.home, "--", "published")
     assert {
         path: checkpoint.fingerprint(path.parent) for path in before
     } == before  # nothing that depends on them reruns
-    assert planned(finished.home) == set() and planned(finished.home, "published") == set()
+    assert planned(finished.home) == set() and planned(finished.home, "--", "published") == set()
     return finished.results / "published"
 
 
@@ -97,4 +97,4 @@ def test_a_licence_rewrites_the_cards_and_nothing_else(published, finished):
     (finished.home / "licensed.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     assert planned(finished.home, study="licensed.yaml") == set()
     cards = {path.relative_to(finished.results).as_posix() for path in published.rglob("README.md")}
-    assert planned(finished.home, "published", study="licensed.yaml") == cards
+    assert planned(finished.home, "--", "published", study="licensed.yaml") == cards

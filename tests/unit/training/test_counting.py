@@ -127,16 +127,17 @@ def test_what_a_killed_attempt_used_is_not_forgotten(new_job, corpus):
 
     def attempt(steps: int) -> Job:
         job = new_job(settings, runtime)
-        data, read = Blocks(corpus, "train", LENGTH), []
+        read = []
 
-        class Breaking(list):
+        class Breaking(Blocks):
             def __getitem__(self, index):
                 read.append(index)
                 if len(read) > 4 * steps:
                     raise Killed
-                return data[index]
+                return super().__getitem__(index)
 
-        train(job, random_model(architecture.configure(shape, 0), 0), settings, Breaking(data))
+        data = Breaking(corpus, "train", LENGTH)
+        train(job, random_model(architecture.configure(shape, 0), 0), settings, data)
         return job
 
     step = of_shape(architecture, shape).forward
