@@ -32,6 +32,7 @@ include: "workflow/rules/stack.smk"
 include: "workflow/rules/leakage.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/exhibit.smk"
+include: "workflow/rules/estimate.smk"
 include: "workflow/rules/publish.smk"
 
 
@@ -51,18 +52,6 @@ rule all:
     default_target: True
     input:
         rules.report.output,
-
-
-rule estimate:
-    """What the study costs, told before anything of it is run: jobs, memory, tokens, operations, hours."""
-    log:
-        "<logs>/estimate.log",
-    conda:
-        ENVIRONMENT
-    params:
-        study=STUDY.model_dump_json(),
-    shell:
-        "python -m colpipe.estimate --study {params.study:q} 2> >(tee {log:q} >&2)"
 
 
 rule chain:
