@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,11 +64,10 @@ def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[
 def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], results: Path) -> pd.DataFrame:
     """A row per cell: the paper's number and ours; then, for each model, the measures that the paper does not show."""
     rows, seen = [], set()
-    own_name = partial(_own_name, stand_ins)
     for part in shown["parts"]:
         found = list(cells(part))
         for cell in found:
-            ours, low, high = _score(cell, found, models, own_name, results)
+            ours, low, high = _score(cell, found, models, stand_ins, results)
             named = {axis: cell.names.get(axis, "") for axis in AXES}
             difference = None if None in (ours, cell.paper) else ours - cell.paper
             rows.append(
@@ -83,7 +82,7 @@ def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str],
                     "made_of": models.get(cell.model),
                 }
             )
-    tasks = {own_name(cell.names["task"]): cell.names["task"] for cell in all_cells(shown)}
+    tasks = {stand_ins.get(task, task): task for task in (cell.names["task"] for cell in all_cells(shown))}
     for cell in all_cells(shown):
         path = models.get(cell.model)
         if path is None or path in seen:
@@ -100,25 +99,23 @@ def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str],
     return pd.DataFrame(rows, columns=[column for column in COLUMNS if column != "seed"])
 
 
-def _own_name(stand_ins: Mapping[str, str], name: str) -> str:
-    return stand_ins.get(name, name)
-
-
-def _score(cell: Cell, found: list[Cell], models: Mapping[str, str], own_name, results: Path) -> tuple:
+def _score(cell: Cell, found: list[Cell], models: Mapping[str, str], stand_ins: Mapping, results: Path) -> tuple:
     """(ours, low, high) of a cell; blank where there is none. An average is that of the tasks beside it."""
     path = models.get(cell.model)
     if path is None:
         return None, None, None
     metric = "rouge_l"
     if cell.names["task"] == AVERAGE:
-        tasks = {own_name(each.names["task"]) for each in found if each.model == cell.model} - {AVERAGE}
+        beside = (each.names["task"] for each in found if each.model == cell.model)
+        tasks = [stand_ins.get(task, task) for task in dict.fromkeys(beside) if task != AVERAGE]
         values = [_read(results, path, "scores").get(task, {}).get(metric) for task in tasks]
         return (None if None in values else sum(values) / len(values)), None, None
-    task = own_name(cell.names["task"])
+    task = stand_ins.get(cell.names["task"], cell.names["task"])
     ours = _read(results, path, "scores").get(task, {}).get(metric)
     return ours, *_read(results, path, "intervals").get(task, {}).get(metric, (None, None))
 
 
+@cache
 def _read(results: Path, path: str, name: str) -> dict:
     return json.loads((results / "scores" / path / f"{name}.json").read_text())
 
