@@ -106,8 +106,8 @@ def _score(cell: Cell, found: list[Cell], models: Mapping[str, str], stand_ins: 
         return None, None, None
     metric = "rouge_l"
     if cell.names["task"] == AVERAGE:
-        beside = (each.names["task"] for each in found if each.model == cell.model)
-        tasks = [stand_ins.get(task, task) for task in dict.fromkeys(beside) if task != AVERAGE]
+        named = (each.names["task"] for each in found if each.model == cell.model)
+        tasks = [stand_ins.get(task, task) for task in dict.fromkeys(named) if task != AVERAGE]
         values = [_read(results, path, "scores").get(task, {}).get(metric) for task in tasks]
         return (None if None in values else sum(values) / len(values)), None, None
     task = stand_ins.get(cell.names["task"], cell.names["task"])
