@@ -92,5 +92,5 @@ def _training(plan: Plan, rule: str, wildcards: object) -> Training | None:
         case "distill_desnet":
             return plan.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
         case "recover":
-            return plan.recover_settings(wildcards)
+            return plan.settings_of("recover", wildcards)
     return getattr(plan.study.stages, rule, None) if rule in ("sft", "bridge", "pretrain") else None

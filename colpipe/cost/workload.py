@@ -26,7 +26,8 @@ from colpipe.cost.inputs import (
 )
 from colpipe.cost.passes import VALIDATION_ITEMS, Work, distillation, fused, generating, pretraining, scoring, training
 from colpipe.jobs import OUTPUTS, ROOTS, maker
-from colpipe.plan import ORIGIN, Plan
+from colpipe.plan import Plan
+from colpipe.stage_inputs import ORIGIN
 from colpipe.stage_settings import Task
 
 SCORED = 4096  # tokens of a batch for perplexity
@@ -68,7 +69,7 @@ def _pretrain(plan: Plan, parents: dict, wildcards) -> Work:
 
 
 def _recover(plan: Plan, parents: dict, wildcards) -> Work:
-    return pretraining(plan, model_in(plan, parents["model"]), plan.recover_settings(wildcards))
+    return pretraining(plan, model_in(plan, parents["model"]), plan.settings_of("recover", wildcards))
 
 
 def _sft(plan: Plan, parents: dict, wildcards) -> Work:
@@ -129,7 +130,7 @@ def _distill_desnet(plan: Plan, parents: dict, wildcards) -> Work:
 
 
 def _teacher_signal(plan: Plan, parents: dict, wildcards) -> Work:
-    settings = plan.teacher_signal_settings(wildcards)
+    settings = plan.settings_of("teacher_signal", wildcards)
     teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
     students = plan.study.taught_by(wildcards.ancestor, teacher)
     names = plan.study.distill_settings(wildcards.ancestor, students[0]).data

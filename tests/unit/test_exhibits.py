@@ -83,12 +83,12 @@ def test_what_a_table_is_made_of(plan_of, papers):
         "gpt2-xl/origin/distilled/-": "bridges/llama",
         "gpt2-xl/gpt2-b/distilled/-": "chain/llama/small",
     }
-    found = plan.exhibit_parents(wildcards(exhibit="table3"))["made-of"]
+    found = plan.inputs_of("exhibit", wildcards(exhibit="table3"))["made-of"]
     assert found["scores/chain/llama/small"] == "results/tiny/scores/chain/llama/small"
-    curves = plan.exhibit_parents(wildcards(exhibit="figure5b"))["made-of"]
+    curves = plan.inputs_of("exhibit", wildcards(exhibit="figure5b"))["made-of"]
     assert list(curves) == ["chain/gpt2-xl-direct/small", "chain/llama/small"]
-    assert plan.exhibit_parents(wildcards(exhibit="table7")) == {}
-    sizes = plan.exhibit_settings(wildcards(exhibit="table7"))["sizes"]
+    assert plan.inputs_of("exhibit", wildcards(exhibit="table7")) == {}
+    sizes = plan.settings_of("exhibit", wildcards(exhibit="table7"))["sizes"]
     assert sizes["desnets/upper"]["layers"] == 4 and len(sizes) == 2
 
 

@@ -55,16 +55,16 @@ def test_a_kept_signal_is_that_of_the_teacher(plan_of, study, teacher, folder):
     assert signal == f"signals/llama/{'medium' if teacher == 'previous' else 'origin'}"
     found = parents(plan, "teacher_signal", ancestor="llama", teacher=signal.rpartition("/")[2])
     assert found == {"teacher": folder, "data.describe": "data/describe", "data.stories": "data/stories"}
-    assert plan.teacher_signal_settings(wildcards(ancestor="llama", teacher="origin"))["top_k"] == 8
+    assert plan.settings_of("teacher_signal", wildcards(ancestor="llama", teacher="origin"))["top_k"] == 8
 
 
 def test_overrides_of_ancestor_and_member(plan_of, study):
     study["ancestors"]["llama"]["distill"] = {"objective": "minillm", "steps": 7, "rollout": {"size": 64}}
     study["chain"]["small"]["distill"] = {"steps": 9, "rollout": {"epochs": 2}}
     plan = plan_of(study)
-    settings = plan.distill_settings(wildcards(ancestor="llama", member="small"))["training"]
+    settings = plan.settings_of("distill", wildcards(ancestor="llama", member="small"))["training"]
     assert (settings.objective, settings.steps, settings.rollout.size, settings.rollout.epochs) == ("minillm", 9, 64, 2)
-    assert plan.distill_settings(wildcards(ancestor="llama", member="large"))["training"].steps == 7
+    assert plan.settings_of("distill", wildcards(ancestor="llama", member="large"))["training"].steps == 7
 
 
 def test_pretrained_and_scratch_members_are_fine_tuned_first(plan_of, study):
@@ -163,7 +163,7 @@ def test_a_distilled_desnet_has_a_teacher_of_its_own(plan_of, study):
         "data.describe": "data/describe",
         "data.stories": "data/stories",
     }
-    settings = plan.distill_desnet_settings(wildcards(ancestor="llama", desnet="lower", init="alone"))
+    settings = plan.settings_of("distill_desnet", wildcards(ancestor="llama", desnet="lower", init="alone"))
     assert settings["shape"] == plan.study.desnets["lower"].shape
     training = settings["training"]
     assert (training.objective, training.steps, training.signal) == ("seqkd", 3, None)
@@ -191,7 +191,8 @@ def test_a_chain_of_fewer_members(plan_of, study):
     found = parents(plan, "assemble", ancestor="short", desnet="lower", init="nested")
     assert (found["smaller"], found["larger"]) == ("chain/short/small", "chain/short/large")
     whole, short = (
-        plan.assemble_settings(wildcards(ancestor=name, desnet="lower", init="nested")) for name in ("llama", "short")
+        plan.settings_of("assemble", wildcards(ancestor=name, desnet="lower", init="nested"))
+        for name in ("llama", "short")
     )
     assert whole["alpha"] < short["alpha"]  # the larger neighbour is further away
     study["ancestors"]["short"]["members"] = ["large", "tiny"]
@@ -211,11 +212,11 @@ def test_budgets_and_tasks_by_ancestor_and_initialiser(plan_of, study):
         for desnet in ("upper", "lower")
         for path in (f"llama/{desnet}/nested/0", f"scratch/{desnet}/rand/512")
     ]
-    tasks = {path: list(plan.evaluate_settings(wildcards(model=path))["tasks"]) for path in plan.models}
+    tasks = {path: list(plan.settings_of("evaluate", wildcards(model=path))["tasks"]) for path in plan.models}
     assert tasks["desnets/llama/upper/nested/0"] == []  # of those of the ancestor
     assert tasks["desnets/scratch/upper/rand/512"] == ["boolq", "other"]
     assert tasks["chain/llama/small"] == tasks["bridges/llama"] == ["boolq"]
-    assert "task" not in plan.evaluate_parents(wildcards(model="desnets/llama/upper/nested/0"))
+    assert "task" not in plan.inputs_of("evaluate", wildcards(model="desnets/llama/upper/nested/0"))
 
 
 def test_a_stack_reads_a_member_and_its_ancestor(plan_of, study):
@@ -247,17 +248,17 @@ def test_elastic_members_go_down_to_the_next(plan_of, study):
     plan = plan_of(study)
 
     def elastic(member):
-        return plan.distill_settings(wildcards(ancestor="llama", member=member))["elastic"]
+        return plan.settings_of("distill", wildcards(ancestor="llama", member=member))["elastic"]
 
     assert elastic("large") is None
     assert elastic("medium").smallest == plan.study.chain["small"].shape
     assert (elastic("small").smallest.layers, elastic("small").random) == (1, 2)
     found = parents(plan, "assemble", ancestor="llama", desnet="lower", init="cut")
     assert found == {"tokenizer": "tokenizer", "source": "chain/llama/medium"}
-    assert plan.assemble_settings(wildcards(ancestor="llama", desnet="lower", init="cut"))["alpha"] is None
+    assert plan.settings_of("assemble", wildcards(ancestor="llama", desnet="lower", init="cut"))["alpha"] is None
     study["ancestors"]["llama"]["elastic"] = False
     study["initialisers"].pop("cut")
-    assert plan_of(study).distill_settings(wildcards(ancestor="llama", member="medium"))["elastic"] is None
+    assert plan_of(study).settings_of("distill", wildcards(ancestor="llama", member="medium"))["elastic"] is None
 
 
 def test_the_lineage_of_a_desnet_is_all_that_it_descends_from_in_order(plan_of, study):

@@ -1,4 +1,4 @@
-# What every rule uses: the validated study and its plan. What a job reads, and with which settings, is in colpipe/plan.py.
+# What every rule uses: the validated study and its plan. What a job reads, and with which settings: colpipe/stage_inputs.py.
 import sys
 from pathlib import Path
 
