@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from colpipe.exhibits import paper
 from colpipe.jobs import made, rules_of
 from colpipe.plan import Plan
 from colpipe.reporting import charts, history, recovery, sizes, tables
@@ -20,7 +20,7 @@ from colpipe.settings import tokens_label
 from colpipe.study import Study
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
-WIDE = '<div class="wide" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
+WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
 
 
 def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame | None = None) -> str:
@@ -191,13 +191,13 @@ def versions(manifests: Iterable[Mapping]) -> dict[str, list[str]]:
 
 
 def exhibits(results: Path) -> list[dict]:
-    """Tables and figures of the paper that were built: name, text and picture."""
+    """Tables and figures of the paper that were built, in its order: name, title, text and picture."""
     found = []
-    for folder in sorted(path.parent for path in (results / "paper").glob("*/manifest.json")):
-        name, text, figure = folder.name, folder / f"{folder.name}.md", folder / f"{folder.name}.svg"
+    built = {path.parent.name: path.parent for path in (results / "paper").glob("*/manifest.json")}
+    for name in (name for name in paper() if name in built):
+        figure = built[name] / f"{name}.svg"
         picture = base64.b64encode(figure.read_bytes()).decode() if figure.exists() else ""
-        words = MARKDOWN.render(text.read_text()) if text.exists() else ""
-        words = words.replace("<table>", WIDE + "<table>").replace("</table>", "</table></div>")
-        title = re.sub(r"(?<=[a-z])(?=\d)", " ", name).capitalize()
-        found.append({"name": name, "title": title, "text": Markup(words), "picture": picture})
+        title, _, text = (built[name] / f"{name}.md").read_text().partition("\n")
+        words = MARKDOWN.render(text).replace("<table>", WIDE + "<table>").replace("</table>", "</table></div>")
+        found.append({"name": name, "title": title.lstrip("# "), "text": Markup(words), "picture": picture})
     return found

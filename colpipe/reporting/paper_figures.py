@@ -35,6 +35,11 @@ def _axes(titles: Sequence[str], columns: int = 3, height: float = 3.0):
     return figure, axes.flat
 
 
+def _legend_beside(axis) -> None:
+    """The same lines are in every panel, and cross: their names stand beside the last one."""
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
 def _shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """The paper's measure, and the loss on held-out text."""
     kept = numbers[numbers.metric.isin(("rouge_l", "loss")) & numbers.ours.notna()]
@@ -80,7 +85,7 @@ def against_alpha(numbers: pd.DataFrame):
             best = line.loc[line.ours.idxmin() if measure.endswith(NOT_BEST) else line.ours.idxmax()]
             axis.plot(best.alpha, best.ours, marker="*", markersize=12, color=COLOURS[place])
         axis.set_xlabel("α, the weight of the smaller neighbour")
-        axis.legend(frameon=False, fontsize=7)
+    _legend_beside(axes[len(panels) - 1])
     return figure
 
 
@@ -98,7 +103,7 @@ def gaps(numbers: pd.DataFrame):
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(budgets)), budgets)
         axis.set_xlabel("recovery tokens of both (the paper's budgets)")
-        axis.legend(frameon=False, fontsize=7)
+    _legend_beside(axes[len(panels) - 1])
     return figure
 
 

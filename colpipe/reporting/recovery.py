@@ -51,7 +51,7 @@ def curves(study: Study, results: Path) -> dict[str, dict[str, Curve]]:
 
 
 def way(study: Study, init: str, ancestor: str) -> str:
-    """How a DesNet is made, with its ancestor where the study has several."""
+    """How a DesNet is made, or what it is scored on, with its ancestor where the study has several."""
     return f"{init}, {ancestor}" if ancestor and len(study.ancestors) > 1 else init
 
 
@@ -80,9 +80,10 @@ def tokens_until(curve: Curve, target: float) -> float | None:
 
 
 def loss_by_size(study: Study, summary: pd.DataFrame) -> dict[str, dict[str, Curve]]:
-    """Corpus → way → (parameters, held-out loss) of the chain and of DesNets at 0 tokens, where these have several sizes.
+    """Corpus, with the ancestor where the study has several → initialiser → (parameters, held-out loss).
 
-    Random ones are left out: they would set the scale.
+    Of the chain and of DesNets at 0 tokens, where these have several sizes. Random ones are left out: they would set the
+    scale.
     """
     losses = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity)].dropna(subset="params")
     panels: dict[str, dict[str, list]] = {}
@@ -91,6 +92,6 @@ def loss_by_size(study: Study, summary: pd.DataFrame) -> dict[str, dict[str, Cur
         built = init in study.initialisers and study.initialisers[init].kind != "rand"
         if (built or chain) and part.params.nunique() > 1 and len(study.desnets) > 1:
             chosen = (part if chain else part[part.tokens == 0]).sort_values("params")
-            label = way(study, "chain" if chain else init, ancestor)
-            panels.setdefault(task, {})[label] = list(zip(chosen.params, chosen.value, strict=True))
+            label, panel = "chain" if chain else init, way(study, task, ancestor)
+            panels.setdefault(panel, {})[label] = list(zip(chosen.params, chosen.value, strict=True))
     return panels

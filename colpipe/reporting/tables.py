@@ -191,15 +191,24 @@ def _plain(value: object) -> Cell:
     return Cell(f"{value:,}" if float(value).is_integer() else f"{value:,.4g}", float(value))
 
 
+STARTS = {
+    "inherit": "begin as a part of the teacher",
+    "pretrained": "begin as published models",
+    "scratch": "are pre-trained by themselves",
+}
+
+
 def asked(study: Study) -> dict[str, list[str]]:
     """The study in a few lines: what → in words, a line for each ancestor."""
     ancestors = []
     for name, ancestor in study.ancestors.items():
         origin = f"{ancestor.model} through the bridge {ancestor.bridge}" if ancestor.bridge else ancestor.model
-        objectives = dict.fromkeys(study.distill_settings(name, member).objective for member in study.chain)
+        members = study.members(name)
+        objectives = dict.fromkeys(study.distill_settings(name, member).objective for member in members)
+        starts = dict.fromkeys(STARTS[ancestor.start or study.chain[member].start] for member in members)
         taught = "directly by the ancestor" if ancestor.teacher == "ancestor" else "step by step"
-        words = f"its chain is distilled {taught} by {' and '.join(objectives)}, select {ancestor.select}"
-        ancestors.append(f"{name}: {origin}; {words}")
+        words = f"{', '.join(members)} {' or '.join(starts)}; distilled {taught} by {' and '.join(objectives)}"
+        ancestors.append(f"{name}: {origin}; {words}; select {ancestor.select}")
     initialisers = []
     for name, entry in study.initialisers.items():
         method = f" {entry.method}" if entry.kind in ("linit", "single") else ""

@@ -100,12 +100,14 @@ def test_failures_are_shown(results):
 def test_exhibits_are_text_table_and_picture(tmp_path):
     folder = tmp_path / "paper/table3"
     folder.mkdir(parents=True)
-    (folder / "table3.md").write_text("Title.\n\n| a | b |\n| --- | --- |\n| 1 | **<b>2** |\n\n![no](http://x/y.png)\n")
+    (folder / "table3.md").write_text(
+        "# Table 3: a title\n\n| a | b |\n| --- | --- |\n| 1 | **<b>2** |\n\n![no](http://x/y.png)\n"
+    )
     (folder / "table3.svg").write_text("<svg/>")
     assert exhibits(tmp_path) == []  # not finished
     (folder / "manifest.json").write_text("{}")
     [found] = exhibits(tmp_path)
-    assert found["title"] == "Table 3" and found["picture"] == "PHN2Zy8+"
+    assert found["title"] == "Table 3: a title" and found["picture"] == "PHN2Zy8+"
     assert "<td><strong>&lt;b&gt;2</strong></td>" in found["text"] and "<img" not in found["text"]
 
 
