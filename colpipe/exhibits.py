@@ -45,9 +45,8 @@ class Cell(NamedTuple):
 @cache
 def paper() -> dict[str, dict]:
     """The paper's tables and figures by name; `of` is filled in."""
-    loader = getattr(
-        yaml, "CSafeLoader", yaml.SafeLoader
-    )  # ten times faster, where libyaml is there: every start reads it
+    # Every start of Snakemake reads it; libyaml, where it is there, is ten times faster.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     shown = yaml.load((Path(__file__).parent / "reporting" / "paper.yaml").read_text(), loader)
     return {name: {**entry, "parts": shown[entry.get("of", name)]["parts"]} for name, entry in shown.items()}
 
