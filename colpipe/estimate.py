@@ -11,19 +11,18 @@ import json
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from colpipe.cost.inputs import EXACT, model_in, of_shape, worst
-from colpipe.cost.passes import Work, distillation, pretraining
+from colpipe.cost.inputs import EXACT, worst
+from colpipe.cost.passes import Work
+from colpipe.cost.sizes import Ways, paid, thought
 from colpipe.cost.workload import work_by_job
 from colpipe.errors import ColpipeError
 from colpipe.needs import RATES
 from colpipe.plan import Plan
-from colpipe.stage_settings import Pretrain
 from colpipe.study import Study, load_study
 
 # Operations a second by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
@@ -33,7 +32,6 @@ PEAKS = {
     "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
 }
 UTILISATION = 0.4
-SIZES = (1, 10, 100)  # beside the number of DesNets that the study has
 
 
 @dataclass(frozen=True)
@@ -104,78 +102,6 @@ def stage_of(rule: str) -> str:
     return "distill" if rule == "distill_desnet" else rule
 
 
-# Many sizes
-
-
-@dataclass(frozen=True)
-class Ways:
-    """Operations for models of so many sizes; None where a study does not say how."""
-
-    once: float
-    """the chain, with what it is made from; assembling a size from it costs nothing beside it"""
-    size: float
-    """recovery of each size on `recovered` tokens"""
-    origin: float
-    """what a distillation of its own needs first: the ancestor fine-tuned, or bridged"""
-    distilled: float
-    pretrained: float | None
-    recovered: int
-    """tokens of the smallest recovery that the study has; 0 where it has none"""
-    scratch: str
-    """what the pre-training of a size of its own is, in words"""
-    bound: str
-
-    def of(self, count: int) -> tuple[float, float, float, float | None]:
-        """(chain, with recovery, distilled, pre-trained) for so many sizes."""
-        return (
-            self.once,
-            self.once + count * self.size,
-            self.origin + count * self.distilled,
-            None if self.pretrained is None else count * self.pretrained,
-        )
-
-
-def ways(plan: Plan) -> Ways | None:
-    """Three ways to many sizes: the mean over the study's DesNets; None where it has none."""
-    study = plan.study
-    if not study.desnets:
-        return None
-    ancestor = next(iter(study.ancestors))
-    models = [of_shape(study.architecture, desnet.shape) for desnet in study.desnets.values()]
-    members = [plan.teacher(ancestor, member) for member in study.members(ancestor)]
-    chain = [work for _, work in work_by_job(plan, members)]
-    origin = [work for _, work in work_by_job(plan, [plan.origin(ancestor)])]
-    teacher, settings = model_in(plan, plan.origin(ancestor)), study.desnet_distill_settings(ancestor)
-    distilled = [distillation(plan, model, teacher, settings) for model in models]
-    budget, recovered, pretrained, scratch = min(filter(None, study.budgets), default=0), [], [], ""
-    if budget:
-        recover = study.stages.recover.model_copy(update={"tokens": budget})
-        recovered = [pretraining(plan, model, recover) for model in models]
-    if settings := study.stages.pretrain or (budget and _from_scratch(study)):
-        pretrained = [pretraining(plan, model, settings) for model in models]
-        tokens = f"{number(settings.tokens)} tokens" if settings.tokens else "the whole corpus"
-        scratch = f"{settings.epochs:g} times over {tokens}"
-    return Ways(
-        _flops(chain),
-        _flops(recovered) / len(models),
-        _flops(origin),
-        _flops(distilled) / len(models),
-        _flops(pretrained) / len(models) if pretrained else None,
-        budget,
-        scratch,
-        worst(*(work.bound for work in (*chain, *distilled, *recovered, *pretrained))),
-    )
-
-
-def _from_scratch(study: Study) -> Pretrain:
-    """What random DesNets are trained on at most, in a study that pre-trains nothing else."""
-    return study.stages.recover.model_copy(update={"tokens": max(study.budgets)})
-
-
-def _flops(works: Iterable[Work]) -> float:
-    return sum(work.flops for work in works)
-
-
 # Text
 
 
@@ -188,9 +114,7 @@ def report(study: Study, results: Path = Path("results")) -> str:
     plan, host = Plan(study), platform.node()
     rates = cpu_rates(results, host)
     parts = [_stage_table(stages(plan), rates), _assumptions(rates, host)]
-    if found := ways(plan):
-        parts.append(_ways_table(found, len(study.desnets)))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_ways_texts(plan)])
 
 
 def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
@@ -243,24 +167,33 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
     )
 
 
-def _ways_table(found: Ways, desnets: int) -> str:
-    recovery = f"+ {number(found.recovered)} each"
-    columns = ["sizes", "chain", *([recovery] if found.recovered else []), "distilled", "/ chain"]
-    columns += ["pre-trained", "/ chain"] if found.scratch else []
-    rows = []
-    for count in sorted({*SIZES, desnets}):
-        chain, recovered, distilled, pretrained = found.of(count)
-        row = [str(count), number(chain), *([number(recovered)] if found.recovered else [])]
-        row += [number(distilled), f"{distilled / chain:.2f}"]
-        rows.append([*row, *([number(pretrained), f"{pretrained / chain:.2f}"] if found.scratch else [])])
-    what = "a chain once, from which sizes are assembled"
-    if found.recovered:
-        what += f"; the same, and each recovered on {number(found.recovered)} tokens"
-    what += f"; each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
-    if found.scratch:
-        what += f"; each pre-trained, {found.scratch}"
-    mark = f" {found.bound}" if found.bound != EXACT else ""
-    return f"FLOPs{mark} for N sizes, the mean of the study's DesNets: {what}.\n\n{table(columns, rows)}"
+def _ways_texts(plan: Plan) -> list[str]:
+    texts = []
+    if found := thought(plan):
+        mark = f" {found.bound}" if found.bound != EXACT else ""
+        ends = [
+            f"each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
+        ]
+        ends += [f"each pre-trained, {found.scratch}"] if found.scratch else []
+        texts.append(_ways_text(found, plan, f"FLOPs{mark}", ends))
+    if found := paid(plan):
+        ends = ["each distilled from the ancestor or its bridge"] if found.distilled is not None else []
+        ends += [f"each pre-trained, {found.scratch}"] if found.pretrained is not None else []
+        texts.append(_ways_text(found, plan, "Device-seconds, as finished jobs recorded them,", ends))
+    return texts
+
+
+def _ways_text(found: Ways, plan: Plan, unit: str, ends: list[str]) -> str:
+    what = ["a chain once, from which sizes are assembled"]
+    if found.size is not None:
+        what.append(f"the same, and each recovered on {number(found.recovered)} tokens")
+    rows = found.rows(len(plan.study.desnets))
+    shown = [
+        [f"{value:.2f}" if " / " in name else number(value) for name, value in row.items() if name != "sizes"]
+        for row in rows
+    ]
+    lines = [[str(row["sizes"]), *cells] for row, cells in zip(rows, shown, strict=True)]
+    return f"{unit} for N sizes, {found.means}: {'; '.join([*what, *ends])}.\n\n{table(list(rows[0]), lines)}"
 
 
 def _bounded(value: float, bound: str) -> str:

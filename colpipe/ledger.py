@@ -5,6 +5,7 @@ folder, at least once a second and whenever its in-step state is saved, so that 
 """
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -84,6 +85,15 @@ class Ledger:
             "processes": self.processes,
             "attempts": len(attempts),
         }
+
+
+def account(folder: Path) -> dict | None:
+    """A finished job's `run.json`; None where it is missing, damaged, or of a version that kept no account."""
+    try:
+        run = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return run if "flops" in run else None
 
 
 def peak_memory() -> int:

@@ -1,12 +1,12 @@
 """What a study was thought to cost, and what it did."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 
 from colpipe.cost.workload import work_by_job
+from colpipe.ledger import account
 from colpipe.plan import Plan
 from colpipe.study import Study
 
@@ -44,7 +44,7 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
     home = results.parents[1]
     found: dict[str, list[dict]] = defaultdict(list)
     for job, work in work_by_job(plan):
-        run = _account(
+        run = account(
             results / Path(job.folder).relative_to(plan.results)
             if job.folder.startswith(plan.results)
             else home / job.folder
@@ -61,15 +61,6 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
     rows = [{"stage": rule, "jobs": len(each), **_together(each)} for rule, each in found.items()]
     every = [row for each in found.values() for row in each]
     return pd.DataFrame([*rows, {"stage": "all", "jobs": len(every), **_together(every)}], columns=COLUMNS)
-
-
-def _account(folder: Path) -> dict | None:
-    """A job's `run.json`; None where it is missing, or of a version that kept no account."""
-    try:
-        run = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return run if "flops" in run else None
 
 
 def _together(rows: list[dict]) -> dict:

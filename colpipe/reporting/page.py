@@ -10,6 +10,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from colpipe.cost.sizes import paid
 from colpipe.exhibits import paper
 from colpipe.jobs import made, rules_of
 from colpipe.plan import Plan
@@ -43,6 +44,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
     panels, by_size = recovery.curves(study, results), recovery.loss_by_size(study, summary)
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
+    sizes_paid = paid(plan, root)
     reached, costs, events = recovery.reached(study, panels), history.costs(root, jobs), history.events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
@@ -60,6 +62,8 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
         corpora=study.perplexity,
         cost=None if cost is None else tables.plain(cost),
         stages=tables.costs(costs),
+        sizes_paid=sizes_paid,
+        sizes_table=tables.plain(pd.DataFrame(sizes_paid.rows(len(study.desnets)))) if sizes_paid else None,
         lineages=lineages(plan, jobs, known),
         fetched=sources,
         staged={source.folder for source in sources},

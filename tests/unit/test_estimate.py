@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from colpipe.checkpoint import write_json
+from colpipe.cost.sizes import paid, thought
 from colpipe.cost.workload import jobs, work_by_job
-from colpipe.estimate import PEAKS, UTILISATION, cpu_rates, number, report, seconds_on, ways
+from colpipe.estimate import PEAKS, UTILISATION, cpu_rates, number, report, seconds_on
 from colpipe.plan import Plan
 from colpipe.reporting.cost import COLUMNS, estimate_and_fact
 from colpipe.study import load_study
@@ -91,11 +92,15 @@ def test_rates_are_of_this_host_and_of_accounts_that_are_whole(tmp_path):
 
 def test_a_chain_costs_once_what_each_size_costs_alone(home, study):
     plan = Plan(load_study(study))
-    found = ways(plan)
-    assert found.of(3)[0] == found.of(2)[0] == found.once
-    assert found.of(3)[1] - found.of(2)[1] == pytest.approx(found.size) and found.recovered == 512
-    assert found.of(3)[2] - found.of(2)[2] == pytest.approx(found.distilled)
-    assert found.of(3)[3] == pytest.approx(3 * found.pretrained)
+    found = thought(plan)
+    rows = found.rows(2)
+    assert [row["sizes"] for row in rows] == [1, 2, 10, 100]
+    one, two = rows[:2]
+    assert one["chain"] == two["chain"] == found.once and found.recovered == 512
+    assert two["chain, + 512 each"] - one["chain, + 512 each"] == pytest.approx(found.size)
+    assert two["each distilled"] - one["each distilled"] == pytest.approx(found.distilled)
+    assert two["each pre-trained"] == pytest.approx(2 * found.pretrained)
+    assert two["each pre-trained / chain"] == pytest.approx(2 * found.pretrained / found.once)
     chain = {job.rule for job in jobs(plan, [plan.teacher("llama", member) for member in study["chain"]])}
     assert {"sft", "bridge_answers", "bridge", "distill", "pretrain"} <= chain and "recover" not in chain
 
@@ -104,12 +109,42 @@ def test_without_desnets_or_pretraining(home, study):
     study["models"]["bridge"] = {"source": {"path": "inputs/llama"}}
     del study["stages"]["pretrain"]
     study["budgets"] = [0, 512, 2048]
-    found = ways(Plan(load_study(study)))
+    found = thought(Plan(load_study(study)))
     assert found.size < found.pretrained < 4 * found.size  # what random DesNets are trained on at most; scored as often
     study["budgets"] = [0]
     text = report(load_study(study))
     assert "pre-trained" not in text and "recovered" not in text
-    assert ways(Plan(load_study({**study, "desnets": {}, "initialisers": {}}))) is None
+    assert thought(Plan(load_study({**study, "desnets": {}, "initialisers": {}}))) is None
+
+
+def test_what_many_sizes_have_cost_is_of_those_that_were_made_in_every_way(home, study):
+    study["budgets"] = [0, 512, 1024]
+    study["initialisers"]["alone"] = {"kind": "distilled", "budgets": [0]}
+    study["desnets"]["upper"]["initialisers"] = ["nested", "rand"]
+    plan = Plan(load_study(study))
+    seconds = {"distill": 5.0, "bridge": 3.0, "prepare_corpus": 1000.0, "recover": 2.0, "distill_desnet": 7.0}
+    for job in jobs(plan):
+        used = seconds.get(job.rule, 0.0)
+        if job.rule == "recover":
+            used *= plan.budgets[job.wildcards.budget] * (10 if job.wildcards.desnet == "upper" else 1)
+        (home / job.folder).mkdir(parents=True)
+        write_json(
+            home / job.folder / "run.json",
+            {
+                "stage": job.rule,
+                "host": "another",
+                "device": "cpu",
+                "device_seconds": used,
+                "flops": int(not job.rule.startswith("prepare")),
+            },
+        )
+    found = paid(plan)
+    assert (found.once, found.origin) == (3 * 5 + 3, 3)  # preparing data is no model's work
+    assert (found.means, found.distilled, found.size, found.pretrained) == ("lower", 7, 2 * 512, 2 * 1024)
+    assert found.rows(2)[1]["each distilled / chain"] == pytest.approx((3 + 2 * 7) / 18)
+    assert "as finished jobs recorded them, for N sizes, lower" in report(plan.study)
+    (home / plan.teacher("llama", "small") / "run.json").unlink()
+    assert paid(plan) is None  # the chain is not finished
 
 
 def test_estimate_and_fact(home, study):
