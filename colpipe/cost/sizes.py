@@ -71,7 +71,7 @@ def thought(plan: Plan) -> Ways | None:
     if settings := study.stages.pretrain or (budget and _from_scratch(study)):
         pretrained = [pretraining(plan, model, settings) for model in models]
         tokens = f"{tokens_label(settings.tokens)} tokens" if settings.tokens else "the whole corpus"
-        scratch = f"{settings.epochs:g} times over {tokens}"
+        scratch = f"{settings.epochs:g} × {tokens}"
     return Ways(
         once=_flops(chain),
         size=_flops(recovered) / len(models) if recovered else None,
