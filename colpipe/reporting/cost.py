@@ -19,6 +19,7 @@ COLUMNS = [
     "tokens_estimated",
     "tokens",
     "seconds",
+    "longest",
     "device_seconds",
     "peak_memory_estimated_mb",
     "peak_memory_mb",
@@ -37,8 +38,8 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
         results: `results/<study>/`.
 
     Returns:
-        A frame with `COLUMNS`; memory is that of the largest job. `recorded` is how many jobs of `jobs` have an account. The
-        last row, `all`, has sums, and the largest memory.
+        A frame with `COLUMNS`; memory is that of the largest job, `longest` the seconds of the longest. `recorded`: how many of
+        `jobs` have an account. The last row, `all`, has sums, and the largest memory and time.
     """
     plan = Plan(study)
     home = results.parents[1]
@@ -55,6 +56,7 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
                 "flops_estimated": work.flops,
                 "tokens_estimated": work.tokens,
                 "peak_memory_estimated_mb": work.main_memory / 1e6 if work.flops else None,
+                "longest": run["seconds"],
                 **{name: run[name] for name in COLUMNS if name in run and name != "stage"},
             }
         found[job.rule].append(row)
@@ -65,7 +67,7 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
 
 def _together(rows: list[dict]) -> dict:
     frame = pd.DataFrame(rows, columns=COLUMNS[2:])
-    largest = [name for name in frame.columns if name.startswith("peak")]
+    largest = [name for name in frame.columns if name.startswith(("peak", "longest"))]
     return {name: frame[name].max() if name in largest else frame[name].sum() for name in frame.columns}
 
 
@@ -79,6 +81,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "GFLOP": (frame.flops / 1e9).round(1),
             "tokens": frame.tokens,
             "seconds": frame.seconds.round(),
+            "longest job": frame.longest.round(),
             "device-seconds": frame.device_seconds.round(),
             "peak MB, estimated": frame.peak_memory_estimated_mb.round(),
             "peak MB": frame.peak_memory_mb,

@@ -1,15 +1,9 @@
-"""How the jobs of a study went: what they cost, and which attempts failed, were stopped or went on from a state."""
+"""How the jobs of a study went: which attempts failed, were stopped or went on from a state."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import pandas as pd
-
-from colpipe.job import METRICS
-from colpipe.jobs import OUTPUTS, Made
 
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)")
 # What a line of a log says when an attempt did not simply go through, in the words of colpipe/job.py and the trainer.
@@ -77,27 +71,3 @@ def _short(text: str) -> str:
     """A traceback's last line, which names the error; anything else as it is."""
     lines = text.strip().splitlines()
     return lines[-1] if lines[0].startswith("Traceback") else text.strip().removeprefix("error: ")
-
-
-def costs(root: Path, jobs: Mapping[str, Made]) -> pd.DataFrame:
-    """Seconds and peak memory of the finished jobs of each rule; of a job that was cut off, its last attempt.
-
-    Args:
-        root: working directory of the study.
-
-    Returns:
-        Columns rule, jobs, seconds (of all), longest (seconds of one), memory (MB, the highest peak of a main process).
-    """
-    rows = []
-    for folder, job in jobs.items():
-        try:
-            seconds = json.loads((root / folder / "run.json").read_text())["seconds"]
-            last = json.loads((root / folder / METRICS).read_text().splitlines()[-1])
-        except (OSError, IndexError):
-            continue
-        rows.append({"rule": job.rule, "seconds": seconds, "memory": last.get("peak_memory_mb")})
-    frame = pd.DataFrame(rows, columns=["rule", "seconds", "memory"])
-    table = frame.groupby("rule").agg(
-        jobs=("seconds", "size"), seconds=("seconds", "sum"), longest=("seconds", "max"), memory=("memory", "max")
-    )
-    return table.reindex([rule for rule in OUTPUTS if rule in table.index]).reset_index()

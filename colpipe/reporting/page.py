@@ -15,6 +15,7 @@ from colpipe.exhibits import paper
 from colpipe.jobs import made, rules_of
 from colpipe.plan import Plan
 from colpipe.reporting import charts, history, recovery, sizes, tables
+from colpipe.reporting.cost import readable
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.settings import tokens_label
@@ -24,13 +25,13 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("im
 WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
 
 
-def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame | None = None) -> str:
+def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame) -> str:
     """The page as HTML text.
 
     Args:
         results: `results/<study>/`.
         summary: of `summary.summarise`.
-        cost: a table of what the study was estimated to cost and what it cost, shown as it is; None leaves it out.
+        cost: of `cost.estimate_and_fact`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -45,12 +46,12 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
     sizes_paid = paid(plan, root)
-    reached, costs, events = recovery.reached(study, panels), history.costs(root, jobs), history.events(results)
+    reached, events = recovery.reached(study, panels), history.events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
         asked=tables.asked(study),
-        short=in_short(reached, costs, events),
+        short=in_short(reached, cost, events),
         workflow=workflow(*rules_of(jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
@@ -60,8 +61,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame 
         reached=tables.reached(reached) if reached else None,
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
-        cost=None if cost is None else tables.plain(cost),
-        stages=tables.costs(costs),
+        cost=tables.plain(readable(cost)),
         sizes_paid=sizes_paid,
         sizes_table=tables.plain(pd.DataFrame(sizes_paid.rows(len(study.desnets)))) if sizes_paid else None,
         lineages=lineages(plan, jobs, known),
@@ -78,7 +78,7 @@ def _titled(study: Study, desnet: str) -> str:
     return f"{desnet}: {study.desnets[desnet].shape}"
 
 
-def in_short(reached: list[recovery.Reached], costs: pd.DataFrame, events: list[history.Event]) -> list[str]:
+def in_short(reached: list[recovery.Reached], cost: pd.DataFrame, events: list[history.Event]) -> list[str]:
     """What came out, in a few sentences."""
     lines = []
     if reached:
@@ -88,8 +88,9 @@ def in_short(reached: list[recovery.Reached], costs: pd.DataFrame, events: list[
             f"{len(reached)} ways to make a DesNet are compared with a random model of its size: {at_once} begin where "
             f"that one ends after all its recovery tokens, or below; {sooner} more get there with fewer tokens than it."
         )
-    if len(costs):
-        lines.append(f"{costs.jobs.sum():,} jobs took {duration(costs.seconds.sum())} of work, all added up.")
+    whole = cost.iloc[-1]
+    if whole.recorded:
+        lines.append(f"{whole.recorded:,} jobs took {duration(whole.seconds)} of work, all added up.")
     if broken := {event.job for event in events if event.kind in history.BROKEN}:
         jobs = "1 job" if len(broken) == 1 else f"{len(broken):,} jobs"
         lines.append(f"{jobs} needed more than one attempt.")

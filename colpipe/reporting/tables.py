@@ -129,23 +129,6 @@ def reached(found: Iterable[Reached]) -> Table:
     return Table(["DesNet", "made by", "loss to reach", "tokens, random", "tokens", "speed-up"], rows)
 
 
-def costs(frame: pd.DataFrame) -> Table:
-    """Seconds and memory by rule."""
-    return Table(
-        ["stage", "jobs", "seconds, all", "seconds, longest", "peak memory, MB"],
-        [
-            [
-                Cell(row.rule.replace("_", " ")),
-                number(row.jobs),
-                number(row.seconds, 1),
-                number(row.longest, 1),
-                number(row.memory),
-            ]
-            for row in frame.itertuples()
-        ],
-    )
-
-
 def events(found: Iterable[Event]) -> Table:
     """What happened to jobs, in the order of time."""
     return Table(

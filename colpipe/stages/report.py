@@ -2,7 +2,6 @@
 
 from colpipe.job import Job, run_stage
 from colpipe.reporting.cost import estimate_and_fact
-from colpipe.reporting.cost import readable as readable_cost
 from colpipe.reporting.page import page
 from colpipe.reporting.summary import compact, readable, summarise
 from colpipe.study import Study
@@ -17,7 +16,7 @@ def main(job: Job) -> None:
     (job.staging / "summary.txt").write_text(table.to_string(index=False) + "\n")
     cost = estimate_and_fact(study, results)
     cost.to_csv(job.staging / "cost.csv", index=False)
-    (job.staging / "report.html").write_text(page(study, results, summary, readable_cost(cost)))
+    (job.staging / "report.html").write_text(page(study, results, summary, cost))
     job.publish_files()
     print(table.to_string(index=False), flush=True)
 

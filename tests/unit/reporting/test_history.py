@@ -6,8 +6,7 @@ import pytest
 
 from colpipe.errors import ColpipeError
 from colpipe.job import Job, run_stage
-from colpipe.jobs import Made
-from colpipe.reporting.history import BROKEN, costs, events
+from colpipe.reporting.history import BROKEN, events
 from colpipe.settings import Runtime
 from colpipe.stage_settings import Sft
 
@@ -89,16 +88,3 @@ def test_resumed_jobs_are_told(tmp_path):
     job.say("resumes after 1,200 documents")
     job.close()
     assert [event.kind for event in events(tmp_path / "s")] == ["resumed"] * 2
-
-
-def test_costs_are_summed_by_rule(tmp_path):
-    jobs = {"a": Made("sft", {}), "b": Made("sft", {}), "c": Made("fetch_model", {}), "unfinished": Made("distill", {})}
-    for folder, seconds, memory in (("a", 2.0, 300), ("b", 5.0, 200), ("c", 1.5, 90)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "run.json").write_text(json.dumps({"seconds": seconds}))
-        lines = [{"split": "train"}, {"split": "job", "seconds": seconds, "peak_memory_mb": memory}]
-        (tmp_path / folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert costs(tmp_path, jobs).to_dict("records") == [
-        {"rule": "fetch_model", "jobs": 1, "seconds": 1.5, "longest": 1.5, "memory": 90},
-        {"rule": "sft", "jobs": 2, "seconds": 7.0, "longest": 5.0, "memory": 300},
-    ]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from colpipe.reporting import tables
+from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import curves, duration, exhibits, page
 from colpipe.reporting.recovery import Reached
 from colpipe.reporting.summary import summarise
@@ -46,11 +47,16 @@ def outline(text: str) -> Outline:
     return parser
 
 
+def whole_page(study, folder) -> str:
+    return page(study, folder, summarise(study, folder), estimate_and_fact(study, folder))
+
+
 def test_the_page_is_whole_asks_for_nothing_and_is_the_same_each_time(results):
     study, folder = results
     summary = summarise(study, folder)
-    text = page(study, folder, summary)
-    assert text == page(study, folder, summary)
+    cost = estimate_and_fact(study, folder)
+    text = page(study, folder, summary, cost)
+    assert text == page(study, folder, summary, cost)
     found = outline(text)
     assert all(address.startswith("data:") for address in found.fetched) and "@import" not in text
     assert not re.search(r"url\((?!#)", text)
@@ -66,16 +72,21 @@ def test_names_of_a_study_are_text_and_no_markup(results):
     study, folder = results
     summary = summarise(study, folder)
     summary["desnet"] = summary.desnet.replace("upper", "<script>alert(1)</script>")
-    assert "<script>alert" not in page(study, folder, summary)
+    assert "<script>alert" not in page(study, folder, summary, estimate_and_fact(study, folder))
 
 
-def test_costs_that_were_estimated_have_their_place(results):
+def test_costs_have_their_place(results):
     study, folder = results
-    summary = summarise(study, folder)
-    cost = pd.DataFrame({"stage": ["distill"], "estimated_hours": [1234.5], "hours": [None]})
-    assert "Estimated, and as it was" not in page(study, folder, summary)
-    text = page(study, folder, summary, cost)
-    assert "estimated hours" in text and 'data-value="1234.5"' in text
+    jobs = [folder / "chain/llama/medium", folder / "chain/llama/small"]
+    for path, seconds in zip(jobs, (2.0, 5000.0), strict=True):
+        path.mkdir(parents=True, exist_ok=True)
+        run = {"flops": 3_000_000_000, "tokens": 10, "seconds": seconds, "device_seconds": seconds, "attempts": 1}
+        (path / "run.json").write_text(json.dumps({**run, "peak_memory_mb": 77, "peak_device_memory_mb": 0}))
+    text = whole_page(study, folder)
+    row = re.search(r"<tr><td>distill</td>.*?</tr>", text)[0]
+    values = re.findall(r'data-value="([^"]+)"', row)
+    assert values[0] == "2.0" and {"6.0", "20.0", "5002.0", "5000.0", "77.0"} <= set(values)
+    assert "2 jobs took 1 h 23 min of work" in text
 
 
 def test_curves_without_what_sets_their_scale():
@@ -93,7 +104,7 @@ def test_failures_are_shown(results):
     log = folder / "work/sft/llama/log.txt"
     log.parent.mkdir(parents=True)
     log.write_text("2026-01-02 03:04:05 error: disk <full>\n2026-01-02 03:05:05 done in 2 s\n")
-    text = page(study, folder, summarise(study, folder))
+    text = whole_page(study, folder)
     assert "disk &lt;full&gt;" in text and "1 job needed more than one attempt" in text
 
 
@@ -133,7 +144,7 @@ def test_what_never_arrives_is_a_number_that_scripts_read(results):
     study, folder = results
     metrics = folder / "desnets/llama/upper/nested/512/metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("5.5}", "5.75}"))
-    text = page(study, folder, summarise(study, folder))
+    text = whole_page(study, folder)
     assert 'data-value="Infinity">not within its budget' in text and 'data-value="inf"' not in text
 
 
@@ -156,5 +167,5 @@ def test_the_ancestor_is_drawn_by_what_was_fetched(results):
     (folder / "sft/llama").mkdir(parents=True)
     (folder / "sft/llama/config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 32}))
     (folder / "sft/llama/manifest.json").write_text(json.dumps({"parameters": 37_792}))
-    text = page(study, folder, summarise(study, folder))
+    text = whole_page(study, folder)
     assert "llama: 2 layers × 32 channels, 37,792 parameters" in text
