@@ -38,8 +38,8 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
         results: `results/<study>/`.
 
     Returns:
-        A frame with `COLUMNS`; memory is that of the largest job, `longest` the seconds of the longest. `recorded`: how many of
-        `jobs` have an account. The last row, `all`, has sums, and the largest memory and time.
+        A frame with `COLUMNS`; memory is that of the largest job, `longest` the seconds of the longest. `recorded`: how many
+        jobs have an account. The last row, `all`, has sums, and the largest memory and time.
     """
     plan = Plan(study)
     home = results.parents[1]
