@@ -19,6 +19,8 @@ REAL = 4  # bytes of a float32
 # (`snakefile.run_stages_here`), freed room does not fit what comes next. Measured: 1.12 to 1.24, and 1.66 where blocks are
 # computed again, so that the long-lived gradients lie between their activations.
 HEAP, HEAP_CHECKPOINTED = 1.17, 1.7
+# For keys and values, which grow by a token at each step and are laid out anew. Measured: 1.4 (Llama) and 1.6 (GPT-2).
+GROWN = 1.5
 
 
 @dataclass(frozen=True)
@@ -133,3 +135,8 @@ def training_memory(
 def inference_memory(weights: float, vocabulary: int, logits: float) -> float:
     """Bytes in use by a model that is only read: its weights, and the logits of a batch with their probabilities."""
     return weights + 3 * REAL * logits * vocabulary
+
+
+def cache_memory(sizes: Mapping[str, int], rows: float, length: float) -> float:
+    """Bytes of the keys and values that are kept while rows of so many tokens are generated."""
+    return 2 * REAL * sizes["layer"] * sizes["group"] * sizes["head_dim"] * rows * length

@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 
-from colpipe.cost.formulas import FUSED_HEAD, HEAP, HEAP_CHECKPOINTED, REAL, TRAINING, inference_memory, training_memory
+from colpipe.cost.formulas import (
+    FUSED_HEAD,
+    GROWN,
+    HEAP,
+    HEAP_CHECKPOINTED,
+    REAL,
+    TRAINING,
+    cache_memory,
+    inference_memory,
+    training_memory,
+)
 from colpipe.cost.inputs import (
     AT_MOST,
     EXACT,
@@ -33,7 +43,8 @@ class Work:
         tokens: that go through a model, each model and pass counted, padding too.
         memory: bytes in use at the peak by its models, beside the process itself.
         heap: what main memory takes for each of these that come and go.
-        still: bytes of them that stay as they were loaded: a teacher's weights.
+        still: bytes of them for which the heap takes no more: a teacher's weights, which stay as they were loaded; keys and
+            values, of which more is counted from the start.
         trained, read: parameters of the model that learns, and of those that are only read.
         bound: how sure tokens and flops are: `EXACT`, `AT_MOST` (an upper bound), `ASSUMED` (data or a model is unknown).
     """
@@ -177,9 +188,14 @@ def generating(model: Model, data: Data, rows: float, new: float, batch: int) ->
     return Work(
         tokens=rows * (asked + max(0, new - 1)),
         flops=model.forward.generation(rows, asked, new),
-        memory=inference_memory(REAL * model.parameters, model.vocabulary, batch),
+        memory=inference_memory(REAL * model.parameters, model.vocabulary, batch) + _cache(model, batch, asked + new),
         bound=worst(AT_MOST, model.bound, data.bound),
     )
+
+
+def _cache(model: Model, rows: float, length: float) -> float:
+    """What the heap takes for keys and values."""
+    return GROWN * cache_memory(model.sizes, rows, length) if model.sizes else 0
 
 
 def pretraining(plan: Plan, model: Model, settings) -> Work:
@@ -219,12 +235,15 @@ def distillation(
         done = training(student, answered, settings, how, validation, rows)
         if text and settings.objective == "minillm":
             done += training(student, text, settings, replace(how, teacher=None), rows=rows)
-        done += _asked(samplers, answered, sampled, rollout.batch_size)
+        learning = 3 * REAL * student.parameters  # weights and momenta; gradients are gone between two steps
+        done += _asked(samplers, answered, sampled, rollout.batch_size, learning, teacher)
     elif settings.objective == "seqkd":
         whole = count + sum(each.rows for each in text)
         share = min(1.0, settings.steps * settings.batch_size / whole) if settings.steps and whole else 1.0
         done = training(student, [*answered, *text], settings, replace(how, taught=False), validation)
-        done += _asked([teacher], answered, share * count, settings.rollout.batch_size)
+        done += _asked(
+            [teacher], answered, share * count, settings.rollout.batch_size, REAL * student.parameters, teacher
+        )
     else:
         done = training(student, data, settings, how, validation)
     if settings.evaluations and settings.answer_rows and asked:
@@ -247,12 +266,22 @@ def _answered_to(data: Data, length: int) -> Data:
     )
 
 
-def _asked(models: list[Model], data: list[Data], rows: float, batch: int) -> Work:
-    """Answers to prompts, every model running over each; as long as they may be."""
+def _asked(
+    models: list[Model], data: list[Data], rows: float, batch: int, learning: float, teacher: Model | None
+) -> Work:
+    """Answers to prompts, every model running over each; as long as they may be.
+
+    Args:
+        learning: bytes of the student beside them.
+    """
     whole, done = sum(each.rows for each in data), Work()
+    still = REAL * teacher.parameters if teacher else 0
     for each in data if whole else ():
         for model in models:
             done += generating(model, each, rows * each.rows / whole, answer_tokens([each]), batch)
+        caches = sum(_cache(model, batch, longest([each], batch)) for model in models)
+        logits = inference_memory(0, max(model.vocabulary for model in models), batch * len(models))
+        done += Work(memory=learning + still + caches + logits, heap=HEAP, still=still + caches)
     return done
 
 

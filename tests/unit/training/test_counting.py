@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
 
 from colpipe import ledger
 from colpipe.cost import formulas
@@ -93,6 +94,17 @@ def corpus(tmp_path):
 
 def blocks(count: int) -> Data:
     return Data(count, ((1, LENGTH - 1),))
+
+
+@pytest.mark.parametrize("family", SHAPES)
+def test_keys_and_values_that_generation_keeps(family):
+    architecture, shape, _ = chain(family)
+    model = random_model(architecture.configure(shape, 0), 0)
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=torch.zeros(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
+    kept = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+    assert formulas.cache_memory(of_shape(architecture, shape).sizes, 3, 7) == kept
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
