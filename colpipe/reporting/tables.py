@@ -171,7 +171,8 @@ def _plain(value: object) -> Cell:
         return Cell(value)
     if value is None or pd.isna(value):
         return Cell("")
-    return Cell(f"{value:,}" if float(value).is_integer() else f"{value:,.4g}", float(value))
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return Cell(f"{value:,.0f}" if whole else f"{value:.4g}", float(value))
 
 
 STARTS = {
