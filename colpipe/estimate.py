@@ -21,6 +21,7 @@ from colpipe.cost.passes import Work
 from colpipe.cost.sizes import Ways, paid, thought
 from colpipe.cost.workload import work_by_job
 from colpipe.errors import ColpipeError
+from colpipe.ledger import account
 from colpipe.needs import RATES
 from colpipe.plan import Plan
 from colpipe.study import Study, load_study
@@ -86,11 +87,8 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     `` is that of all stages together."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for path in results.glob("*/**/run.json"):
-        try:
-            run = json.loads(path.read_text())
-            known = run["host"] == host and run["device"] == "cpu" and run["flops"] > 0
-        except (OSError, ValueError, KeyError):
-            continue  # damaged, or of a version that kept no account
+        run = account(path.parent)
+        known = run and run["host"] == host and run["device"] == "cpu" and run["flops"] > 0
         for stage in (run["stage"], "") if known else ():
             sums[stage][0] += run["flops"]
             sums[stage][1] += run["device_seconds"]

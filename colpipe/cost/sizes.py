@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from colpipe.cost.inputs import EXACT, model_in, of_shape, worst
 from colpipe.cost.passes import Work, distillation, pretraining
@@ -104,7 +105,7 @@ def paid(plan: Plan, home: Path = Path()) -> Ways | None:
     common = set.intersection(*map(set, made.values())) if len(made) > 1 else set()
     if chain is None or before is None or not common:
         return None
-    means = {way: sum(sum(by[desnet]) / len(by[desnet]) for desnet in common) / len(common) for way, by in made.items()}
+    means = {way: fmean(fmean(by[desnet]) for desnet in common) for way, by in made.items()}
     most = max(plan.study.budgets)
     return Ways(
         once=chain,
