@@ -17,10 +17,12 @@ CHUNK = 2**23  # logits that an objective projects at a time, as training/object
 REAL = 4  # bytes of a float32
 # What glibc's heap takes of main memory for what is in use: where it gives nothing back, as the workflow has it
 # (`snakefile.run_stages_here`), freed room does not fit what comes next. Measured: 1.12 to 1.24, and 1.66 where blocks are
-# computed again, so that the long-lived gradients lie between their activations.
-HEAP, HEAP_CHECKPOINTED = 1.17, 1.7
-# For keys and values, which grow by a token at each step and are laid out anew. Measured: 1.4 (Llama) and 1.6 (GPT-2).
-GROWN = 1.5
+# computed again, so that the long-lived gradients lie between their activations. Where learning and sampling take turns,
+# neither finds room in what the other left: 1.24 to 1.54, by chance.
+HEAP, HEAP_CHECKPOINTED, HEAP_SAMPLED = 1.17, 1.7, 1.4
+# For keys and values of answers, which grow by a token at each step and are laid out anew: 1.5 to 2.3, more after more
+# batches.
+GROWN = 2.0
 
 
 @dataclass(frozen=True)

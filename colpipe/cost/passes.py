@@ -7,6 +7,7 @@ from colpipe.cost.formulas import (
     GROWN,
     HEAP,
     HEAP_CHECKPOINTED,
+    HEAP_SAMPLED,
     REAL,
     TRAINING,
     cache_memory,
@@ -43,8 +44,7 @@ class Work:
         tokens: that go through a model, each model and pass counted, padding too.
         memory: bytes in use at the peak by its models, beside the process itself.
         heap: what main memory takes for each of these that come and go.
-        still: bytes of them for which the heap takes no more: a teacher's weights, which stay as they were loaded; keys and
-            values, of which more is counted from the start.
+        still: bytes of them that stay as they were loaded: a teacher's weights.
         trained, read: parameters of the model that learns, and of those that are only read.
         bound: how sure tokens and flops are: `EXACT`, `AT_MOST` (an upper bound), `ASSUMED` (data or a model is unknown).
     """
@@ -61,13 +61,12 @@ class Work:
 
     def __add__(self, other: "Work") -> "Work":
         """One after the other in one job."""
+        larger = max(self, other, key=lambda work: work.main_memory)
         return replace(
-            self,
+            larger,
             tokens=self.tokens + other.tokens,
             flops=self.flops + other.flops,
-            memory=max(self.memory, other.memory),
-            heap=max(self.heap, other.heap),
-            still=self.still if self.memory >= other.memory else other.still,
+            precision=self.precision,
             trained=max(self.trained, other.trained),
             read=max(self.read, other.read),
             bound=worst(self.bound, other.bound),
@@ -185,17 +184,20 @@ def scoring(models: list[Model], data: list[Data], batch: float, everywhere: boo
 def generating(model: Model, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
     asked = longest([replace(data, lengths=tuple((0, asked) for asked, _ in data.lengths))], batch)
+    read = inference_memory(REAL * model.parameters, model.vocabulary, batch)
     return Work(
         tokens=rows * (asked + max(0, new - 1)),
         flops=model.forward.generation(rows, asked, new),
-        memory=inference_memory(REAL * model.parameters, model.vocabulary, batch) + _cache(model, batch, asked + new),
+        memory=read + _cache(model, batch, asked + new),
+        heap=GROWN,
+        still=read,
         bound=worst(AT_MOST, model.bound, data.bound),
     )
 
 
 def _cache(model: Model, rows: float, length: float) -> float:
-    """What the heap takes for keys and values."""
-    return GROWN * cache_memory(model.sizes, rows, length) if model.sizes else 0
+    """Keys and values; none are known where the family has no table."""
+    return cache_memory(model.sizes, rows, length) if model.sizes else 0
 
 
 def pretraining(plan: Plan, model: Model, settings) -> Work:
@@ -222,7 +224,7 @@ def distillation(
     text = [each for each, name in zip(data, settings.data, strict=True) if name in study.corpora]
     prompts = [_within(each, settings.rollout.max_prompt) for each in asked]
     count = sum(each.rows for each in prompts)
-    done = Work()
+    done, read = Work(), REAL * teacher.parameters if teacher else 0
     if settings.objective in SAMPLED or settings.objective == "seqkd":
         answered = [_answered_to(each, settings.max_length) for each in prompts]
     if settings.objective in SAMPLED:
@@ -236,14 +238,15 @@ def distillation(
         if text and settings.objective == "minillm":
             done += training(student, text, settings, replace(how, teacher=None), rows=rows)
         learning = 3 * REAL * student.parameters  # weights and momenta; gradients are gone between two steps
-        done += _asked(samplers, answered, sampled, rollout.batch_size, learning, teacher)
+        sampling = _asked(samplers, answered, sampled, rollout.batch_size, learning + read)
+        heap = max(done.heap, HEAP_SAMPLED)
+        done = replace(done, heap=heap) + replace(sampling, heap=heap, still=read)
     elif settings.objective == "seqkd":
         whole = count + sum(each.rows for each in text)
         share = min(1.0, settings.steps * settings.batch_size / whole) if settings.steps and whole else 1.0
         done = training(student, [*answered, *text], settings, replace(how, taught=False), validation)
-        done += _asked(
-            [teacher], answered, share * count, settings.rollout.batch_size, REAL * student.parameters, teacher
-        )
+        held = REAL * student.parameters + read
+        done += _asked([teacher], answered, share * count, settings.rollout.batch_size, held)
     else:
         done = training(student, data, settings, how, validation)
     if settings.evaluations and settings.answer_rows and asked:
@@ -266,22 +269,19 @@ def _answered_to(data: Data, length: int) -> Data:
     )
 
 
-def _asked(
-    models: list[Model], data: list[Data], rows: float, batch: int, learning: float, teacher: Model | None
-) -> Work:
+def _asked(models: list[Model], data: list[Data], rows: float, batch: int, held: float) -> Work:
     """Answers to prompts, every model running over each; as long as they may be.
 
     Args:
-        learning: bytes of the student beside them.
+        held: bytes of the student and its teacher, whoever answers.
     """
     whole, done = sum(each.rows for each in data), Work()
-    still = REAL * teacher.parameters if teacher else 0
     for each in data if whole else ():
         for model in models:
             done += generating(model, each, rows * each.rows / whole, answer_tokens([each]), batch)
         caches = sum(_cache(model, batch, longest([each], batch)) for model in models)
-        logits = inference_memory(0, max(model.vocabulary for model in models), batch * len(models))
-        done += Work(memory=learning + still + caches + logits, heap=HEAP, still=still + caches)
+        read = inference_memory(held, max(model.vocabulary for model in models), batch * len(models))
+        done += Work(memory=read + caches, heap=GROWN, still=read)
     return done
 
 

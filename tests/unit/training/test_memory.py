@@ -88,12 +88,17 @@ def world(request, tmp_path_factory):
     os.chdir(before)
 
 
-def measured(plan, stage: str, output: str, **wildcards: str) -> tuple[float, float]:
-    """(estimated, measured) bytes beside what the process held before."""
+def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcards: str) -> tuple[float, float]:
+    """(estimated, measured) bytes beside what the process held before.
+
+    Args:
+        gives_back: freed blocks leave the process, and what is in use is measured; else they stay, as the workflow has it.
+    """
     names = SimpleNamespace(**wildcards)
     command = [sys.executable, "-m", "tests.unit.training.peak", stage, "--output", output]
     settings = ["--settings", plan.settings(stage)(names), "--runtime", plan.runtime]
-    kept = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), "1000000000")  # as the workflow has it
+    largest = "65536" if gives_back else "1000000000"
+    kept = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), largest)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **kept}
     result = subprocess.run(
         [*command, *plan.flags(stage)(names), *settings], capture_output=True, text=True, env=environment
@@ -102,8 +107,8 @@ def measured(plan, stage: str, output: str, **wildcards: str) -> tuple[float, fl
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["before"] == pytest.approx(PROCESS, rel=0.2)
     done = work(plan, stage, names)
-    assert done.trained > 20e6 and done.heap == HEAP
-    return done.main_memory - PROCESS, found["peak"] - found["before"]
+    assert done.trained > 20e6 and (gives_back or done.heap == HEAP)
+    return done.memory if gives_back else done.main_memory - PROCESS, found["peak"] - found["before"]
 
 
 @pytest.mark.slow
@@ -114,10 +119,11 @@ def test_peak_memory_is_within_a_tenth(world):
     assert estimated == pytest.approx(peak, rel=0.1)
     estimated, peak = measured(plan, "distill", member, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
-    # Keys and values are most of it, at the second rollout, where the optimiser has its momenta.
+    # What the heap takes where learning and sampling take turns is chance (docs/cost.md): what is in use is not.
+    # Of GPT-2, keys and values are most of it, at the second rollout, where the optimiser has its momenta.
     rollout = {"size": 64, "batch_size": 64, "max_prompt": 90, "epochs": 1}
     sampled = Plan(load_study(study(world.family, objective="minillm", data=["rows"], rollout=rollout, steps=9)))
-    estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), member="member", **one)
+    estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), True, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
     small = world.home / plan.results / "desnets/one/small/subset"
     small.mkdir(parents=True)
