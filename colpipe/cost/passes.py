@@ -43,8 +43,7 @@ class Work:
     Attributes:
         tokens: that go through a model, each model and pass counted, padding too.
         memory: bytes in use at the peak by its models, beside the process itself.
-        heap: what main memory takes for each of these that come and go.
-        still: bytes of them that stay as they were loaded: a teacher's weights.
+        heap: bytes that the heap of a process on a CPU holds for them, where these are more.
         trained, read: parameters of the model that learns, and of those that are only read.
         bound: how sure tokens and flops are: `EXACT`, `AT_MOST` (an upper bound), `ASSUMED` (data or a model is unknown).
     """
@@ -52,8 +51,7 @@ class Work:
     tokens: float = 0
     flops: float = 0
     memory: float = 0
-    heap: float = 1.0
-    still: float = 0
+    heap: float = 0
     trained: int = 0
     read: int = 0
     precision: str = "float32"
@@ -61,12 +59,12 @@ class Work:
 
     def __add__(self, other: "Work") -> "Work":
         """One after the other in one job."""
-        larger = max(self, other, key=lambda work: work.main_memory)
         return replace(
-            larger,
+            self,
             tokens=self.tokens + other.tokens,
             flops=self.flops + other.flops,
-            precision=self.precision,
+            memory=max(self.memory, other.memory),
+            heap=max(self.heap, other.heap),
             trained=max(self.trained, other.trained),
             read=max(self.read, other.read),
             bound=worst(self.bound, other.bound),
@@ -75,7 +73,7 @@ class Work:
     @property
     def main_memory(self) -> float:
         """Bytes of main memory that a process on a CPU holds at its peak."""
-        return PROCESS + self.heap * (self.memory - self.still) + self.still
+        return PROCESS + max(self.memory, self.heap)
 
 
 @dataclass(frozen=True)
@@ -131,12 +129,12 @@ def training(
     if how.teacher and how.taught:
         flops += how.teacher.forward.layers(rows, length) + rows * logits * how.teacher.forward.head
         tokens += rows * length
+    held = _held(model, micro, length, micro * logits, settings, how)
     work = Work(
         tokens=tokens,
         flops=flops,
-        memory=_held(model, micro, length, micro * logits, settings, how) + read,
-        heap=HEAP_CHECKPOINTED if runtime.gradient_checkpointing else HEAP,
-        still=read,
+        memory=held + read,
+        heap=(HEAP_CHECKPOINTED if runtime.gradient_checkpointing else HEAP) * held + read,
         trained=model.parameters,
         read=how.teacher.parameters if how.teacher else 0,
         precision=settings.precision,
@@ -184,13 +182,12 @@ def scoring(models: list[Model], data: list[Data], batch: float, everywhere: boo
 def generating(model: Model, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
     asked = longest([replace(data, lengths=tuple((0, asked) for asked, _ in data.lengths))], batch)
-    read = inference_memory(REAL * model.parameters, model.vocabulary, batch)
+    read, cache = inference_memory(REAL * model.parameters, model.vocabulary, batch), _cache(model, batch, asked + new)
     return Work(
         tokens=rows * (asked + max(0, new - 1)),
         flops=model.forward.generation(rows, asked, new),
-        memory=read + _cache(model, batch, asked + new),
-        heap=GROWN,
-        still=read,
+        memory=read + cache,
+        heap=read + GROWN * cache,
         bound=worst(AT_MOST, model.bound, data.bound),
     )
 
@@ -238,9 +235,9 @@ def distillation(
         if text and settings.objective == "minillm":
             done += training(student, text, settings, replace(how, teacher=None), rows=rows)
         learning = 3 * REAL * student.parameters  # weights and momenta; gradients are gone between two steps
-        sampling = _asked(samplers, answered, sampled, rollout.batch_size, learning + read)
-        heap = max(done.heap, HEAP_SAMPLED)
-        done = replace(done, heap=heap) + replace(sampling, heap=heap, still=read)
+        done += _asked(samplers, answered, sampled, rollout.batch_size, learning + read)
+        factor = HEAP_CHECKPOINTED if study.runtime.gradient_checkpointing else HEAP_SAMPLED
+        done = replace(done, heap=factor * (done.memory - read) + read)
     elif settings.objective == "seqkd":
         whole = count + sum(each.rows for each in text)
         share = min(1.0, settings.steps * settings.batch_size / whole) if settings.steps and whole else 1.0
@@ -281,7 +278,7 @@ def _asked(models: list[Model], data: list[Data], rows: float, batch: int, held:
             done += generating(model, each, rows * each.rows / whole, answer_tokens([each]), batch)
         caches = sum(_cache(model, batch, longest([each], batch)) for model in models)
         read = inference_memory(held, max(model.vocabulary for model in models), batch * len(models))
-        done += Work(memory=read + caches, heap=GROWN, still=read)
+        done += Work(memory=read + caches, heap=read + GROWN * caches)
     return done
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from colpipe.checkpoint import write_json
-from colpipe.cost.formulas import HEAP
+from colpipe.cost.formulas import HEAP, REAL
 from colpipe.cost.passes import PROCESS
 from colpipe.cost.workload import work
 from colpipe.data.prompts import prompt
@@ -107,7 +107,8 @@ def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcard
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["before"] == pytest.approx(PROCESS, rel=0.2)
     done = work(plan, stage, names)
-    assert done.trained > 20e6 and (gives_back or done.heap == HEAP)
+    read = REAL * done.read  # a teacher's weights stay as they were loaded
+    assert done.trained > 20e6 and (gives_back or done.heap - read == pytest.approx(HEAP * (done.memory - read)))
     return done.memory if gives_back else done.main_memory - PROCESS, found["peak"] - found["before"]
 
 
@@ -123,7 +124,7 @@ def test_peak_memory_is_within_a_tenth(world):
     # Of GPT-2, keys and values are most of it, at the second rollout, where the optimiser has its momenta.
     rollout = {"size": 64, "batch_size": 64, "max_prompt": 90, "epochs": 1}
     sampled = Plan(load_study(study(world.family, objective="minillm", data=["rows"], rollout=rollout, steps=9)))
-    estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), True, member="member", **one)
+    estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), gives_back=True, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
     small = world.home / plan.results / "desnets/one/small/subset"
     small.mkdir(parents=True)
