@@ -29,17 +29,17 @@ initialisers: .venv/installed  ## run the comparison of initialisers
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	    --configfile config/initialisers.yaml --config study=initialisers-$$seed seed=$$seed || exit 1; done
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/initialisers-smollm2.yaml
-	$(BIN)/python -m colpipe.stages.cuts --settings config/cuts-smollm2.yaml --output results/initialisers-smollm2/cuts \
+	$(BIN)/python -m colpipe.tools.cuts --settings config/cuts-smollm2.yaml --output results/initialisers-smollm2/cuts \
 	    --model results/initialisers-smollm2/sft/smollm2-135m --corpus results/initialisers-smollm2/data/wikipedia
-	$(BIN)/python -m colpipe.stages.compare results/initialisers-[012] --output docs/initialisers/micro
-	$(BIN)/python -m colpipe.stages.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
+	$(BIN)/python -m colpipe.tools.compare results/initialisers-[012] --output docs/initialisers/micro
+	$(BIN)/python -m colpipe.tools.compare results/initialisers-smollm2 --output docs/initialisers/smollm2
 
 # Every distillation objective, direct and stepwise, three seeds: writes docs/ablation/.
 ablation: .venv/installed  ## run the comparison of distillation objectives
 	for seed in 0 1 2; do $(BIN)/snakemake --cores $(CORES) --quiet rules progress \
 	    --configfile config/ablation.yaml --config study=ablation-$$seed seed=$$seed \
 	    -- all table3 figure5a figure5b || exit 1; done
-	$(BIN)/python -m colpipe.stages.compare results/ablation-[012] --output docs/ablation
+	$(BIN)/python -m colpipe.tools.compare results/ablation-[012] --output docs/ablation
 
 # DesNets cut out of an elastic chain against interpolated and separately distilled ones, three seeds: writes docs/elastic/.
 # All twenty shapes with the first seed, two between each pair with the others.
@@ -50,9 +50,9 @@ elastic: .venv/installed  ## run the comparison of elastic and plain chains
 	    --configfile config/elastic.yaml --config study=elastic-$$seed seed=$$seed \
 	    'ancestors={inherited: $(FEW), elastic: $(FEW), ranked: $(FEW)}' || exit 1; done
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress --configfile config/elastic-smollm2.yaml
-	$(BIN)/python -m colpipe.stages.compare results/elastic-[012] --reference 'inherited alone' \
+	$(BIN)/python -m colpipe.tools.compare results/elastic-[012] --reference 'inherited alone' \
 	    --output docs/elastic/micro
-	$(BIN)/python -m colpipe.stages.compare results/elastic-smollm2 --reference 'ranked alone' \
+	$(BIN)/python -m colpipe.tools.compare results/elastic-smollm2 --reference 'ranked alone' \
 	    --output docs/elastic/smollm2
 
 # Every table and figure of the paper, one seed, an hour and a half: the numbers of docs/findings.md.

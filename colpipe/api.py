@@ -11,8 +11,10 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from colpipe import checkpoint
+from colpipe.config.parts import Architecture, Shape
+from colpipe.config.sizing import Budget, Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
+from colpipe.jobs import artifacts
 from colpipe.learngene import initialisers
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elastic import ElasticMember, cut
@@ -21,8 +23,6 @@ from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.tokenizers import require_same_tokenizer
 from colpipe.learngene.weights import Weights, copy_companions
-from colpipe.settings import Architecture, Shape
-from colpipe.sizing import Budget, Endpoint, automatic_alpha, plan_shape
 
 
 def linit(
@@ -213,8 +213,8 @@ def _finish(assembly: Assembly, sources: Mapping[str, object], out: str | Path |
     if out is None:
         return assembly.load()
     out = Path(out)
-    if out.exists() and not (out / checkpoint.MANIFEST).exists() and any(out.iterdir()):
-        raise ColpipeError(f"{out}: holds files and no {checkpoint.MANIFEST}; give a new folder")
+    if out.exists() and not (out / artifacts.MANIFEST).exists() and any(out.iterdir()):
+        raise ColpipeError(f"{out}: holds files and no {artifacts.MANIFEST}; give a new folder")
     staging = out.with_name(out.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     assembly.write(staging)
@@ -224,10 +224,10 @@ def _finish(assembly: Assembly, sources: Mapping[str, object], out: str | Path |
     manifest = {
         "stage": "assemble",
         "sources": {name: str(source) if name in folders else "a loaded model" for name, source in sources.items()},
-        "parents": {name: checkpoint.fingerprint(folder) for name, folder in folders.items()},
+        "parents": {name: artifacts.fingerprint(folder) for name, folder in folders.items()},
         "parameters": assembly.parameters,
         **assembly.details,
         **more,
     }
-    checkpoint.publish(staging, out, manifest, {})
+    artifacts.publish(staging, out, manifest, {})
     return out

@@ -2,7 +2,10 @@
 
 import errno
 import re
+import traceback
 from pathlib import Path
+
+AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
 
 class ColpipeError(Exception):
@@ -43,3 +46,12 @@ def advice_on(error: BaseException, output: Path) -> str | None:
             "see to it and run again"
         )
     return None
+
+
+def failure_text(error: BaseException, output: Path) -> str:
+    """What a failed job tells: one line where a user can do something about it, else the traceback."""
+    if isinstance(error, ColpipeError):
+        return f"error: {error}"
+    if advice := advice_on(error, output):
+        return f"error: {advice}"
+    return "".join(traceback.format_exception(error))

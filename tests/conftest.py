@@ -188,8 +188,8 @@ def make_gpt2(folder: Path, layers: int, heads: int, hidden: int, seed: int, voc
     """A GPT-2 whose every tensor is random, biases and gains too, saved as a stock folder."""
     import torch
 
-    from colpipe.settings import Architecture, Shape
-    from colpipe.training.models import random_model
+    from colpipe.config.parts import Architecture, Shape
+    from colpipe.hf.models import random_model
 
     architecture = Architecture(vocabulary=vocabulary, positions=positions)
     model = random_model(architecture.configure(Shape(layers=layers, heads=heads, hidden=hidden), 0), seed)
@@ -204,7 +204,7 @@ def make_model(folder: Path, architecture, shape, seed: int):
     """A model of any family whose every tensor is random, saved as a stock folder: gains around 1, all others around 0."""
     import torch
 
-    from colpipe.training.models import random_model
+    from colpipe.hf.models import random_model
 
     model = random_model(architecture.configure(shape, 0), seed)
     with torch.no_grad():
@@ -259,6 +259,13 @@ def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: 
     if check and result.returncode:
         raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{result.stdout}\n{result.stderr}")
     return result
+
+
+def open_job(*spec, **more):
+    """A job at work, by the fields of its spec; to be closed."""
+    from colpipe.jobs.job import Job, JobSpec
+
+    return Job(JobSpec(*spec, **more)).__enter__()
 
 
 def stage(name: str, *arguments: object, cwd: Path | None = None, check: bool = True, **more):

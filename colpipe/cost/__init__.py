@@ -1,1 +1,1 @@
-"""What jobs cost: operations, tokens and memory, from sizes alone (no torch here)."""
+"""What jobs cost: FLOPs, tokens and memory, from sizes alone (no torch here)."""

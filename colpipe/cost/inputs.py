@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from colpipe.architectures import FAMILIES, Family
-from colpipe.cost.formulas import Forward, forward, unknown_forward
+from colpipe.architectures.families import FAMILIES, Family
+from colpipe.architectures.flops import Forward, forward, unknown_forward
+from colpipe.config.layout import Layout
+from colpipe.config.parts import Architecture, Shape
 from colpipe.data.prompts import prompt
-from colpipe.plan import Plan
-from colpipe.settings import Architecture, Shape
 
 EXACT, AT_MOST, ASSUMED = "", "≤", "?"  # how sure a number is, the surest first
 UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
@@ -24,7 +24,7 @@ def worst(*bounds: str) -> str:
     return max(bounds, key=(EXACT, AT_MOST, ASSUMED).index, default=EXACT)
 
 
-class Model(NamedTuple):
+class SizedModel(NamedTuple):
     """What is known of a model before it is loaded."""
 
     parameters: int
@@ -39,42 +39,42 @@ class Model(NamedTuple):
         return self.sizes["vocabulary"] if self.sizes else 0
 
 
-def model_in(plan: Plan, folder: str) -> Model:
+def model_in(layout: Layout, folder: str) -> SizedModel:
     """The model in a folder that may not be there yet."""
-    study, parts = plan.study, Path(folder).parts[2:]
+    study, parts = layout.study, Path(folder).parts[2:]
     match parts:
         case ("desnets", _, name, *_):
             return of_shape(study.architecture, study.desnets[name].shape)
         case ("bridges" | "ordered", ancestor):
             name = study.ancestors[ancestor].bridge or study.ancestors[ancestor].model
         case (*_, name):  # a member, a model that was pre-trained or fine-tuned, or a fetched one
-            name = next((model for model, path in plan.fetched.items() if path == folder), name)
+            name = next((model for model, path in layout.fetched.items() if path == folder), name)
     shape = {**study.models, **study.chain}[name].shape
-    return of_shape(study.architecture, shape) if shape else published(Path(plan.fetched[name]))
+    return of_shape(study.architecture, shape) if shape else published(Path(layout.fetched[name]))
 
 
-def of_shape(architecture: Architecture, shape: Shape) -> Model:
+def of_shape(architecture: Architecture, shape: Shape) -> SizedModel:
     """A model of the chain's architecture."""
     sizes = architecture.sizes(shape)
     return of_sizes(architecture.table, sizes, architecture.is_tied)
 
 
-def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> Model:
-    return Model(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
+def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> SizedModel:
+    return SizedModel(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
 
 
-def published(folder: Path) -> Model:
+def published(folder: Path) -> SizedModel:
     """A fetched model, from its `config.json`; from the sizes of its files where its family has no table."""
     try:
         files = json.loads((folder / "manifest.json").read_text())["files"]
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
-        return Model(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
+        return SizedModel(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
         return of_sizes(family, family.sizes(config), family.is_tied(config))
     half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
     size = sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // (2 if half else 4)
-    return Model(size, unknown_forward(size), bound=ASSUMED)
+    return SizedModel(size, unknown_forward(size), bound=ASSUMED)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Data:
         return replace(self, rows=self.rows * share, lengths=kept)
 
 
-def corpus(plan: Plan, name: str, split: str, length: int, tokens: int | None = None) -> Data:
+def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | None = None) -> Data:
     """Blocks of a corpus; every token of one but the first carries loss."""
-    found, bound = _counts(Path(plan.data(name))), EXACT
+    found, bound = _counts(Path(layout.data(name))), EXACT
     there = found[split]["tokens"] if found else None
     if there is None:
         there, bound = (tokens, EXACT) if tokens else (UNSEEN, ASSUMED)
@@ -103,13 +103,13 @@ def corpus(plan: Plan, name: str, split: str, length: int, tokens: int | None = 
     return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
 
 
-def instructions(plan: Plan, name: str, split: str, foreign: bool = False) -> Data:
+def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -> Data:
     """Rows of instructions: as they are where they are prepared, else the most that the settings let through.
 
     Args:
         foreign: read with another tokenizer than the chain's.
     """
-    settings, folder = plan.study.instructions[name], Path(plan.data(name))
+    settings, folder = layout.study.instructions[name], Path(layout.data(name))
     path, counts = folder / f"{split}.jsonl", _counts(folder)
     if not counts or not path.exists():
         limit = settings.train_rows if split == "train" else settings.test_rows
@@ -119,7 +119,7 @@ def instructions(plan: Plan, name: str, split: str, foreign: bool = False) -> Da
     rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)
-    return Data(rows, _lengths(path, stamp, _bytes_a_token(plan)))
+    return Data(rows, _lengths(path, stamp, _bytes_a_token(layout)))
 
 
 @lru_cache(maxsize=64)
@@ -157,18 +157,18 @@ def _read_counts(folder: Path, stamp: int) -> dict | None:
         return None
 
 
-def _bytes_a_token(plan: Plan) -> float:
-    for name in plan.study.corpora:
-        if found := _counts(Path(plan.data(name))):
+def _bytes_a_token(layout: Layout) -> float:
+    for name in layout.study.corpora:
+        if found := _counts(Path(layout.data(name))):
             return found["train"]["bytes"] / found["train"]["tokens"]
     return BYTES_A_TOKEN
 
 
-def mixed(plan: Plan, names: Iterable[str], split: str, length: int) -> list[Data]:
+def mixed(layout: Layout, names: Iterable[str], split: str, length: int) -> list[Data]:
     """Corpora and instructions by name, as a training reads them."""
-    study = plan.study
+    study = layout.study
     return [
-        corpus(plan, name, split, length) if name in study.corpora else instructions(plan, name, split).cut(length)
+        corpus(layout, name, split, length) if name in study.corpora else instructions(layout, name, split).cut(length)
         for name in names
     ]
 

@@ -1,8 +1,8 @@
-"""What trainings, scorings and generations do: tokens, operations, memory (no torch here)."""
+"""What trainings, scorings and generations do: tokens, FLOPs, memory (no torch here)."""
 
 from dataclasses import dataclass, field, replace
 
-from colpipe.cost.formulas import (
+from colpipe.architectures.flops import (
     FUSED_HEAD,
     GROWN,
     HEAP,
@@ -14,11 +14,15 @@ from colpipe.cost.formulas import (
     inference_memory,
     training_memory,
 )
+from colpipe.config.constants import LOGITS_CHUNK, SAMPLED_OBJECTIVES, VALIDATION_ITEMS
+from colpipe.config.layout import Layout
+from colpipe.config.parts import Architecture, Runtime
+from colpipe.config.stages import Distill, Elastic, Training
 from colpipe.cost.inputs import (
     AT_MOST,
     EXACT,
     Data,
-    Model,
+    SizedModel,
     answer_tokens,
     corpus,
     longest,
@@ -27,13 +31,8 @@ from colpipe.cost.inputs import (
     of_sizes,
     worst,
 )
-from colpipe.plan import Plan
-from colpipe.settings import Architecture, Runtime
-from colpipe.stage_settings import Distill, Elastic, Training
 
 PROCESS = 550_000_000  # bytes: Python, torch and its libraries before there is a model (measured: 490 to 560 MB)
-VALIDATION_ITEMS = 128  # of each data set, scored at each evaluation during training
-SAMPLED = ("minillm", "on_policy")
 
 
 @dataclass(frozen=True)
@@ -85,19 +84,19 @@ class Pass:
         everywhere: whether logits of all positions are computed, or only of those with loss.
         teacher: runs beside the model.
         taught: whether it runs at every step, or for validation only.
-        parts: smaller shapes that learn with it: how many at each step on average, and which.
+        submodels: smaller shapes that learn with it: how many at each step on average, and which.
     """
 
     runtime: Runtime
     head: int = TRAINING
     everywhere: bool = False
-    teacher: Model | None = None
+    teacher: SizedModel | None = None
     taught: bool = True
-    parts: list[tuple[float, Model]] = field(default_factory=list)
+    submodels: list[tuple[float, SizedModel]] = field(default_factory=list)
 
 
 def training(
-    model: Model,
+    model: SizedModel,
     data: list[Data],
     settings: Training,
     how: Pass,
@@ -115,7 +114,7 @@ def training(
         rows = settings.steps * batch if settings.steps else settings.epochs * sum(each.rows for each in data)
     length, answers = longest(data, micro), answer_tokens(data)
     logits = max(0, length - 1) if how.everywhere else answers
-    learnt = [(1.0, model), *how.parts]
+    learnt = [(1.0, model), *how.submodels]
     flops = sum(
         share
         * (
@@ -142,15 +141,15 @@ def training(
     )
     if settings.evaluations and validation:
         chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
-        seen = [model, *([how.teacher] if how.teacher else []), *[each for _, each in how.parts[:1]]]
+        seen = [model, *([how.teacher] if how.teacher else []), *[each for _, each in how.submodels[:1]]]
         once = scoring(seen, chosen, micro, how.everywhere)
         times = settings.evaluations + 1
         work += replace(once, tokens=times * once.tokens, flops=times * once.flops)
     return work
 
 
-def _held(model: Model, micro: float, length: float, logits: float, settings: Training, how: Pass) -> float:
-    if model.family is None:  # weights, gradients, momenta; nothing is known of the rest
+def _held(model: SizedModel, micro: float, length: float, logits: float, settings: Training, how: Pass) -> float:
+    if model.family is None:  # weights, gradients, optimizer state; nothing is known of the rest
         return 4 * REAL * model.parameters
     return training_memory(
         model.family,
@@ -159,14 +158,15 @@ def _held(model: Model, micro: float, length: float, logits: float, settings: Tr
         micro,
         length,
         logits,
-        again=micro < settings.batch_size or bool(how.parts),
+        chunk=LOGITS_CHUNK,
+        again=micro < settings.batch_size or bool(how.submodels),
         checkpointed=how.runtime.gradient_checkpointing,
         taught=how.teacher is not None and how.taught,
         padded=how.everywhere or isinstance(settings, Distill),
     )
 
 
-def scoring(models: list[Model], data: list[Data], batch: float, everywhere: bool = False) -> Work:
+def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere: bool = False) -> Work:
     """One forward pass of some models over all rows of data."""
     rows, length = sum(each.rows for each in data), longest(data, max(1, round(batch)))
     logits = max(0, length - 1) if everywhere else answer_tokens(data)
@@ -179,7 +179,7 @@ def scoring(models: list[Model], data: list[Data], batch: float, everywhere: boo
     )
 
 
-def generating(model: Model, data: Data, rows: float, new: float, batch: int) -> Work:
+def generating(model: SizedModel, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
     asked = longest([replace(data, lengths=tuple((0, asked) for asked, _ in data.lengths))], batch)
     read, cache = inference_memory(REAL * model.parameters, model.vocabulary, batch), _cache(model, batch, asked + new)
@@ -192,16 +192,16 @@ def generating(model: Model, data: Data, rows: float, new: float, batch: int) ->
     )
 
 
-def _cache(model: Model, rows: float, length: float) -> float:
+def _cache(model: SizedModel, rows: float, length: float) -> float:
     """Keys and values; none are known where the family has no table."""
     return cache_memory(model.sizes, rows, length) if model.sizes else 0
 
 
-def pretraining(plan: Plan, model: Model, settings) -> Work:
+def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
     """Pre-training, or recovery, on the first tokens of a corpus."""
-    data = corpus(plan, settings.corpus, "train", settings.max_length, settings.tokens)
-    validation = corpus(plan, settings.corpus, "validation", settings.max_length)
-    return training(model, [data], settings, Pass(plan.study.runtime), [replace(validation, bound=data.bound)])
+    data = corpus(layout, settings.corpus, "train", settings.max_length, settings.tokens)
+    validation = corpus(layout, settings.corpus, "validation", settings.max_length)
+    return training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])
 
 
 def fused(runtime: Runtime) -> Pass:
@@ -210,47 +210,61 @@ def fused(runtime: Runtime) -> Pass:
 
 
 def distillation(
-    plan: Plan, student: Model, teacher: Model | None, settings: Distill, elastic: Elastic | None = None
+    layout: Layout, student: SizedModel, teacher: SizedModel | None, settings: Distill, elastic: Elastic | None = None
 ) -> Work:
-    """One student's, from a teacher that runs beside it, or (None) whose signal is kept."""
-    study = plan.study
-    parts = parts_of(study.architecture, student, elastic) if elastic else []
-    how = Pass(study.runtime, teacher=teacher, parts=parts)
-    data, validation = (mixed(plan, settings.data, split, settings.max_length) for split in ("train", "validation"))
+    """One student's, from a teacher that runs beside it, or (None) whose log-probabilities are cached."""
+    study = layout.study
+    submodels = submodels_of(study.architecture, student, elastic) if elastic else []
+    how = Pass(study.runtime, teacher=teacher, submodels=submodels)
+    data, validation = (mixed(layout, settings.data, split, settings.max_length) for split in ("train", "validation"))
     asked = [each for each, name in zip(data, settings.data, strict=True) if name in study.instructions]
     text = [each for each, name in zip(data, settings.data, strict=True) if name in study.corpora]
     prompts = [_within(each, settings.rollout.max_prompt) for each in asked]
-    count = sum(each.rows for each in prompts)
-    done, read = Work(), REAL * teacher.parameters if teacher else 0
-    if settings.objective in SAMPLED or settings.objective == "seqkd":
-        answered = [_answered_to(each, settings.max_length) for each in prompts]
-    if settings.objective in SAMPLED:
-        rollout = settings.rollout
-        passes = rollout.epochs or (4 if settings.objective == "minillm" else 1)
-        rounds = -(-settings.epochs * count // rollout.size)
-        rows = settings.steps * settings.batch_size if settings.steps else rounds * rollout.size * passes
-        sampled = rollout.size * -(-rows // (rollout.size * passes))
-        samplers = [student, *([teacher] if settings.objective == "minillm" and rollout.teacher_mix else [])]
-        done = training(student, answered, settings, how, validation, rows)
-        if text and settings.objective == "minillm":
-            done += training(student, text, settings, replace(how, teacher=None), rows=rows)
-        learning = 3 * REAL * student.parameters  # weights and momenta; gradients are gone between two steps
-        done += _asked(samplers, answered, sampled, rollout.batch_size, learning + read)
-        factor = HEAP_CHECKPOINTED if study.runtime.gradient_checkpointing else HEAP_SAMPLED
-        done = replace(done, heap=factor * (done.memory - read) + read)
+    if settings.objective in SAMPLED_OBJECTIVES:
+        work = _on_rollouts(student, prompts, text, settings, how, validation)
     elif settings.objective == "seqkd":
-        whole = count + sum(each.rows for each in text)
-        share = min(1.0, settings.steps * settings.batch_size / whole) if settings.steps and whole else 1.0
-        done = training(student, [*answered, *text], settings, replace(how, taught=False), validation)
-        held = REAL * student.parameters + read
-        done += _asked([teacher], answered, share * count, settings.rollout.batch_size, held)
+        work = _on_teacher_completions(student, prompts, text, settings, how, validation)
     else:
-        done = training(student, data, settings, how, validation)
+        work = training(student, data, settings, how, validation)
     if settings.evaluations and settings.answer_rows and asked:
         scored = sum(min(settings.answer_rows / len(asked), each.rows) for each in asked)
         for _ in range(settings.evaluations + 1):
-            done += generating(student, asked[0], scored, settings.answer_tokens, settings.rollout.batch_size)
-    return done
+            work += generating(student, asked[0], scored, settings.answer_tokens, settings.rollout.batch_size)
+    return work
+
+
+def _on_rollouts(
+    student: SizedModel, prompts: list[Data], text: list[Data], settings: Distill, how: Pass, validation: list[Data]
+) -> Work:
+    """`minillm` and `on_policy`: completions are sampled, learnt from for a few passes, and sampled again."""
+    rollout, minillm, teacher = settings.rollout, settings.objective == "minillm", how.teacher
+    passes = rollout.epochs or (4 if minillm else 1)
+    rounds = -(-settings.epochs * sum(each.rows for each in prompts) // rollout.size)
+    rows = settings.steps * settings.batch_size if settings.steps else rounds * rollout.size * passes
+    sampled = rollout.size * -(-rows // (rollout.size * passes))
+    samplers = [student, *([teacher] if minillm and rollout.teacher_mix else [])]
+    completed = [_completed(each, settings.max_length) for each in prompts]
+    work = training(student, completed, settings, how, validation, rows)
+    if text and minillm:
+        work += training(student, text, settings, replace(how, teacher=None), rows=rows)
+    read = REAL * teacher.parameters if teacher else 0
+    learning = 3 * REAL * student.parameters  # weights and optimizer state; gradients are gone between two steps
+    work += _sampling(samplers, completed, sampled, rollout.batch_size, learning + read)
+    factor = HEAP_CHECKPOINTED if how.runtime.gradient_checkpointing else HEAP_SAMPLED
+    return replace(work, heap=factor * (work.memory - read) + read)
+
+
+def _on_teacher_completions(
+    student: SizedModel, prompts: list[Data], text: list[Data], settings: Distill, how: Pass, validation: list[Data]
+) -> Work:
+    """`seqkd`: the teacher completes the prompts once, as many as the steps will see."""
+    completed = [_completed(each, settings.max_length) for each in prompts]
+    count = sum(each.rows for each in prompts)
+    every = count + sum(each.rows for each in text)
+    share = min(1.0, settings.steps * settings.batch_size / every) if settings.steps and every else 1.0
+    work = training(student, [*completed, *text], settings, replace(how, taught=False), validation)
+    held = REAL * (student.parameters + (how.teacher.parameters if how.teacher else 0))
+    return work + _sampling([how.teacher], completed, share * count, settings.rollout.batch_size, held)
 
 
 def _within(data: Data, most: int) -> Data:
@@ -259,18 +273,18 @@ def _within(data: Data, most: int) -> Data:
     return replace(data, rows=data.rows * len(kept) / max(1, len(data.lengths)), lengths=kept)
 
 
-def _answered_to(data: Data, length: int) -> Data:
-    """Answers as long as they may be."""
+def _completed(data: Data, length: int) -> Data:
+    """Completions as long as they may be."""
     return replace(
         data, lengths=tuple((asked, length - asked) for asked, _ in data.lengths), bound=worst(AT_MOST, data.bound)
     )
 
 
-def _asked(models: list[Model], data: list[Data], rows: float, batch: int, held: float) -> Work:
-    """Answers to prompts, every model running over each; as long as they may be.
+def _sampling(models: list[SizedModel], data: list[Data], rows: float, batch: int, held: float) -> Work:
+    """Completions of prompts, every model running over each; as long as they may be.
 
     Args:
-        held: bytes of the student and its teacher, whoever answers.
+        held: bytes of the student and its teacher, whoever samples.
     """
     whole, done = sum(each.rows for each in data), Work()
     for each in data if whole else ():
@@ -282,7 +296,7 @@ def _asked(models: list[Model], data: list[Data], rows: float, batch: int, held:
     return done
 
 
-def parts_of(architecture: Architecture, member: Model, elastic: Elastic) -> list[tuple[float, Model]]:
+def submodels_of(architecture: Architecture, member: SizedModel, elastic: Elastic) -> list[tuple[float, SizedModel]]:
     """(how many at a step on average, model): the smallest, and the middle of the random ones."""
     smallest = of_shape(architecture, elastic.smallest)
     axes = {"layer": "layers", "head": "heads", "group": "heads", "hidden": "hidden", "ffn": "ffn"}

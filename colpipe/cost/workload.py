@@ -1,21 +1,33 @@
-"""What every job of a study has to do, from settings and from data as far as it is there: tokens, operations, memory.
+"""What the jobs of each rule have to do, from settings and from data as far as it is there: tokens, FLOPs, memory.
 
-One source for what jobs ask a machine for (`needs.py`) and for what is told before a run (`estimate.py`). Nothing is loaded,
-and there is no torch here.
+One function a rule, which its row in the rule table names; each takes the layout, the job's wildcards, its parents
+(role → folder) and its settings. Nothing is loaded, and there is no torch here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
+from types import SimpleNamespace as Wildcards
 
-from colpipe.cost.formulas import REAL
+from colpipe.architectures.flops import REAL
+from colpipe.config.constants import (
+    CACHE_ROWS,
+    GENERATION_ROWS,
+    LIKELIHOOD_ROWS,
+    ORDER_ROWS,
+    PERPLEXITY_TOKENS,
+    SEARCH_ALPHAS,
+    SEARCH_COMPENSATIONS,
+    SEARCH_TOKENS,
+    VALIDATION_ITEMS,
+)
+from colpipe.config.layout import Layout
+from colpipe.config.stages import Answers, Bridge, Pretrain, Task
 from colpipe.cost.inputs import (
     ASSUMED,
     AT_MOST,
     Data,
-    Model,
+    SizedModel,
     corpus,
     instructions,
     mixed,
@@ -24,208 +36,144 @@ from colpipe.cost.inputs import (
     sample_rows,
     worst,
 )
-from colpipe.cost.passes import VALIDATION_ITEMS, Work, distillation, fused, generating, pretraining, scoring, training
-from colpipe.jobs import OUTPUTS, ROOTS, maker
-from colpipe.plan import Plan
-from colpipe.stage_inputs import ORIGIN
-from colpipe.stage_settings import Task
+from colpipe.cost.passes import Work, distillation, fused, generating, pretraining, scoring, training
 
-SCORED = 4096  # tokens of a batch for perplexity
 CHOICES = 4  # of a row, where no row is there yet
-SEARCHED, CANDIDATES = 8192, 33  # `alpha: search`: tokens for each candidate, and how many there are
-ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")
+ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")  # of parents that are models
+Parents = Mapping[str, str]
 
 
-class Job(NamedTuple):
-    """A job of the study: its rule, its wildcards, the folder that it makes."""
-
-    rule: str
-    wildcards: SimpleNamespace
-    folder: str
+def parameters_read(layout: Layout, parents: Parents) -> int:
+    """Parameters of all models that a job reads."""
+    return sum(model_in(layout, folder).parameters for role, folder in parents.items() if role in ROLES)
 
 
-def jobs(plan: Plan, folders: Iterable[str] | None = None) -> list[Job]:
-    """Every job that makes these folders, inputs first; of the whole study, where none are given."""
-    if folders is None:
-        folders = [folder for _, folder in plan.parents("report")]
-    return [Job(*maker(plan, folder), folder) for folder in plan.lineage(*folders)]
+def _names(parents: Parents, flag: str) -> list[str]:
+    """Names of the parents that one flag takes."""
+    return [role.removeprefix(f"{flag}.") for role in parents if role.startswith(f"{flag}.")]
 
 
-def work(plan: Plan, rule: str, wildcards: object) -> Work:
-    """What a job does; nothing that counts where no model is at work."""
-    parents = dict(plan.parents(rule, wildcards)) if rule not in ROOTS else {}
-    builder = _BUILDERS.get(rule)
-    models = [model_in(plan, folder) for role, folder in parents.items() if role in ROLES]
-    done = builder(plan, parents, wildcards) if builder else Work()
-    if not done.trained:
-        done = replace(done, read=sum(model.parameters for model in models))
-    return done
+def pretrain(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    return pretraining(layout, of_shape(settings["architecture"], settings["shape"]), settings["training"])
 
 
-def _pretrain(plan: Plan, parents: dict, wildcards) -> Work:
-    study, settings = plan.study, plan.study.stages.pretrain
-    owner = {**study.models, **study.chain}[wildcards.start]
-    return pretraining(plan, of_shape(study.architecture, owner.shape), settings)
+def recover(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Pretrain) -> Work:
+    return pretraining(layout, model_in(layout, parents["model"]), settings)
 
 
-def _recover(plan: Plan, parents: dict, wildcards) -> Work:
-    return pretraining(plan, model_in(plan, parents["model"]), plan.settings_of("recover", wildcards))
-
-
-def _sft(plan: Plan, parents: dict, wildcards) -> Work:
-    settings = plan.study.stages.sft
-    model = model_in(plan, parents["model"])
-    foreign = model.vocabulary != plan.study.architecture.vocabulary
+def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    sft, model = settings["training"], model_in(layout, parents["model"])
+    foreign = model.vocabulary != layout.study.architecture.vocabulary
     data, validation = (
-        instructions(plan, settings.instructions, split, foreign).cut(settings.max_length)
-        for split in ("train", "validation")
+        instructions(layout, sft.instructions, split, foreign).cut(sft.max_length) for split in ("train", "validation")
     )
-    return training(model, [data], settings, fused(plan.study.runtime), [validation])
+    return training(model, [data], sft, fused(layout.study.runtime), [validation])
 
 
-def _answered(plan: Plan, foreign: bool = False) -> Data:
-    """The prompts that an ancestor answers, with answers as long as they may be."""
-    settings = plan.study.stages.answers
-    data = instructions(plan, settings.instructions, "train", foreign)
-    lengths = tuple((asked, settings.max_new_tokens) for asked, _ in data.lengths)
-    if not settings.prompts:
-        return Data(data.rows, lengths, worst(AT_MOST, data.bound))
-    return Data(settings.prompts if data.bound == ASSUMED else min(settings.prompts, data.rows), lengths, AT_MOST)
+def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    answers, model = settings["answers"], model_in(layout, parents["model"])
+    data = _answered(layout, answers, foreign=True)
+    work = generating(model, data, data.rows, answers.max_new_tokens, answers.batch_size)
+    return replace(work, precision=answers.precision)
 
 
-def _bridge_answers(plan: Plan, parents: dict, wildcards) -> Work:
-    settings, data = plan.study.stages.answers, _answered(plan, foreign=True)
-    model = model_in(plan, parents["model"])
-    done = generating(model, data, data.rows, settings.max_new_tokens, settings.batch_size)
-    return replace(done, precision=settings.precision)
-
-
-def _bridge(plan: Plan, parents: dict, wildcards) -> Work:
-    settings, data = plan.study.stages.bridge, _answered(plan)
+def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bridge) -> Work:
+    data = _answered(layout, layout.study.stages.answers)
     held_out = min(VALIDATION_ITEMS, data.rows // 10)
     data, validation = (replace(data, rows=rows).cut(settings.max_length) for rows in (data.rows - held_out, held_out))
-    return training(model_in(plan, parents["model"]), [data], settings, fused(plan.study.runtime), [validation])
+    return training(model_in(layout, parents["model"]), [data], settings, fused(layout.study.runtime), [validation])
 
 
-def _order(plan: Plan, parents: dict, wildcards) -> Work:
-    settings, model = plan.study.stages.order, model_in(plan, parents["model"])
-    data = corpus(plan, settings.corpus, "train", settings.max_length, settings.tokens)
-    once = scoring([model], [data], 8, everywhere=True)
+def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
+    """The prompts that an ancestor answers, with completions as long as they may be."""
+    data = instructions(layout, answers.instructions, "train", foreign)
+    lengths = tuple((prompt, answers.max_new_tokens) for prompt, _ in data.lengths)
+    if not answers.prompts:
+        return Data(data.rows, lengths, worst(AT_MOST, data.bound))
+    return Data(answers.prompts if data.bound == ASSUMED else min(answers.prompts, data.rows), lengths, AT_MOST)
+
+
+def order(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    measuring, model = settings["measuring"], model_in(layout, parents["model"])
+    data = corpus(layout, measuring.corpus, "train", measuring.max_length, measuring.tokens)
+    once = scoring([model], [data], ORDER_ROWS, everywhere=True)
     return once + once + once  # measured, and its loss before and after
 
 
-def _distill(plan: Plan, parents: dict, wildcards) -> Work:
-    study = plan.study
-    settings = study.distill_settings(wildcards.ancestor, wildcards.member)
-    student = of_shape(study.architecture, study.chain[wildcards.member].shape)
-    teacher = None if "signal" in parents else model_in(plan, parents["teacher"])
-    return distillation(plan, student, teacher, settings, study.elastic(wildcards.ancestor, wildcards.member))
+def distill(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    """A member's, or that of a DesNet that is distilled on its own."""
+    student = of_shape(settings["architecture"], settings["shape"])
+    teacher = None if "signal" in parents else model_in(layout, parents["teacher"])
+    return distillation(layout, student, teacher, settings["training"], settings.get("elastic"))
 
 
-def _distill_desnet(plan: Plan, parents: dict, wildcards) -> Work:
-    study = plan.study
-    settings = study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
-    student = of_shape(study.architecture, study.desnets[wildcards.desnet].shape)
-    return distillation(plan, student, model_in(plan, parents["teacher"]), settings)
+def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    names, model = _names(parents, "data"), model_in(layout, parents["teacher"])
+    rows = layout.study.runtime.micro_batch or CACHE_ROWS
+    data, validation = (mixed(layout, names, split, settings["max_length"]) for split in ("train", "validation"))
+    chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
+    return scoring([model], data, rows) + scoring([model], chosen, rows)
 
 
-def _teacher_signal(plan: Plan, parents: dict, wildcards) -> Work:
-    settings = plan.settings_of("teacher_signal", wildcards)
-    teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
-    students = plan.study.taught_by(wildcards.ancestor, teacher)
-    names = plan.study.distill_settings(wildcards.ancestor, students[0]).data
-    batch, model = plan.study.runtime.micro_batch or 8, model_in(plan, parents["teacher"])
-    data = mixed(plan, names, "train", settings["max_length"])
-    held = [
-        replace(each, rows=min(VALIDATION_ITEMS, each.rows))
-        for each in mixed(plan, names, "validation", settings["max_length"])
-    ]
-    return scoring([model], data, batch) + scoring([model], held, batch)
-
-
-def _assemble(plan: Plan, parents: dict, wildcards) -> Work:
-    model = of_shape(plan.study.architecture, plan.study.desnets[wildcards.desnet].shape)
+def assemble(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    model = of_shape(settings["architecture"], settings["shape"])
     if "corpus" not in parents:
         return Work(memory=REAL * model.parameters)
-    block = min(plan.study.architecture.positions, SEARCHED)
-    once = scoring([model], [Data(SEARCHED // block, ((1, block - 1),))], SCORED // block, everywhere=True)
-    return replace(once, tokens=CANDIDATES * once.tokens, flops=CANDIDATES * once.flops, memory=3 * once.memory)
+    block = min(layout.study.architecture.positions, SEARCH_TOKENS)
+    data, rows = Data(SEARCH_TOKENS // block, ((1, block - 1),)), PERPLEXITY_TOKENS // block
+    once, candidates = scoring([model], [data], rows, everywhere=True), len(SEARCH_ALPHAS) * len(SEARCH_COMPENSATIONS)
+    return replace(once, tokens=candidates * once.tokens, flops=candidates * once.flops, memory=3 * once.memory)
 
 
-def _evaluate(plan: Plan, parents: dict, wildcards) -> Work:
-    study, model = plan.study, model_in(plan, parents["model"])
-    longest_row = model.sizes["position"] if model.sizes else study.architecture.positions
-    done, tuned = Work(memory=REAL * model.parameters), set()
-    for name in study.perplexity:
-        data = corpus(plan, name, "test", longest_row)
-        done += scoring([model], [data], max(1, SCORED // longest_row), everywhere=True)
-    for task in plan.tasks_of(wildcards.model).values():
+def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    model = model_in(layout, parents["model"])
+    longest_row = model.sizes["position"] if model.sizes else layout.study.architecture.positions
+    work, tuned = Work(memory=REAL * model.parameters), set()
+    for name in _names(parents, "corpus"):
+        data = corpus(layout, name, "test", longest_row)
+        work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // longest_row), everywhere=True)
+    for task in settings["tasks"].values():
         key = (task.train or task.instructions, repr(task.fine_tune))
         if task.fine_tune and key not in tuned:
             tuned.add(key)
-            data = instructions(plan, key[0], "train").cut(task.fine_tune.max_length)
-            done += training(model, [data], task.fine_tune, fused(study.runtime))
-        done += _task(plan, model, task)
-    return done
+            data = instructions(layout, key[0], "train").cut(task.fine_tune.max_length)
+            work += training(model, [data], task.fine_tune, fused(layout.study.runtime))
+        work += _task(layout, model, task)
+    return work
 
 
-def _stack(plan: Plan, parents: dict, wildcards) -> Work:
-    """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
-    study, settings = plan.study, plan.study.stacks[wildcards.stack]
-    model, teacher, done = model_in(plan, parents["model"]), model_in(plan, parents["teacher"]), Work()
-    for task in plan.tasks_of(f"stacks/{wildcards.stack}").values():
-        train, test = (instructions(plan, task.instructions, split) for split in ("train", "test"))
-        train = replace(train, rows=min(train.rows, settings.train_rows))
-        for step in range(len(settings.steps) + 1):
-            learnt, asked = (_with_notes(data, step * settings.max_new_tokens) for data in (train, test))
-            new = settings.max_new_tokens if step < len(settings.steps) else task.max_new_tokens
-            done += training(
-                model, [learnt.cut(settings.fine_tune.max_length)], settings.fine_tune, fused(study.runtime)
-            )
-            done += generating(model, asked, asked.rows, new, 64)
-            if step < len(settings.steps):
-                done += generating(teacher, learnt, learnt.rows, new, 64)
-    return done
-
-
-def _with_notes(data: Data, tokens: int) -> Data:
-    """Prompts with so many tokens more, at most."""
-    lengths = tuple((asked + tokens, answer) for asked, answer in data.lengths)
-    return replace(data, lengths=lengths, bound=worst(AT_MOST, data.bound))
-
-
-def _task(plan: Plan, model: Model, task: Task) -> Work:
+def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
     """Answers to the test rows, and the likelihood of their choices."""
-    data = instructions(plan, task.instructions, "test")
-    done = generating(model, data, task.samples * data.rows, task.max_new_tokens, 64)
+    data = instructions(layout, task.instructions, "test")
+    work = generating(model, data, task.samples * data.rows, task.max_new_tokens, GENERATION_ROWS)
     if task.likelihood:
-        path = Path(plan.data(task.instructions)) / "test.jsonl"
+        path = Path(layout.data(task.instructions)) / "test.jsonl"
         choices = CHOICES
         if path.exists():
             rows = sample_rows(path, path.stat().st_mtime_ns)
             choices = sum(len(row.get("choices", ())) for row in rows) / max(1, len(rows))
-        done += scoring([model], [replace(data, rows=choices * data.rows)], 32, everywhere=True)
-    return done
+        work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere=True)
+    return work
 
 
-_BUILDERS = {
-    "pretrain": _pretrain,
-    "sft": _sft,
-    "bridge_answers": _bridge_answers,
-    "bridge": _bridge,
-    "order": _order,
-    "distill": _distill,
-    "distill_desnet": _distill_desnet,
-    "teacher_signal": _teacher_signal,
-    "assemble": _assemble,
-    "recover": _recover,
-    "stack": _stack,
-    "evaluate": _evaluate,
-}
+def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
+    """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
+    stack, how = settings["stack"], fused(layout.study.runtime)
+    model, teacher, work = model_in(layout, parents["model"]), model_in(layout, parents["teacher"]), Work()
+    for task in settings["tasks"].values():
+        train, test = (instructions(layout, task.instructions, split) for split in ("train", "test"))
+        train = replace(train, rows=min(train.rows, stack.train_rows))
+        for step in range(len(stack.steps) + 1):
+            learnt, asked = (_with_notes(data, step * stack.max_new_tokens) for data in (train, test))
+            new = stack.max_new_tokens if step < len(stack.steps) else task.max_new_tokens
+            work += training(model, [learnt.cut(stack.fine_tune.max_length)], stack.fine_tune, how)
+            work += generating(model, asked, asked.rows, new, GENERATION_ROWS)
+            if step < len(stack.steps):
+                work += generating(teacher, learnt, learnt.rows, new, GENERATION_ROWS)
+    return work
 
 
-def work_by_job(plan: Plan, folders: Iterable[str] | None = None) -> Iterator[tuple[Job, Work]]:
-    """Every job of a study, or that makes these folders, and what it does; rule by rule in the order of the workflow."""
-    rules = list(OUTPUTS)
-    for job in sorted(jobs(plan, folders), key=lambda job: rules.index(job.rule)):
-        yield job, work(plan, job.rule, job.wildcards)
+def _with_notes(data: Data, tokens: int) -> Data:
+    """Prompts with so many tokens more, at most."""
+    lengths = tuple((prompt + tokens, answer) for prompt, answer in data.lengths)
+    return replace(data, lengths=lengths, bound=worst(AT_MOST, data.bound))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pyarrow
 import pyarrow.parquet
 
-from colpipe.checkpoint import content_files
 from colpipe.errors import ColpipeError, first_line
+from colpipe.jobs.artifacts import content_files
 
 Row = dict
 Fields = Mapping[str, type | tuple[type, ...]]

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.data.shards import shard_path
 from colpipe.data.tokens import Blocks, Rows, read_rows
-
-VALIDATION_ITEMS = 128  # blocks or rows scored at each evaluation during training
 
 
 def mixed(datasets: Sequence[Dataset]) -> Dataset:

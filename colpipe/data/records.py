@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from colpipe.checkpoint import content_files
+from colpipe.config.parts import Dataset, reader_module
 from colpipe.errors import ColpipeError
-from colpipe.settings import Dataset, reader_module
+from colpipe.jobs.artifacts import content_files
 
 Record = dict
 

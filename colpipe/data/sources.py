@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from colpipe.checkpoint import sha256
+from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError, first_line
-from colpipe.settings import Source
+from colpipe.hashing import sha256
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
 

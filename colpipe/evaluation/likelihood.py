@@ -8,12 +8,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH = 32
+from colpipe.config.constants import LIKELIHOOD_ROWS
+
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is there already
 
 
 def choice_scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int = BATCH
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int = LIKELIHOOD_ROWS
 ) -> dict[str, list[float]]:
     """Row by row, 1 where the right choice wins: `likelihood` by log p(continuation | context), `likelihood_normalised` by
     that divided by the choice's length in characters (lm-eval's acc and acc_norm).

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from colpipe.checkpoint import read_manifest
+from colpipe.config.constants import PERPLEXITY_TOKENS
 from colpipe.data.tokens import Blocks
-
-TOKENS_PER_BATCH = 4096
+from colpipe.jobs.artifacts import read_manifest
 
 
 def held_out_loss(
@@ -47,7 +46,7 @@ def block_losses(
     there = read_manifest(corpus)["counts"][split]["tokens"]
     data = Blocks(corpus, split, length or min(model.config.max_position_embeddings, there))
     blocks = len(data) if tokens is None else min(len(data), max(1, tokens // data.length))
-    rows = max(1, TOKENS_PER_BATCH // data.length)
+    rows = max(1, PERPLEXITY_TOKENS // data.length)
     losses = []
     for start in range(0, blocks, rows):
         ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)

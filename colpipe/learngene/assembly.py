@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from colpipe.architectures import Family
+from colpipe.architectures.families import Family
 from colpipe.learngene.gather import close_axes
 from colpipe.learngene.weights import stored_shape, write_model
 

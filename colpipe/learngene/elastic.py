@@ -1,15 +1,15 @@
-"""Elastic members: every shape between a member and its smallest one is a part of the member, and a model of its own.
+"""Elastic members: every shape between a member and its smallest one is a submodel, a model of its own inside the member.
 
-A part has the leading heads, channels and units of the member, the layers that its smallest shape keeps and the most
-important of the others (without a ranking: evenly spaced ones), and norm gains that make up for the channels it lacks. Parts
-are trained inside the member (`colpipe.training.elastic`) and cut out of it here, by the same maps.
+A submodel has the leading heads, channels and units of the member, the layers that its smallest shape keeps and the most
+important of the others (without a ranking: evenly spaced ones), and norm gains that make up for the channels it lacks.
+Submodels are trained inside the member (`colpipe.training.elastic`) and cut out of it here, by the same maps.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from colpipe.architectures import Family
+from colpipe.architectures.families import Family
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.importance import kept_signal
@@ -22,12 +22,12 @@ STEP = 8  # channels and feed-forward units of random shapes are multiples of th
 
 @dataclass(frozen=True)
 class ElasticMember:
-    """How a member's parts are taken.
+    """How a member's submodels are taken.
 
     Attributes:
         smallest: size of every axis of the smallest shape.
         kept: the member's layers that the smallest shape has.
-        compensate: exponent g of the factor (hidden of the member / hidden of the part)^g on norm gains.
+        compensate: exponent g of the factor (hidden of the member / hidden of the submodel)^g on norm gains.
         ranking: the member's layers, best first.
         energy: share of the normalised signal that the leading 1, 2, … channels carry, in an ordered chain.
     """
@@ -38,8 +38,8 @@ class ElasticMember:
     ranking: Sequence[int] | None = None
     energy: Sequence[float] | None = None
 
-    def part(self, family: Family, source: Mapping[str, int], target: Mapping[str, int]) -> tuple[Selection, float]:
-        """What a part of size `target` takes from a member of size `source`, and the factor of its norm gains."""
+    def submodel(self, family: Family, source: Mapping[str, int], target: Mapping[str, int]) -> tuple[Selection, float]:
+        """What a submodel of size `target` takes from a member of size `source`, and the factor of its norm gains."""
         layers = between(self.kept, source["layer"], target["layer"], self.ranking)
         gain = kept_signal(self.energy, source["hidden"], target["hidden"])
         gain *= (source["hidden"] / target["hidden"]) ** self.compensate
@@ -70,13 +70,13 @@ class ElasticMember:
 
 
 def cut(source: Weights, target: Mapping[str, int], elastic: ElasticMember, tied: bool | None = None) -> Assembly:
-    """A DesNet, or the start of the next member, as a part of an elastic member.
+    """A DesNet, or the start of the next member, as a submodel of an elastic member.
 
     Raises:
         ColpipeError: the target is not between the member and its smallest shape.
     """
     elastic.require_within(source.name, source.family, target)
-    selection, gain = elastic.part(source.family, source.sizes, target)
+    selection, gain = elastic.submodel(source.family, source.sizes, target)
     assembly = take_subset(source, target, layers=selection.layers, tied=tied, gain=gain)
     assembly.details.update(method="cut", gain=gain)
     return assembly
@@ -86,7 +86,7 @@ def random_sizes(
     family: Family,
     largest: Mapping[str, int],
     smallest: Mapping[str, int],
-    chance: random.Random,
+    generator: random.Random,
     joint: bool = False,
     axes: Sequence[str] = ("layers", "heads", "hidden", "ffn"),
 ) -> dict[str, int]:
@@ -100,11 +100,11 @@ def random_sizes(
     head = "group" if "group" in family.widths else "head"
     tied_width = "head_dim" not in family.keys
     for _ in range(100):
-        common = chance.random()
+        common = generator.random()
 
         def draw(axis: str, step: int = 1, common: float = common) -> int:
             low, high = smallest[axis], largest[axis]
-            share = common if joint and axis != "layer" else chance.random()
+            share = common if joint and axis != "layer" else generator.random()
             return min(high, max(low, step * round((low + share * (high - low)) / step)))
 
         sizes = dict(largest)

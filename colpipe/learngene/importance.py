@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from colpipe.architectures import Tensor
+from colpipe.architectures.families import Tensor
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colpipe.checkpoint import MANIFEST, fingerprint, read_manifest
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import MANIFEST, fingerprint, read_manifest
 from colpipe.learngene.elastic import ElasticMember
 
 
@@ -15,7 +15,7 @@ class Inheritance:
     layer_map: for each layer, the teacher's layer that it came from.
     ranking: own layers, best first.
     energy: share of the normalised signal that the leading 1, 2, … channels carry, of the ordered ancestor.
-    elastic: how its parts are taken, where they were trained too.
+    elastic: how its submodels are taken, where they were trained too.
     """
 
     layer_map: Sequence[int] | None = None
@@ -24,7 +24,7 @@ class Inheritance:
     elastic: ElasticMember | None = None
 
     def require_elastic(self, name: str) -> ElasticMember:
-        """How parts are taken.
+        """How submodels are taken.
 
         Raises:
             ColpipeError: the model is not an elastic member.

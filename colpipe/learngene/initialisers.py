@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from colpipe.architectures import FAMILIES
+from colpipe.architectures.families import FAMILIES
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.linit import lossless_growth, mixture, require_compatible, take_subset
@@ -178,7 +178,7 @@ def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: in
 
 def rand(config: Mapping, seed: int = 0, dtype: torch.dtype = torch.float32) -> Assembly:
     """transformers' random initialisation of a `config.json` mapping; seeded."""
-    from colpipe.training.models import random_model  # seconds, spared the others
+    from colpipe.hf.models import random_model  # seconds, spared the others
 
     family = FAMILIES[config["model_type"]]
     model = Weights(random_model(dict(config), seed))

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from colpipe.config.constants import SEARCH_ALPHAS, SEARCH_COMPENSATIONS
+from colpipe.config.sizing import automatic_alpha
 from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.linit import linit
 from colpipe.learngene.weights import Weights
-from colpipe.sizing import automatic_alpha
-
-ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-COMPENSATIONS = (0.0, 0.5, 1.0)
 
 
 def sweep(
@@ -16,8 +14,8 @@ def sweep(
     larger: Weights,
     targets: Iterable[Mapping[str, int]],
     score: Callable[[object], float],
-    alphas: Sequence[float | str] = ALPHAS,
-    compensations: Sequence[float] = COMPENSATIONS,
+    alphas: Sequence[float | str] = SEARCH_ALPHAS,
+    compensations: Sequence[float] = SEARCH_COMPENSATIONS,
     methods: Sequence[str] = ("nested",),
     elastic: ElasticMember | None = None,
     **arguments,
@@ -28,7 +26,7 @@ def sweep(
         targets: sizes of every axis of each candidate.
         score: loss of a transformers model, lower is better.
         alphas: numbers, or `auto`.
-        elastic: how parts of the larger are taken, for method `cut`, which has neither alpha nor compensation.
+        elastic: how submodels of the larger are taken, for method `cut`, which has neither alpha nor compensation.
         arguments: layer_map and ranking, as `linit` takes them.
 
     Returns:

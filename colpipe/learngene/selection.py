@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from colpipe.architectures import Family
+from colpipe.architectures.families import Family
 
 IndexMap = Sequence[int]
 

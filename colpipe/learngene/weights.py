@@ -6,15 +6,16 @@ import mmap
 import re
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from colpipe.architectures import Tensor, family_of
-from colpipe.checkpoint import require_space
+from colpipe.architectures.families import Tensor, family_of
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.gather import gather_rows, open_axes
 from colpipe.learngene.selection import Selection
 
@@ -24,6 +25,39 @@ DTYPES = {
     torch.float16: "F16",
     torch.float64: "F64",
 }  # as safetensors names them
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a safetensors file: read when it is asked for.
+
+    Attributes:
+        start: offset of its first byte in the file.
+    """
+
+    path: Path
+    dtype: torch.dtype
+    shape: Sequence[int]
+    start: int
+
+    def map(self) -> torch.Tensor:
+        """The tensor, mapped by itself: its pages leave memory with it.
+
+        `safe_open` would read the whole header and map the whole file again for each tensor.
+
+        Raises:
+            OSError, ValueError: the file is gone, or shorter than it was.
+        """
+        skipped = self.start % mmap.ALLOCATIONGRANULARITY
+        count = math.prod(self.shape)
+        with open(self.path, "rb") as file:
+            pages = mmap.mmap(
+                file.fileno(),
+                skipped + count * self.dtype.itemsize,
+                access=mmap.ACCESS_COPY,
+                offset=self.start - skipped,
+            )
+        return torch.frombuffer(pages, dtype=self.dtype, count=count, offset=skipped).view(tuple(self.shape))
 
 
 class Weights:
@@ -56,15 +90,16 @@ class Weights:
         self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
         self._stored = self._by_table_name(stored)
         embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
-        _, place = self._stored[embedding]
-        self.dtype = place.dtype if isinstance(place, torch.Tensor) else place[1]
+        self.dtype = self._stored[embedding][1].dtype
 
     @property
     def stored_names(self) -> dict[str, str]:
         """Name in the table, layers filled in → stored name."""
         return {name: stored for name, (stored, _) in self._stored.items()}
 
-    def _by_table_name(self, stored: Mapping[str, object]) -> dict[str, tuple[str, object]]:
+    def _by_table_name(
+        self, stored: Mapping[str, StoredTensor | torch.Tensor]
+    ) -> dict[str, tuple[str, StoredTensor | torch.Tensor]]:
         """Name in the table → stored name, and the tensor or where it is."""
         wanted = {
             name.format(layer=layer)
@@ -95,9 +130,9 @@ class Weights:
         if isinstance(place, torch.Tensor):
             return place.detach().cpu()
         try:
-            return map_tensor(*place)
+            return place.map()
         except (OSError, ValueError) as error:
-            raise ColpipeError(f"{place[0]}: tensor {stored} cannot be read: {error}") from None
+            raise ColpipeError(f"{place.path}: tensor {stored} cannot be read: {error}") from None
 
     def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor | None:
         """The selected part of a tensor, one dimension per axis, for one layer of the target.
@@ -127,8 +162,8 @@ class Weights:
             raise ColpipeError(f"{self.name}: {name.format(layer=origin)}: {error}") from None
 
 
-def _stored_tensors(folder: Path) -> dict[str, tuple[Path, torch.dtype, list[int], int]]:
-    """Stored tensor name → what `map_tensor` wants, of all files of a model."""
+def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Stored tensor name → where it is, of all files of a model."""
     index = folder / "model.safetensors.index.json"
     try:
         files = ["model.safetensors"]
@@ -136,11 +171,11 @@ def _stored_tensors(folder: Path) -> dict[str, tuple[Path, torch.dtype, list[int
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (OSError, ValueError, KeyError) as error:
         raise ColpipeError(f"{index}: cannot be read: {error}") from None
-    return {name: (folder / file, *place) for file in files for name, place in read_header(folder / file).items()}
+    return {name: tensor for file in files for name, tensor in read_header(folder / file).items()}
 
 
-def read_header(path: Path) -> dict[str, tuple[torch.dtype, list[int], int]]:
-    """Stored tensor name → (dtype, shape, offset in the file in bytes) of a safetensors file, which is checked first.
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Stored tensor name → where it is in a safetensors file, which is checked first.
 
     Raises:
         ColpipeError: there is none, it is cut short, or it is no safetensors file.
@@ -155,23 +190,10 @@ def read_header(path: Path) -> dict[str, tuple[torch.dtype, list[int], int]]:
     except (OSError, ValueError, SafetensorError) as error:
         raise ColpipeError(f"{path}: weights cannot be read: {error}") from None
     return {
-        name: (dtypes[entry["dtype"]], entry["shape"], 8 + size + entry["data_offsets"][0])
+        name: StoredTensor(path, dtypes[entry["dtype"]], entry["shape"], 8 + size + entry["data_offsets"][0])
         for name, entry in header.items()
         if entry.get("dtype") in dtypes
     }
-
-
-def map_tensor(path: Path, dtype: torch.dtype, shape: list[int], start: int) -> torch.Tensor:
-    """One tensor of a file, mapped by itself: its pages leave memory with it.
-
-    `safe_open` would read the whole header and map the whole file again for each tensor.
-    """
-    count, skipped = math.prod(shape), start % mmap.ALLOCATIONGRANULARITY
-    with open(path, "rb") as file:
-        pages = mmap.mmap(
-            file.fileno(), skipped + count * dtype.itemsize, access=mmap.ACCESS_COPY, offset=start - skipped
-        )
-    return torch.frombuffer(pages, dtype=dtype, count=count, offset=skipped).view(shape)
 
 
 def read_config(folder: Path) -> dict:

@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from colpipe.architectures import FAMILIES
-from colpipe.settings import Shape, Source, Strict
-from colpipe.stage_settings import Task
+from colpipe.architectures.families import FAMILIES
+from colpipe.config.parts import Shape, Source, Strict
+from colpipe.config.stages import Task
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 METRICS = {  # ours → the Hub's identifier, in words

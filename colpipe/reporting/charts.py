@@ -9,7 +9,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from colpipe.reporting.drawing import drawing, tag, text
 
-COLOURS = 7  # --way-0 to --way-6 in page.css; more ways are dashed
+COLOURS = 7  # --method-0 to --method-6 in page.css; more methods are dashed
 DASHES = ("", "6 4", "2 3")
 
 
@@ -32,21 +32,21 @@ class Scale(NamedTuple):
 
 
 def look(number: int) -> dict[str, str]:
-    """Colour and dashes of the n-th way."""
-    colour = f"stroke: var(--way-{number % COLOURS}); color: var(--way-{number % COLOURS})"
+    """Colour and dashes of the n-th method."""
+    colour = f"stroke: var(--method-{number % COLOURS}); color: var(--method-{number % COLOURS})"
     dashes = DASHES[number // COLOURS % len(DASHES)]
     return {"style": colour, **({"stroke_dasharray": dashes} if dashes else {})}
 
 
 def loss_curves(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], along: str, ways: Sequence[str]
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], along: str, methods: Sequence[str]
 ) -> list[Markup]:
     """Losses along tokens or sizes, a drawing per panel, all with the same vertical axis.
 
     Args:
-        panels: title → way → (tokens or parameters, loss in nats per token).
+        panels: title → method → (tokens or parameters, loss in nats per token).
         along: what the horizontal axis counts.
-        ways: all of them, in the order of the legend; a way looks the same in every panel.
+        methods: all of them, in the order of the legend; a method looks the same in every panel.
     """
     width, height, left, right, top, bottom = 400, 280, 52, 14, 30, 44
     points = [point for curves in panels.values() for curve in curves.values() for point in curve]
@@ -75,7 +75,7 @@ def loss_curves(
             )
         )
         for label, curve in curves.items():
-            marks.append(_curve(label, ways.index(label), [(x(a), y(b)) for a, b in curve], curve, along))
+            marks.append(_curve(label, methods.index(label), [(x(a), y(b)) for a, b in curve], curve, along))
         drawings.append(drawing(width, height, marks, f"{title}: loss against {along}", "curves", stretches=True))
     return drawings
 
@@ -93,7 +93,7 @@ def _curve(label: str, number: int, places: Sequence[tuple[float, float]], curve
         )
         for (a, b), (place, loss) in zip(places, curve, strict=True)
     )
-    return tag("g", [line, *dots], class_="way", data_way=number, **look(number))
+    return tag("g", [line, *dots], class_="method", data_method=number, **look(number))
 
 
 def interval(low: float, value: float, high: float, least: float, most: float) -> Markup:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from colpipe.config.parts import tokens_label
 from colpipe.errors import ColpipeError
 from colpipe.reporting.figures import loss_curve
-from colpipe.settings import tokens_label
 
 MODEL = ["ancestor", "desnet", "params", "init", "tokens"]
 KEYS = [*MODEL, "corpus"]
@@ -50,7 +50,7 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(value="mean", deviation="std", seeds="count").reset_index()
 
 
-def exhibits(results: Sequence[Path]) -> dict[str, pd.DataFrame]:
+def paper_tables(results: Sequence[Path]) -> dict[str, pd.DataFrame]:
     """Table or figure of the paper → its numbers over the seeds: mean, sample standard deviation and number of ours.
 
     Those that show curves or sizes are left out, and those that not all of the studies have.
@@ -106,51 +106,52 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
 
 
 def differences(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
-    """Loss minus that of one way, seed by seed: what all ways of a seed share, its ancestor above all, drops out.
+    """Loss minus that of one method, seed by seed: what all methods of a seed share, its ancestor above all, drops out.
 
     Args:
-        frame: a row per model and seed, with columns way, model, seed, loss.
-        reference: the way that is taken off; None: the first.
+        frame: a row per model and seed, with columns method, model, seed, loss.
+        reference: the method that is taken off; None: the first.
 
     Returns:
-        A row per way, a column per model that the reference has, too: mean ± sample standard deviation of the differences.
+        A row per method, a column per model that the reference has, too: mean ± sample standard deviation of the
+        differences.
 
     Raises:
-        ColpipeError: there is no such way.
+        ColpipeError: there is no such method.
     """
-    reference = reference or frame.way.iloc[0]
-    if reference not in set(frame.way):
-        raise ColpipeError(f"--reference {reference!r}: not among {', '.join(map(repr, frame.way.unique()))}")
-    first = frame[frame.way == reference].set_index(["model", "seed"]).loss
+    reference = reference or frame.method.iloc[0]
+    if reference not in set(frame.method):
+        raise ColpipeError(f"--reference {reference!r}: not among {', '.join(map(repr, frame.method.unique()))}")
+    first = frame[frame.method == reference].set_index(["model", "seed"]).loss
     beside = frame.join(first.rename("first"), on=["model", "seed"], how="inner")
-    grouped = beside.assign(loss=beside.loss - beside["first"]).groupby(["way", "model"], sort=False).loss
+    grouped = beside.assign(loss=beside.loss - beside["first"]).groupby(["method", "model"], sort=False).loss
     spread = grouped.agg(["mean", "std"]).reset_index()
     spread["text"] = [
         f"{mean:+.3f}" if pd.isna(std) else f"{mean:+.3f} ± {std:.3f}"
         for mean, std in zip(spread["mean"], spread["std"], strict=True)
     ]
-    return spread.pivot_table(index="way", columns="model", values="text", aggfunc="first", sort=False).reset_index()
+    return spread.pivot_table(index="method", columns="model", values="text", aggfunc="first", sort=False).reset_index()
 
 
 def by_size(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[tuple[int, float]]]]:
     """DesNets at 0 tokens by their parameters, where there are several.
 
     Args:
-        frame: as `losses` has it. One seed counts, the one with the most DesNets: seeds differ by more than ways do, and a
-            mean over other seeds at some sizes would be a jump in the curve.
+        frame: as `losses` has it. One seed counts, the one with the most DesNets: seeds differ by more than methods do, and
+            a mean over other seeds at some sizes would be a jump in the curve.
 
     Returns:
-        A row per DesNet, a column per way to make it; way → (parameters, loss), smallest first. Ways with fewer than four
+        A row per DesNet, a column per method; method → (parameters, loss), smallest first. Methods with fewer than four
         DesNets are left out.
     """
-    built = frame[frame.tokens == 0].assign(way=(frame.ancestor + " " + frame.init).str.strip())
+    built = frame[frame.tokens == 0].assign(method=(frame.ancestor + " " + frame.init).str.strip())
     built = built[built.seed == built.seed.mode().min()]
-    counts = built.groupby("way", sort=False).desnet.nunique()
-    ways = counts[counts >= 4].index.tolist()
-    chosen = built[built.way.isin(ways)].sort_values("params", kind="stable")
-    table = chosen.pivot_table(index=["params", "desnet"], columns="way", values="loss", sort=False)
-    curves = {way: list(zip(part.params, part.loss, strict=True)) for way, part in chosen.groupby("way")}
-    return table.round(3).reset_index().fillna(""), {way: curves[way] for way in ways}
+    counts = built.groupby("method", sort=False).desnet.nunique()
+    methods = counts[counts >= 4].index.tolist()
+    chosen = built[built.method.isin(methods)].sort_values("params", kind="stable")
+    table = chosen.pivot_table(index=["params", "desnet"], columns="method", values="loss", sort=False)
+    curves = {method: list(zip(part.params, part.loss, strict=True)) for method, part in chosen.groupby("method")}
+    return table.round(3).reset_index().fillna(""), {method: curves[method] for method in methods}
 
 
 def chain_frame(results: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +173,7 @@ def chain_frame(results: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chain_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per ancestor (way to distil), for each member its held-out loss, Rouge-L of its answers and seconds."""
+    """A row per ancestor (method to distil), for each member its held-out loss, Rouge-L of its answers and seconds."""
     table = pd.DataFrame({"chain": frame.ancestor.drop_duplicates()})
     for member in frame.desnet.drop_duplicates():
         own = frame[frame.desnet == member].set_index("ancestor").loc[table.chain]
@@ -187,7 +188,7 @@ def chain_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chain_curves(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Member → ancestor (way to distil) → held-out cross-entropy along distillation, the mean over studies."""
+    """Member → ancestor (method to distil) → held-out cross-entropy along distillation, the mean over studies."""
     panels: dict[str, Mapping] = {}
     for row in frame.itertuples():
         folders = [folder / "chain" / row.ancestor / row.desnet for folder in results]

@@ -1,14 +1,13 @@
-"""What a study was thought to cost, and what it did."""
+"""What a study was estimated to cost, and what it did."""
 
 from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 
-from colpipe.cost.workload import work_by_job
-from colpipe.ledger import account
-from colpipe.plan import Plan
-from colpipe.study import Study
+from colpipe.config.study import Study
+from colpipe.jobs.usage import account
+from colpipe.pipeline.plan import Plan
 
 COLUMNS = [
     "stage",
@@ -44,7 +43,7 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
     plan = Plan(study)
     home = results.parents[1]
     found: dict[str, list[dict]] = defaultdict(list)
-    for job, work in work_by_job(plan):
+    for job, work in plan.work_by_job():
         run = account(
             results / Path(job.folder).relative_to(plan.results)
             if job.folder.startswith(plan.results)
@@ -72,7 +71,7 @@ def _together(rows: list[dict]) -> dict:
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """What people read of it: operations, tokens, seconds and memory, estimated and as they were."""
+    """What people read of it: FLOPs, tokens, seconds and memory, estimated and as they were."""
     return pd.DataFrame(
         {
             "stage": frame.stage.str.replace("_", " "),

@@ -31,10 +31,10 @@ def loss_curve(folder: Path, along: str = "tokens", measure: str = "loss") -> li
 def loss_against_tokens(
     panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], along: str = "recovery tokens"
 ) -> str:
-    """Validation loss along training, a panel per model and a line per way to make it (as in Figures 5b and 7 to 9).
+    """Validation loss along training, a panel per model and a line per method to make it (as in Figures 5b and 7 to 9).
 
     Args:
-        panels: model → way → (tokens or steps, loss in nats per token).
+        panels: model → method → (tokens or steps, loss in nats per token).
         along: what the horizontal axis counts.
     """
     lines = max(map(len, panels.values()))

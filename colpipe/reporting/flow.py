@@ -18,8 +18,8 @@ Place = str | tuple[Edge, int]  # a rule, or the layer that a line passes
 def workflow(counts: Mapping[str, int], edges: Iterable[Edge]) -> Markup:
     """Rules as boxes with the number of their jobs; a line for every use.
 
-    A use that a longer way implies is left out. What goes against the order of `counts` (a teacher's signal, computed from
-    a member that was distilled with one) is dashed.
+    A use that a longer path implies is left out. What goes against the order of `counts` (cached log-probabilities of
+    a teacher that was itself distilled with some) is dashed.
     """
     order, edges = list(counts), set(edges)
     forward = {(a, b) for a, b in edges if order.index(a) < order.index(b)}
@@ -64,7 +64,7 @@ def _line(x: float, y: float, stops: Sequence[tuple[float, float]], end_x: float
 
 
 def reduced(order: Sequence[str], edges: Iterable[Edge]) -> set[Edge]:
-    """The edges of an acyclic graph that no longer way implies (its transitive reduction).
+    """The edges of an acyclic graph that no longer path implies (its transitive reduction).
 
     Args:
         order: the nodes, each after all that it reads.
@@ -100,8 +100,8 @@ def arranged(order: Sequence[str], edges: Iterable[Edge], depths: Mapping[str, i
         passed = [((a, b), depth) for depth in range(depths[a] + 1, depths[b])]
         for place in passed:
             rows[place[1]].append(place)
-        way = [a, *passed, b]
-        for one, other in pairwise(way):
+        stops = [a, *passed, b]
+        for one, other in pairwise(stops):
             joined.setdefault(one, []).append(other)
             joined.setdefault(other, []).append(one)
     for sweep in range(SWEEPS):

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from colpipe.checkpoint import key_of, read_manifest
+from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError
-from colpipe.jobs import ROOTS, Made
-from colpipe.settings import Source
+from colpipe.hashing import key_of
+from colpipe.jobs.artifacts import read_manifest
+from colpipe.pipeline.graph import PlannedJob
+from colpipe.pipeline.rules import RULES
 
 
 class Step(NamedTuple):
@@ -45,7 +47,7 @@ class Fetched(NamedTuple):
     files: Mapping[str, Mapping]
 
 
-def manifests(root: Path, jobs: Mapping[str, Made]) -> dict[str, dict]:
+def manifests(root: Path, jobs: Mapping[str, PlannedJob]) -> dict[str, dict]:
     """Folder → manifest of every job that has finished; `root` is the working directory of the study."""
     found = {}
     for folder in jobs:
@@ -57,11 +59,11 @@ def manifests(root: Path, jobs: Mapping[str, Made]) -> dict[str, dict]:
 
 
 def content(manifest: Mapping) -> str:
-    """Fingerprint of the files that a manifest names, as `checkpoint.fingerprint` gives it for their folder."""
+    """Fingerprint of the files that a manifest names, as `artifacts.fingerprint` gives it for their folder."""
     return key_of({name: entry["sha256"] for name, entry in manifest.get("files", {}).items()})
 
 
-def lineage(folder: str, jobs: Mapping[str, Made], known: Mapping[str, dict]) -> Iterator[Step]:
+def lineage(folder: str, jobs: Mapping[str, PlannedJob], known: Mapping[str, dict]) -> Iterator[Step]:
     """A model, then depth first all that it is made from; each folder with its parents once."""
     seen = set()
 
@@ -79,11 +81,11 @@ def lineage(folder: str, jobs: Mapping[str, Made], known: Mapping[str, dict]) ->
     return steps(folder, "", "", 0)
 
 
-def fetched(jobs: Mapping[str, Made], known: Mapping[str, dict]) -> list[Fetched]:
+def fetched(jobs: Mapping[str, PlannedJob], known: Mapping[str, dict]) -> list[Fetched]:
     """Every source of the study that is staged."""
     found = []
     for folder, job in jobs.items():
-        if job.rule in ROOTS and folder in known:
+        if job.rule and RULES[job.rule].kind == "fetch" and folder in known:
             source = Source.model_construct(**known[folder].get("settings", {}))
             files = known[folder].get("files", {})
             found.append(Fetched(folder, origin(source), source.sha256 or "", files))

@@ -55,8 +55,8 @@ for (const figure of document.querySelectorAll("figure.charts")) {
   const buttons = [...figure.querySelectorAll(".legend button")];
   const pressed = () => buttons.find((button) => button.getAttribute("aria-pressed") === "true");
   const light = (button) => {
-    for (const way of figure.querySelectorAll(".way")) {
-      way.classList.toggle("faded", Boolean(button) && way.dataset.way !== button.dataset.way);
+    for (const method of figure.querySelectorAll(".method")) {
+      method.classList.toggle("faded", Boolean(button) && method.dataset.method !== button.dataset.method);
     }
   };
   for (const button of buttons) {

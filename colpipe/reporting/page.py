@@ -10,16 +10,18 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from colpipe.cost.sizes import paid
-from colpipe.exhibits import paper
-from colpipe.jobs import made, rules_of
-from colpipe.plan import Plan
+from colpipe.config.paper import paper
+from colpipe.config.parts import tokens_label
+from colpipe.config.study import Study
+from colpipe.pipeline.graph import count_by_rule
+from colpipe.pipeline.graph import lineage as lineage_of
+from colpipe.pipeline.plan import Plan
+from colpipe.pipeline.rules import RULES
 from colpipe.reporting import charts, history, recovery, sizes, tables
 from colpipe.reporting.cost import readable
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
-from colpipe.settings import tokens_label
-from colpipe.study import Study
+from colpipe.reporting.many_sizes import recorded_sizes
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
 WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
@@ -40,25 +42,25 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         lstrip_blocks=True,
     )
     plan, root = Plan(study), results.parents[1]
-    jobs = made(plan)
+    jobs = lineage_of(RULES, plan, plan.results)
     known = manifests(root, jobs)
-    panels, by_size = recovery.curves(study, results), recovery.loss_by_size(study, summary)
+    panels, by_size = recovery.recovery_curves(study, results), recovery.loss_by_size(study, summary)
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
-    sizes_paid = paid(plan, root)
-    reached, events = recovery.reached(study, panels), history.events(results)
+    sizes_paid = recorded_sizes(plan, root)
+    comparisons, events = recovery.compare_with_random(study, panels), history.read_events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
-        asked=tables.asked(study),
-        short=in_short(reached, cost, events),
-        workflow=workflow(*rules_of(jobs)),
+        asked=tables.describe_study(study),
+        short=in_short(comparisons, cost, events),
+        workflow=workflow(*count_by_rule(RULES, jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
-        recovery=curves({_titled(study, name): ways for name, ways in panels.items()}, "recovery tokens", random),
+        recovery=curves({_titled(study, name): methods for name, methods in panels.items()}, "recovery tokens", random),
         by_size=curves(by_size, "parameters"),
         corpus=study.stages.recover.corpus if study.stages.recover else "",
-        reached=tables.reached(reached) if reached else None,
+        comparisons=tables.comparison_table(comparisons) if comparisons else None,
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
         cost=tables.plain(readable(cost)),
@@ -70,7 +72,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         versions=versions(known.values()),
         events=tables.events(events) if events else None,
         leakage=tables.leakage(results),
-        exhibits=exhibits(results),
+        paper_tables=built_paper_tables(results),
     )
 
 
@@ -78,15 +80,15 @@ def _titled(study: Study, desnet: str) -> str:
     return f"{desnet}: {study.desnets[desnet].shape}"
 
 
-def in_short(reached: list[recovery.Reached], cost: pd.DataFrame, events: list[history.Event]) -> list[str]:
+def in_short(comparisons: list[recovery.Comparison], cost: pd.DataFrame, events: list[history.Event]) -> list[str]:
     """What came out, in a few sentences."""
     lines = []
-    if reached:
-        at_once = sum(entry.tokens == 0 for entry in reached)
-        sooner = sum(entry.tokens is not None and 0 < entry.tokens < entry.baseline for entry in reached)
+    if comparisons:
+        at_once = sum(entry.tokens == 0 for entry in comparisons)
+        sooner = sum(entry.tokens is not None and 0 < entry.tokens < entry.baseline for entry in comparisons)
         lines.append(
-            f"{len(reached)} ways to make a DesNet are compared with a random model of its size: {at_once} begin where "
-            f"that one ends after all its recovery tokens, or below; {sooner} more get there with fewer tokens than it."
+            f"{len(comparisons)} methods of making a DesNet are compared with a random model of its size: {at_once} begin "
+            f"where that one ends after all its recovery tokens, or below; {sooner} more get there with fewer tokens."
         )
     whole = cost.iloc[-1]
     if whole.recorded:
@@ -111,21 +113,21 @@ def curves(
     """What the template draws of curves; None where there are none.
 
     Args:
-        without: ways that set the scale of all others.
+        without: methods that set the scale of all others.
 
     Returns:
-        `ways`: (name, look) in the order of the legend; `drawings`: one per panel; `closer`: those without `without`,
+        `methods`: (name, look) in the order of the legend; `drawings`: one per panel; `closer`: those without `without`,
         or none.
     """
     if not panels:
         return None
-    ways = list(dict.fromkeys(way for curves in panels.values() for way in curves))
-    few = {title: {way: curve for way, curve in all_.items() if way not in without} for title, all_ in panels.items()}
+    methods = list(dict.fromkeys(method for curves in panels.values() for method in curves))
+    few = {title: {name: curve for name, curve in all_.items() if name not in without} for title, all_ in panels.items()}
     few = {title: kept for title, kept in few.items() if kept}
     return {
-        "ways": [(way, charts.look(number)) for number, way in enumerate(ways)],
-        "drawings": charts.loss_curves(panels, along, ways),
-        "closer": charts.loss_curves(few, along, ways) if few and few != panels else [],
+        "methods": [(method, charts.look(number)) for number, method in enumerate(methods)],
+        "drawings": charts.loss_curves(panels, along, methods),
+        "closer": charts.loss_curves(few, along, methods) if few and few != panels else [],
     }
 
 
@@ -195,7 +197,7 @@ def versions(manifests: Iterable[Mapping]) -> dict[str, list[str]]:
     return {package: list(seen) for package, seen in sorted(found.items())}
 
 
-def exhibits(results: Path) -> list[dict]:
+def built_paper_tables(results: Path) -> list[dict]:
     """Tables and figures of the paper that were built, in its order: name, title, text and picture."""
     found = []
     built = {path.parent.name: path.parent for path in (results / "paper").glob("*/manifest.json")}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from colpipe.exhibits import AVERAGE, Cell, all_cells, cells, tokens_of
+from colpipe.config.paper import AVERAGE, PaperCell, all_cells, cells, tokens_of
 from colpipe.reporting import paper_figures as figures
 from colpipe.reporting.figures import smoothed
 from colpipe.reporting.summary import markdown
@@ -18,7 +18,7 @@ COLUMNS = [*AXES, "metric", "paper", "ours", "difference", "low", "high", "seed"
 OTHERS = ("accuracy", "likelihood", "loss")  # shown beside the paper's measure: at small scale they say more
 
 
-class Exhibit(NamedTuple):
+class PaperTable(NamedTuple):
     """A table or figure.
 
     Attributes:
@@ -38,14 +38,14 @@ def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[
     Args:
         name: as in paper.yaml.
         shown: its entry there.
-        models: `Cell.model` → path under the results, of the cells that the study has.
+        models: `PaperCell.model` → path under the results, of the cells that the study has.
         stand_ins: the paper's name → what stands for it in the study.
         results: `results/<study>/`.
     """
     if shown["metric"] in ("steps", "training loss"):
         make = convergence if shown["metric"] == "steps" else noise
         numbers, table, figure = make(shown, models, results)
-        return Exhibit(numbers.assign(seed=seed), markdown(table), figure)
+        return PaperTable(numbers.assign(seed=seed), markdown(table), figure)
     numbers = scores(shown, models, stand_ins, results).assign(seed=seed)[COLUMNS]
     tables = [side_by_side(part, numbers) for part in shown["parts"]]
     others = beside(numbers)
@@ -58,7 +58,7 @@ def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[
         "figure6": figures.against_alpha,
         "figure10": figures.gaps,
     }.get(name)
-    return Exhibit(numbers, text, draw(numbers) if draw else None)
+    return PaperTable(numbers, text, draw(numbers) if draw else None)
 
 
 def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], results: Path) -> pd.DataFrame:
@@ -99,7 +99,9 @@ def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str],
     return pd.DataFrame(rows, columns=[column for column in COLUMNS if column != "seed"])
 
 
-def _score(cell: Cell, found: list[Cell], models: Mapping[str, str], stand_ins: Mapping, results: Path) -> tuple:
+def _score(
+    cell: PaperCell, found: list[PaperCell], models: Mapping[str, str], stand_ins: Mapping, results: Path
+) -> tuple:
     """(ours, low, high) of a cell; blank where there is none. An average is that of the tasks beside it."""
     path = models.get(cell.model)
     if path is None:
@@ -166,7 +168,7 @@ def convergence(shown: dict, models: Mapping[str, str], results: Path) -> tuple[
     """Training losses of LInit and of the random one, and the steps that each takes to the last loss of the latter."""
     panels, rows, table = {}, [], []
     for part in shown["parts"]:
-        pairs: dict[tuple, dict[str, Cell]] = {}
+        pairs: dict[tuple, dict[str, PaperCell]] = {}
         for cell in cells(part):
             pairs.setdefault(cell.row, {})[cell.names["init"]] = cell
         for row, pair in pairs.items():
@@ -205,7 +207,7 @@ def _first(steps: list[int], losses: list[float], wanted: float) -> int | None:
     return next((step for step, loss in zip(steps, losses, strict=True) if loss <= wanted), None)
 
 
-def _papers_speed_up(pair: Mapping[str, Cell]) -> dict:
+def _papers_speed_up(pair: Mapping[str, PaperCell]) -> dict:
     linit, rand = (pair[init].paper for init in ("linit", "rand"))
     known = linit is not None and rand is not None
     return {
@@ -224,14 +226,14 @@ def noise(shown: dict, models: Mapping[str, str], results: Path) -> tuple[pd.Dat
     for cell in all_cells(shown):
         if cell.model not in models:
             continue
-        way, member = cell.names["ancestor"], cell.names["model"]
-        steps, raw, smooth = panels.setdefault(member, {})[way] = training_losses(results / models[cell.model])
-        frame = pd.DataFrame({"model": member, "way": way, "step": steps, "raw": raw, "smoothed": smooth})
+        method, member = cell.names["ancestor"], cell.names["model"]
+        steps, raw, smooth = panels.setdefault(member, {})[method] = training_losses(results / models[cell.model])
+        frame = pd.DataFrame({"model": member, "method": method, "step": steps, "raw": raw, "smoothed": smooth})
         rows.append(frame)
         second = frame[frame.step > frame.step.max() / 2]  # warm-up and descent are no noise
         deviation = ((second.raw - second.smoothed) ** 2).mean() ** 0.5
         table.append(
-            {"model": member, "way": way, "last smoothed": round(smooth[-1], 4), "deviation": round(deviation, 4)}
+            {"model": member, "method": method, "last smoothed": round(smooth[-1], 4), "deviation": round(deviation, 4)}
         )
     return pd.concat(rows), pd.DataFrame(table), figures.training_losses(panels)
 
@@ -248,7 +250,7 @@ def _span(losses: list[float]) -> int:
     return max(9, len(losses) // 50)
 
 
-def sizes(shown: dict, models: Mapping[str, str], found: Mapping[str, Mapping[str, float]]) -> Exhibit:
+def sizes(shown: dict, models: Mapping[str, str], found: Mapping[str, Mapping[str, float]]) -> PaperTable:
     """The structure of DesNets (Table 7); `found` is path → sizes."""
     rows = []
     for cell in all_cells(shown):
@@ -262,4 +264,4 @@ def sizes(shown: dict, models: Mapping[str, str], found: Mapping[str, Mapping[st
     table = numbers.assign(pair=pairs).pivot_table(
         index="model", columns="size", values="pair", aggfunc="first", sort=False
     )
-    return Exhibit(numbers, markdown(table.reset_index()))
+    return PaperTable(numbers, markdown(table.reset_index()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
-from colpipe.exhibits import tokens_of
+from colpipe.config.paper import tokens_of
 from colpipe.reporting.figures import COLOURS, STYLES, as_svg, plt
 
 NOT_BEST = ("loss",)  # measures where less is better
@@ -111,13 +111,13 @@ def training_losses(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Seque
     """Training losses as they came, faint, and smoothed, a panel per model (Figures 4, 5b, 7 to 9).
 
     Args:
-        panels: title → way → (steps, raw losses, smoothed losses).
+        panels: title → method → (steps, raw losses, smoothed losses).
     """
     figure, axes = _axes(list(panels), columns=4 if len(panels) > 6 else 3)
     for axis, curves in zip(axes, panels.values(), strict=False):
-        for place, (way, (steps, raw, smooth)) in enumerate(curves.items()):
+        for place, (method, (steps, raw, smooth)) in enumerate(curves.items()):
             axis.plot(steps, raw, color=COLOURS[place], alpha=0.25, linewidth=0.7)
-            axis.plot(steps, smooth, color=COLOURS[place], linestyle=STYLES[place], label=way)
+            axis.plot(steps, smooth, color=COLOURS[place], linestyle=STYLES[place], label=method)
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.set_xlabel("steps")
         axis.set_ylabel("training loss")

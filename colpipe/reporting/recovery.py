@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from colpipe.plan import Plan
+from colpipe.config.layout import Layout
+from colpipe.config.study import Study
 from colpipe.reporting.figures import loss_curve
-from colpipe.study import Study
 
 Curve = Sequence[tuple[int, float]]  # (tokens, loss in nats per token), by tokens
 
 
-class Reached(NamedTuple):
-    """When one way to make a DesNet is as good as the random one is in the end.
+class Comparison(NamedTuple):
+    """When one method to make a DesNet is as good as the random one is in the end.
 
     Attributes:
         target: that loss, nats per token.
@@ -24,7 +24,7 @@ class Reached(NamedTuple):
     """
 
     desnet: str
-    way: str
+    method: str
     target: float
     tokens: float | None
     baseline: float
@@ -37,35 +37,35 @@ class Reached(NamedTuple):
         return self.baseline / self.tokens if self.tokens else float("inf")
 
 
-def curves(study: Study, results: Path) -> dict[str, dict[str, Curve]]:
-    """DesNet → way → validation loss along its longest recovery."""
+def recovery_curves(study: Study, results: Path) -> dict[str, dict[str, Curve]]:
+    """DesNet → method → validation loss along its longest recovery."""
     panels: dict[str, dict[str, Curve]] = {}
-    models = {path: columns for path, columns in Plan(study).models.items() if columns.get("tokens")}
+    models = {path: columns for path, columns in Layout(study).models.items() if columns.get("tokens")}
     for path, columns in models.items():
         longest = max(other["tokens"] for other in models.values() if other["desnet"] == columns["desnet"])
         curve = loss_curve(results / path) if columns["tokens"] == longest else []
         if curve:
-            label = way(study, columns["init"], columns["ancestor"])
+            label = method_label(study, columns["init"], columns["ancestor"])
             panels.setdefault(columns["desnet"], {})[label] = curve
     return panels
 
 
-def way(study: Study, init: str, ancestor: str) -> str:
+def method_label(study: Study, init: str, ancestor: str) -> str:
     """How a DesNet is made, or what it is scored on, with its ancestor where the study has several."""
     return f"{init}, {ancestor}" if ancestor and len(study.ancestors) > 1 else init
 
 
-def reached(study: Study, panels: Mapping[str, Mapping[str, Curve]]) -> list[Reached]:
-    """For every DesNet with a random baseline, when each other way reaches the loss that it ends with."""
+def compare_with_random(study: Study, panels: Mapping[str, Mapping[str, Curve]]) -> list[Comparison]:
+    """For every DesNet with a random baseline, when each other method reaches the loss that it ends with."""
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     found = []
-    for desnet, ways in panels.items():
-        if baseline := next((ways[name] for name in random if name in ways), None):
+    for desnet, methods in panels.items():
+        if baseline := next((methods[name] for name in random if name in methods), None):
             target = baseline[-1][1]
             of_baseline = tokens_until(baseline, target)
-            for label, curve in ways.items():
+            for label, curve in methods.items():
                 if label not in random:
-                    found.append(Reached(desnet, label, target, tokens_until(curve, target), of_baseline))
+                    found.append(Comparison(desnet, label, target, tokens_until(curve, target), of_baseline))
     return found
 
 
@@ -92,6 +92,6 @@ def loss_by_size(study: Study, summary: pd.DataFrame) -> dict[str, dict[str, Cur
         built = init in study.initialisers and study.initialisers[init].kind != "rand"
         if (built or chain) and part.params.nunique() > 1 and len(study.desnets) > 1:
             chosen = (part if chain else part[part.tokens == 0]).sort_values("params")
-            label, panel = "chain" if chain else init, way(study, task, ancestor)
+            label, panel = "chain" if chain else init, method_label(study, task, ancestor)
             panels.setdefault(panel, {})[label] = list(zip(chosen.params, chosen.value, strict=True))
     return panels

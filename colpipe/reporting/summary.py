@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from colpipe.checkpoint import read_manifest
+from colpipe.config.layout import Layout
+from colpipe.config.parts import tokens_label
+from colpipe.config.stages import Task
+from colpipe.config.study import Study
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
-from colpipe.plan import Plan
-from colpipe.settings import tokens_label
-from colpipe.stage_settings import Task
-from colpipe.study import Study
+from colpipe.jobs.artifacts import read_manifest
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 
@@ -28,7 +28,7 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
         or majority and no model.
     """
     rows = []
-    for path, columns in Plan(study).models.items():
+    for path, columns in Layout(study).models.items():
         if "tokens" in columns:
             columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
         folder = results / "scores" / path

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from colpipe.config.parts import tokens_label
+from colpipe.config.study import Study
 from colpipe.reporting.charts import interval
 from colpipe.reporting.history import Event
-from colpipe.reporting.recovery import Reached
-from colpipe.settings import tokens_label
-from colpipe.study import Study
+from colpipe.reporting.recovery import Comparison
 
 # Metrics in the order in which they are shown → heading, digits. Deviations over samples are in summary.csv.
 METRICS = {
@@ -113,8 +113,8 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
     return Table(columns, rows)
 
 
-def reached(found: Iterable[Reached]) -> Table:
-    """When each way is as good as the random model in the end."""
+def comparison_table(found: Iterable[Comparison]) -> Table:
+    """When each method is as good as the random model in the end."""
     rows = []
     for entry in found:
         if entry.tokens is None:
@@ -124,7 +124,7 @@ def reached(found: Iterable[Reached]) -> Table:
         else:
             shown, times = number(entry.tokens), Cell(f"{entry.speed_up:.1f} ×", entry.speed_up)
         rows.append(
-            [Cell(entry.desnet), Cell(entry.way), number(entry.target, 3), number(entry.baseline), shown, times]
+            [Cell(entry.desnet), Cell(entry.method), number(entry.target, 3), number(entry.baseline), shown, times]
         )
     return Table(["DesNet", "made by", "loss to reach", "tokens, random", "tokens", "speed-up"], rows)
 
@@ -182,7 +182,7 @@ STARTS = {
 }
 
 
-def asked(study: Study) -> dict[str, list[str]]:
+def describe_study(study: Study) -> dict[str, list[str]]:
     """The study in a few lines: what → in words, a line for each ancestor."""
     ancestors = []
     for name, ancestor in study.ancestors.items():

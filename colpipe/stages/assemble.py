@@ -2,8 +2,11 @@
 
 from typing import Literal
 
-from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.job import Job, run_stage
+from colpipe.config.constants import SEARCH_TOKENS
+from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
+from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elastic import cut
 from colpipe.learngene.inheritance import inheritance
@@ -11,11 +14,6 @@ from colpipe.learngene.initialisers import make, rand
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.weights import Weights, copy_companions
-from colpipe.settings import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
-from colpipe.training.counting import counted
-from colpipe.training.models import load_model, load_tokenizer
-
-SEARCH_TOKENS = 8192  # of the validation split, for each candidate of `alpha: search`
 
 
 class Settings(Strict):
@@ -28,8 +26,8 @@ class Settings(Strict):
     select: Select = "even"
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     sizes = settings.architecture.sizes(settings.shape)
     if settings.kind == "rand":
         config = settings.architecture.configure(settings.shape, load_tokenizer(job.parents["tokenizer"]).eos_token_id)
@@ -50,25 +48,34 @@ def main(job: Job) -> None:
     job.publish(parameters=assembly.parameters, kind=settings.kind, **assembly.details)
 
 
-def _interpolated(job: Job, sizes: dict) -> Assembly:
-    settings: Settings = job.settings
+def _interpolated(job: Job[Settings], sizes: dict) -> Assembly:
+    settings = job.settings
     small, large = job.parents["smaller"], job.parents["larger"]
     known = {"layer_map": inheritance(small, large).layer_map, "ranking": inheritance(large).ranking}
     alpha, compensate = settings.alpha, settings.compensate
     if alpha == "search":
-
-        def score(model) -> float:
-            return held_out_loss(counted(model), job.parents["corpus"], split="validation", tokens=SEARCH_TOKENS)[
-                "loss"
-            ]
-
-        loaded = Weights(load_model(small)), Weights(load_model(large))
-        rows = sweep(*loaded, [sizes], score, methods=[settings.method], **known)
-        for row in rows:
-            job.measure(split="search", step=len(job.metrics()), **row)
-        alpha, compensate = best(rows)["alpha"], best(rows)["compensate"]
-        job.say(f"alpha {alpha}, compensate {compensate}: loss {best(rows)['loss']:.4f}, the best of {len(rows)}")
+        alpha, compensate = _search(job, sizes, known)
     return linit(Weights(small), Weights(large), sizes, alpha, settings.method, compensate, **known)
+
+
+def _search(job: Job[Settings], sizes: dict, known: dict) -> tuple[float, float]:
+    """The alpha and the compensation with the lowest loss on the validation text, no training (`alpha: search`)."""
+    from colpipe.evaluation.perplexity import held_out_loss  # seconds, spared those who do not search
+    from colpipe.hf.counting import count_calls
+
+    def score(model) -> float:
+        corpus = job.parents["corpus"]
+        return held_out_loss(count_calls(model), corpus, split="validation", tokens=SEARCH_TOKENS)["loss"]
+
+    neighbours = (Weights(load_model(job.parents[name])) for name in ("smaller", "larger"))
+    rows = sweep(*neighbours, [sizes], score, methods=[job.settings.method], **known)
+    for row in rows:
+        job.measure(split="search", step=len(job.metrics()), **row)
+    chosen = best(rows)
+    job.say(
+        f"alpha {chosen['alpha']}, compensate {chosen['compensate']}: loss {chosen['loss']:.4f}, the best of {len(rows)}"
+    )
+    return chosen["alpha"], chosen["compensate"]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """SeqKD: a model of the chain's architecture learns the ancestor's answers (Eq. 2, §3.2)."""
 
-from colpipe.data.mixtures import VALIDATION_ITEMS
+from colpipe.config.constants import VALIDATION_ITEMS
+from colpipe.config.stages import Bridge
 from colpipe.data.tokens import read_rows
-from colpipe.job import Job, run_stage
-from colpipe.stage_settings import Bridge
-from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.training.supervised import fine_tune
 
 
-def main(job: Job) -> None:
+def main(job: Job[Bridge]) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
     rows = read_rows(job.parents["answers"], "train")

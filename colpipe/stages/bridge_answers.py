@@ -9,15 +9,16 @@ import time
 
 import torch
 
+from colpipe.config.parts import Prompts, Strict
+from colpipe.config.stages import Answers
 from colpipe.data.tokens import read_rows
-from colpipe.device import pick_device
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
-from colpipe.job import Job, run_stage
-from colpipe.settings import Prompts, Strict
-from colpipe.stage_settings import Answers
-from colpipe.states import keep_record, kept_record
-from colpipe.training.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import read_record, write_record
 
 
 class Settings(Strict):
@@ -25,8 +26,8 @@ class Settings(Strict):
     prompts: Prompts
 
 
-def main(job: Job) -> None:
-    settings: Answers = job.settings.answers
+def main(job: Job[Settings]) -> None:
+    settings = job.settings.answers
     tokenizer = load_tokenizer(job.parents["model"])
     chat = tokenizer if job.settings.prompts == "chat" else None
     rows = read_rows(job.parents["instructions"], "train", chat)[: settings.prompts]
@@ -40,14 +41,14 @@ def main(job: Job) -> None:
     generated = 0
     for number, batch in enumerate(batches):
         kept = job.state / f"batch-{number:06d}.json"
-        texts = kept_record(kept)
+        texts = read_record(kept)
         if texts is None:
             if job.should_stop():
                 job.stop()
             prompts = [rows[index]["prompt"] for index in batch]
             seed = job.seed * 1_000_003 + number
             texts = answer(model, tokenizer, prompts, settings.max_new_tokens, settings.temperature, seed)
-            keep_record(kept, texts)
+            write_record(kept, texts)
             generated += 1
         answers.update(zip(batch, texts, strict=True))
         now = time.monotonic()

@@ -7,28 +7,32 @@ an equivalent of the ancestor whose leading indices are the important ones (stag
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from colpipe.config.constants import SAMPLED_OBJECTIVES
+from colpipe.config.parts import Architecture, Select, Shape, Strict
+from colpipe.config.stages import Distill, Elastic
 from colpipe.data.mixtures import items_of, mixed, split_kinds, validation_of
 from colpipe.data.tokens import read_rows
-from colpipe.device import pick_device, wait_for_all
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
-from colpipe.job import Job, run_stage
+from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device, wait_for_all
+from colpipe.jobs.job import Job
 from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.importance import kept_signal
 from colpipe.learngene.inheritance import inheritance, passed_on
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.weights import Weights
-from colpipe.settings import Architecture, Select, Shape, Strict
-from colpipe.stage_settings import Distill, Elastic
-from colpipe.training.distillation import SAMPLED, Material, answered, distill, sample_all
-from colpipe.training.elastic import Parts
-from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.training.distillation import DistillationData, distill
+from colpipe.training.elastic import Submodels
+from colpipe.training.rollout_trainer import as_item, sample_all
 from colpipe.training.rollouts import chosen_prompts
-from colpipe.training.signal import Taught
+from colpipe.training.signal import WithCachedTeacher
 
 
 class Settings(Strict):
@@ -39,106 +43,54 @@ class Settings(Strict):
     elastic: Elastic | None = None
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
-    training = settings.training
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     teacher_folder = job.parents["teacher"]
     tokenizer = load_tokenizer(teacher_folder)
     if load_tokenizer(job.parents["tokenizer"]).get_vocab() != tokenizer.get_vocab():
         raise ColpipeError(f"{teacher_folder}: has another tokenizer than the chain; its ancestor needs a bridge")
-    details = {}
-    if "student" in job.parents:
-        student_folder = job.parents["student"]
-        _require_shape(student_folder, settings)
-    else:
-        student_folder = job.state / "start"
-        details = _inherit(job, job.parents.get("ordered", teacher_folder), student_folder)
-    student = load_model(student_folder)
-    elastic = _elastic(settings, details)
-    signal = job.parents.get("signal")
-    teacher = None if signal else load_model(teacher_folder)
-
-    folders = job.parents_of("data").values()
-    rows, text = items_of(folders, "train", tokenizer, training.max_length)
-    validation = validation_of(folders, tokenizer, training.max_length)
-    prompts = [prompt for each in rows for prompt in each.prompts(training.rollout.max_prompt)]
-    if not prompts and training.objective in (*SAMPLED, "seqkd"):
-        most = training.rollout.max_prompt
-        raise ColpipeError(
-            f"no prompt of {', '.join(training.data)} has {most} tokens or fewer; raise rollout.max_prompt"
-        )
-    data = mixed([*rows, *text])
-    if signal:
-        data, validation = Taught(data, signal, "train"), Taught(validation, signal, "validation")
-    elif training.objective == "seqkd":
-        data = _answered_by(job, teacher, prompts, text, tokenizer.eos_token_id)
+    student, details = prepare_student(job)
+    submodels = prepare_submodels(job, student, details)
+    teacher = None if "signal" in job.parents else load_model(teacher_folder)
+    data = prepare_data(job, teacher, tokenizer)
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
-    material = Material(
-        data=None if training.objective in SAMPLED else data,
-        prompts=prompts,
-        text=mixed(text) if text and training.objective == "minillm" else None,
-        validation=validation,
-        end=tokenizer.eos_token_id,
-        pad=tokenizer.pad_token_id,
-    )
-    parts = None
-    if elastic:
-        parts = Parts(student, elastic, settings.elastic, job.seed, job.runtime.gradient_checkpointing)
-        details["elastic"] = elastic.entry()
-    score = _answer_score(split_kinds(folders)[0], tokenizer, training, settings.architecture.positions)
-    student, kept = distill(job, student, teacher, training, material, score, parts)
+    score = prepare_answer_score(job, tokenizer)
+    student, kept = distill(job, student, teacher, settings.training, data, score, submodels)
     save_model(student, tokenizer, job.staging)
     job.publish(parameters=student.num_parameters(), **kept, **details)
 
 
-def _answered_by(job: Job, teacher: PreTrainedModel, prompts: list, text: list, end: int) -> list[dict]:
-    """The teacher's answers to the prompts, among the blocks of text; no more of both than the steps will see."""
-    training, blocks = job.settings.training, mixed(text) if text else []
-    count = len(prompts) + len(blocks)
-    seen = min(count, training.steps * training.batch_size) if training.steps else count
-    used = chosen_prompts(count, 0, seen, job.seed)
-    asked = [prompts[index] for index in used if index < len(prompts)]
-    models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
-    answers = sample_all(job, models, {"teacher": 1.0}, asked, training, end, job.seed, job.state / "answers")
-    return [answered(row) for row in answers] + [
-        blocks[index - len(prompts)] for index in used if index >= len(prompts)
-    ]
+# The student.
 
 
-def _answer_score(instructions: list[Path], tokenizer, training: Distill, positions: int) -> Callable | None:
-    """Rouge-L of a model's greedy answers to validation prompts; None where it is not asked for.
+def prepare_student(job: Job[Settings]) -> tuple[PreTrainedModel, dict]:
+    """The model to start from, and what its manifest records of where it came from.
 
-    Prompts that leave less than `answer_tokens` of the model's positions for an answer are passed over.
+    Raises:
+        ColpipeError: a given student has another shape than the study says.
     """
-    if not (instructions and training.evaluations and training.answer_rows):
-        return None
-    share = -(-training.answer_rows // len(instructions))
-    longest = positions - training.answer_tokens
-    rows = []
-    for folder in instructions:
-        found = read_rows(folder, "validation")
-        lengths = map(len, tokenizer([row["prompt"] for row in found], add_special_tokens=False)["input_ids"])
-        rows += [row for row, length in zip(found, lengths, strict=True) if length <= longest][:share]
-    if not rows:
-        raise ColpipeError(
-            f"no validation prompt leaves answer_tokens {training.answer_tokens} of {positions} positions"
-        )
-    prompts, references = [row["prompt"] for row in rows], [row.get("references", [row["output"]]) for row in rows]
-    batch = training.rollout.batch_size
-
-    def score(model) -> float:
-        values = rouge_l(answer_all(model, tokenizer, prompts, training.answer_tokens, batch), references)
-        return 100 * sum(values) / len(values)
-
-    return score
+    if "student" in job.parents:
+        folder, details = job.parents["student"], {}
+        _require_shape(folder, job.settings)
+    else:
+        folder = job.state / "start"
+        details = _inherit(job, job.parents.get("ordered", job.parents["teacher"]), folder)
+    return load_model(folder), details
 
 
-def _inherit(job: Job, source: Path, folder: Path) -> dict:
+def _require_shape(folder: Path, settings: Settings) -> None:
+    weights, wanted = Weights(folder), settings.architecture.sizes(settings.shape)
+    for axis in ("layer", *weights.family.widths):
+        if weights.sizes[axis] != wanted[axis]:
+            raise ColpipeError(f"{folder}: {axis} is {weights.sizes[axis]}, the study's shape says {wanted[axis]}")
+
+
+def _inherit(job: Job[Settings], source: Path, folder: Path) -> dict:
     """Write the subset that a member starts from; give what its manifest keeps of where it came from.
 
-    Of an elastic teacher it is the part that was trained, where the teacher goes down to that.
+    Of an elastic teacher it is the submodel that was trained, where the teacher goes down to that.
     """
-    settings: Settings = job.settings
+    settings = job.settings
     known, weights, sizes = inheritance(source), Weights(source), settings.architecture.sizes(settings.shape)
     tied = settings.architecture.is_tied
     if known.elastic and known.elastic.reaches(weights.family, sizes):
@@ -152,23 +104,106 @@ def _inherit(job: Job, source: Path, folder: Path) -> dict:
     return passed_on(known, subset.details["layer_map"])
 
 
-def _elastic(settings: Settings, known: dict) -> ElasticMember | None:
-    """How the parts of an elastic member are taken; `known` is what its manifest will say of its layers."""
+def prepare_submodels(job: Job[Settings], student: PreTrainedModel, details: dict) -> Submodels | None:
+    """The smaller shapes that an elastic member is distilled with; `details` is what its manifest will say, and gets an
+    entry of them."""
+    settings = job.settings
     if settings.elastic is None:
         return None
     smallest = settings.architecture.sizes(settings.elastic.smallest)
-    kept = keep_layers(settings.select, settings.shape.layers, smallest["layer"], known.get("ranking"))
-    ranking, energy, compensate = known.get("ranking"), known.get("energy"), settings.elastic.compensate
+    ranking, energy, compensate = details.get("ranking"), details.get("energy"), settings.elastic.compensate
+    layers = keep_layers(settings.select, settings.shape.layers, smallest["layer"], ranking)
     if compensate is None:
         compensate = 0.0 if energy else 1.0
-    return ElasticMember(smallest, kept, compensate, ranking, energy)
+    elastic = ElasticMember(smallest, layers, compensate, ranking, energy)
+    details["elastic"] = elastic.entry()
+    return Submodels(student, elastic, settings.elastic, job.seed, job.runtime.gradient_checkpointing)
 
 
-def _require_shape(folder: Path, settings: Settings) -> None:
-    weights, wanted = Weights(folder), settings.architecture.sizes(settings.shape)
-    for axis in ("layer", *weights.family.widths):
-        if weights.sizes[axis] != wanted[axis]:
-            raise ColpipeError(f"{folder}: {axis} is {weights.sizes[axis]}, the study's shape says {wanted[axis]}")
+# The data.
+
+
+def prepare_data(
+    job: Job[Settings], teacher: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase
+) -> DistillationData:
+    """What the student learns from, as the objective wants it.
+
+    Raises:
+        ColpipeError: no prompt is short enough for an objective that completes prompts.
+    """
+    training = job.settings.training
+    folders = job.parents_of("data").values()
+    rows, text = items_of(folders, "train", tokenizer, training.max_length)
+    validation = validation_of(folders, tokenizer, training.max_length)
+    prompts = [prompt for each in rows for prompt in each.prompts(training.rollout.max_prompt)]
+    if not prompts and training.objective in (*SAMPLED_OBJECTIVES, "seqkd"):
+        most = training.rollout.max_prompt
+        raise ColpipeError(
+            f"no prompt of {', '.join(training.data)} has {most} tokens or fewer; raise rollout.max_prompt"
+        )
+    items = mixed([*rows, *text])
+    if cache := job.parents.get("signal"):
+        items, validation = (
+            WithCachedTeacher(items, cache, "train"),
+            WithCachedTeacher(validation, cache, "validation"),
+        )
+    elif training.objective == "seqkd":
+        items = _completed_by(job, teacher, prompts, text, tokenizer.eos_token_id)
+    return DistillationData(
+        items=None if training.objective in SAMPLED_OBJECTIVES else items,
+        prompts=prompts,
+        text=mixed(text) if text and training.objective == "minillm" else None,
+        validation=validation,
+        end_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+    )
+
+
+def _completed_by(
+    job: Job[Settings], teacher: PreTrainedModel, prompts: list, text: list[Dataset], end_id: int
+) -> list[dict]:
+    """The teacher's completions of the prompts, among the blocks of text; no more of both than the steps will see."""
+    training, blocks = job.settings.training, mixed(text) if text else []
+    count = len(prompts) + len(blocks)
+    seen = min(count, training.steps * training.batch_size) if training.steps else count
+    chosen = chosen_prompts(count, 0, seen, job.seed)
+    asked = [prompts[index] for index in chosen if index < len(prompts)]
+    models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
+    rows = sample_all(job, models, {"teacher": 1.0}, asked, training, end_id, job.seed, job.state / "answers")
+    return [as_item(row) for row in rows] + [blocks[index - len(prompts)] for index in chosen if index >= len(prompts)]
+
+
+def prepare_answer_score(job: Job[Settings], tokenizer: PreTrainedTokenizerBase) -> Callable | None:
+    """Rouge-L of a model's greedy answers to validation prompts; None where it is not asked for.
+
+    Prompts that leave less than `answer_tokens` of the model's positions for an answer are passed over.
+
+    Raises:
+        ColpipeError: no prompt leaves as much.
+    """
+    training, positions = job.settings.training, job.settings.architecture.positions
+    folders = split_kinds(job.parents_of("data").values())[0]
+    if not (folders and training.evaluations and training.answer_rows):
+        return None
+    share = -(-training.answer_rows // len(folders))
+    longest = positions - training.answer_tokens
+    rows = []
+    for folder in folders:
+        candidates = read_rows(folder, "validation")
+        ids = tokenizer([row["prompt"] for row in candidates], add_special_tokens=False)["input_ids"]
+        rows += [row for row, prompt in zip(candidates, ids, strict=True) if len(prompt) <= longest][:share]
+    if not rows:
+        raise ColpipeError(
+            f"no validation prompt leaves answer_tokens {training.answer_tokens} of {positions} positions"
+        )
+    prompts, references = [row["prompt"] for row in rows], [row.get("references", [row["output"]]) for row in rows]
+    batch = training.rollout.batch_size
+
+    def score(model: PreTrainedModel) -> float:
+        values = rouge_l(answer_all(model, tokenizer, prompts, training.answer_tokens, batch), references)
+        return 100 * sum(values) / len(values)
+
+    return score
 
 
 if __name__ == "__main__":
@@ -180,7 +215,7 @@ if __name__ == "__main__":
             "teacher": "the member before, or the ancestor, or its bridge",
             "student": "model to start from; left out, the subset of the teacher",
             "ordered": "the teacher with its important indices first, to take the subset of",
-            "signal": "the teacher's signal on the same data; the teacher itself is not run then",
+            "signal": "cached teacher log-probabilities on the same data; the teacher itself is not run then",
             "tokenizer": "tokenizer of the chain",
             "data*": "prepared instructions and corpora",
         },

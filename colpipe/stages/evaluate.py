@@ -7,27 +7,28 @@ Every mean has a 95 % interval beside it: over blocks for perplexity, over rows 
 import json
 from pathlib import Path
 
-from colpipe.checkpoint import key_of, write_json
+from colpipe.config.constants import GENERATION_ROWS
+from colpipe.config.parts import Strict
+from colpipe.config.stages import Task
 from colpipe.data.tokens import read_rows
-from colpipe.device import pick_device
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, score_rows
-from colpipe.job import Job, run_stage
-from colpipe.settings import Strict
-from colpipe.stage_settings import Task
-from colpipe.states import keep_record, kept_record
-from colpipe.training.models import load_model, load_tokenizer
+from colpipe.hashing import key_of
+from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.jobs.artifacts import write_json
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import read_record, write_record
 from colpipe.training.supervised import fine_tune
-
-GENERATION_BATCH = 64
 
 
 class Settings(Strict):
     tasks: dict[str, Task] = {}
 
 
-def main(job: Job) -> None:
+def main(job: Job[Settings]) -> None:
     device = pick_device(job.runtime.device)
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
@@ -47,7 +48,7 @@ def main(job: Job) -> None:
     job.publish()
 
 
-def task_values(job: Job) -> dict[str, tuple[Values, dict[str, float]]]:
+def task_values(job: Job[Settings]) -> dict[str, tuple[Values, dict[str, float]]]:
     """Every task's metrics row by row, and `<metric>_deviation` where answers were sampled with several seeds: the sample
     standard deviation of their means, in percent. The answers are published.
 
@@ -62,13 +63,13 @@ def task_values(job: Job) -> dict[str, tuple[Values, dict[str, float]]]:
         if job.should_stop():
             job.stop()
         done, rows = job.state / f"task-{name}.json", read_rows(tasks[name], "test")
-        kept = kept_record(done)
+        kept = read_record(done)
         if kept is None:
             if keys[name] not in tuned:
                 first = next(other for other in tasks if keys[other] == keys[name])
                 tuned = {keys[name]: _tuned(job, first, trained[name], tokenizer)}
             kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
-            keep_record(done, kept)
+            write_record(done, kept)
         found[name] = kept["values"], kept["deviations"]
         with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
             for row, answers in zip(rows, zip(*kept["answers"], strict=True), strict=True):
@@ -81,17 +82,17 @@ def _tuning(folder: Path, task: Task) -> str:
     return key_of([str(folder), task.fine_tune.model_dump()]) if task.fine_tune else ""
 
 
-def _tuned(job: Job, name: str, folder: Path, tokenizer):
+def _tuned(job: Job[Settings], name: str, folder: Path, tokenizer):
     model, settings = load_model(job.parents["model"]), job.settings.tasks[name].fine_tune
     if settings:
         return fine_tune(job, model, tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
     return model.to(pick_device(job.runtime.device))
 
 
-def _answer_and_score(job: Job, name: str, model, tokenizer, rows: list[dict]) -> dict:
+def _answer_and_score(job: Job[Settings], name: str, model, tokenizer, rows: list[dict]) -> dict:
     task, prompts = job.settings.tasks[name], [row["prompt"] for row in rows]
     answers = [
-        answer_all(model, tokenizer, prompts, task.max_new_tokens, GENERATION_BATCH, task.temperature, seed)
+        answer_all(model, tokenizer, prompts, task.max_new_tokens, GENERATION_ROWS, task.temperature, seed)
         for seed in range(task.samples)
     ]
     samples = [score_rows(sample, rows) for sample in answers]

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from colpipe.job import Job, run_stage
+from colpipe.config.parts import Strict
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.reporting.paper import build, sizes
 from colpipe.reporting.paper_figures import pictures
-from colpipe.settings import Strict
 
 
 class Settings(Strict):
@@ -16,7 +17,7 @@ class Settings(Strict):
     sizes: dict[str, dict[str, float]] = {}
 
 
-def main(job: Job) -> None:
+def main(job: Job[Settings]) -> None:
     settings, name = job.settings, job.settings.exhibit
     if settings.sizes:
         made = sizes(settings.shown, settings.models, settings.sizes)

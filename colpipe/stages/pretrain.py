@@ -1,12 +1,13 @@
 """Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
 
+from colpipe.config.parts import Architecture, Shape, Strict
+from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
-from colpipe.job import Job, run_stage
-from colpipe.settings import Architecture, Shape, Strict
-from colpipe.stage_settings import Pretrain
-from colpipe.training.models import load_tokenizer, random_model, save_model
+from colpipe.hf.models import load_tokenizer, random_model, save_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.training.trainer import train
 
 
@@ -16,8 +17,8 @@ class Settings(Strict):
     training: Pretrain
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     if len(tokenizer) > settings.architecture.vocabulary:
         raise ColpipeError(

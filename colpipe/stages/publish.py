@@ -8,9 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
-from colpipe.checkpoint import content_files, read_manifest, write_json
 from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
-from colpipe.job import Job, run_stage
+from colpipe.jobs.artifacts import content_files, read_manifest, write_json
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.reporting.card import Described, card
 from colpipe.reporting.summary import guesses
 
@@ -18,8 +19,8 @@ ANSWER = 128  # tokens at most, where nothing else is asked for
 LOCAL = ("is_local", "local_files_only")  # what transformers notes of where a tokenizer was loaded from
 
 
-def main(job: Job) -> None:
-    known: Described = job.settings
+def main(job: Job[Described]) -> None:
+    known = job.settings
     folders = {**job.parents_of("made-of"), known.path: job.parents["model"]}
     fingerprints = {**job.manifest["parents"], f"made-of.{known.path}": job.manifest["parents"]["model"]}
     made = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}

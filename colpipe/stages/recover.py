@@ -1,15 +1,16 @@
 """Recovery pre-training of a DesNet on the first tokens of a corpus (§4: budgets of 0, 78M, 100M … tokens)."""
 
+from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
-from colpipe.job import Job, run_stage
-from colpipe.stage_settings import Pretrain
-from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.training.trainer import train
 
 
-def main(job: Job) -> None:
-    settings: Pretrain = job.settings
+def main(job: Job[Pretrain]) -> None:
+    settings = job.settings
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
     data = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)

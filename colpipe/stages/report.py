@@ -1,14 +1,15 @@
 """The study's summary.csv, cost.csv, report.html and the table that is printed at the end."""
 
-from colpipe.job import Job, run_stage
+from colpipe.config.study import Study
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import page
 from colpipe.reporting.summary import compact, readable, summarise
-from colpipe.study import Study
 
 
-def main(job: Job) -> None:
-    study: Study = job.settings
+def main(job: Job[Study]) -> None:
+    study = job.settings
     results = job.output
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)

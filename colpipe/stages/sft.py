@@ -1,11 +1,12 @@
 """Supervised fine-tuning of an ancestor or a pre-trained chain member on instructions (Appendix C.1)."""
 
-from colpipe.data.mixtures import VALIDATION_ITEMS
+from colpipe.config.constants import VALIDATION_ITEMS
+from colpipe.config.parts import Prompts, Strict
+from colpipe.config.stages import Sft
 from colpipe.data.tokens import read_rows
-from colpipe.job import Job, run_stage
-from colpipe.settings import Prompts, Strict
-from colpipe.stage_settings import Sft
-from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 from colpipe.training.supervised import fine_tune
 
 
@@ -14,7 +15,7 @@ class Settings(Strict):
     prompts: Prompts
 
 
-def main(job: Job) -> None:
+def main(job: Job[Settings]) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
     chat = tokenizer if job.settings.prompts == "chat" else None

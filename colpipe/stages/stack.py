@@ -7,20 +7,21 @@ for the test rows the steps read each other.
 
 import json
 
-from colpipe.checkpoint import write_json
+from colpipe.config.constants import GENERATION_ROWS
+from colpipe.config.parts import Positive, Strict
+from colpipe.config.stages import Stack, Task
 from colpipe.data.prompts import prompt
 from colpipe.data.tokens import read_rows
-from colpipe.device import pick_device
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import interval, percent, score_rows
-from colpipe.job import Job, run_stage
-from colpipe.settings import Positive, Strict
-from colpipe.stage_settings import Stack, Task
-from colpipe.states import keep_record, kept_record
-from colpipe.training.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.jobs.artifacts import write_json
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import read_record, write_record
 from colpipe.training.supervised import fine_tune
 
-BATCH = 64
 MARGIN = 4  # tokens that a text may have more where its pieces are joined
 
 
@@ -30,7 +31,7 @@ class Settings(Strict):
     positions: Positive
 
 
-def main(job: Job) -> None:
+def main(job: Job[Settings]) -> None:
     scores, intervals, folders = {}, {}, job.parents_of("task")
     job.state.mkdir(exist_ok=True)
     (job.staging / "answers").mkdir()
@@ -49,7 +50,7 @@ def main(job: Job) -> None:
     job.publish()
 
 
-def run_through(job: Job, name: str) -> tuple[list[dict], list[str], list[list[str]]]:
+def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], list[list[str]]]:
     """(test rows, their answers, the notes of the steps before) of one task."""
     settings, folder, tokenizer = job.settings, job.parents_of("task")[name], load_tokenizer(job.parents["model"])
     train, test = read_rows(folder, "train")[: settings.stack.train_rows], read_rows(folder, "test")
@@ -58,13 +59,13 @@ def run_through(job: Job, name: str) -> tuple[list[dict], list[str], list[list[s
         if job.should_stop():
             job.stop()
         kept = job.state / f"{name}-{number}.json"
-        written = kept_record(kept)
+        written = read_record(kept)
         if written is None:
             asked = _prompts(settings, tokenizer, train, taught, step)
             targets = _write(job, load_model(job.parents["teacher"]), tokenizer, asked)
             model = _tuned(job, f"{name} step {number + 1}: ", tokenizer, asked, targets)
             written = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, read, step))
-            keep_record(kept, written)
+            write_record(kept, written)
         for notes, texts in zip((taught, read), written, strict=True):
             for each, text in zip(notes, texts, strict=True):
                 each.append(text)
@@ -72,15 +73,15 @@ def run_through(job: Job, name: str) -> tuple[list[dict], list[str], list[list[s
     model = _tuned(job, f"{name} answer: ", tokenizer, asked, [row["output"] for row in train])
     tokens = settings.tasks[name].max_new_tokens
     asked = _prompts(settings, tokenizer, test, read)
-    return test, answer_all(model, tokenizer, asked, tokens, BATCH), read
+    return test, answer_all(model, tokenizer, asked, tokens, GENERATION_ROWS), read
 
 
-def _write(job: Job, model, tokenizer, asked: list[str]) -> list[str]:
+def _write(job: Job[Settings], model, tokenizer, asked: list[str]) -> list[str]:
     model = model.to(pick_device(job.runtime.device))
-    return answer_all(model, tokenizer, asked, job.settings.stack.max_new_tokens, BATCH)
+    return answer_all(model, tokenizer, asked, job.settings.stack.max_new_tokens, GENERATION_ROWS)
 
 
-def _tuned(job: Job, label: str, tokenizer, asked: list[str], targets: list[str]):
+def _tuned(job: Job[Settings], label: str, tokenizer, asked: list[str], targets: list[str]):
     rows = [{"prompt": text, "completion": target} for text, target in zip(asked, targets, strict=True)]
     return fine_tune(job, load_model(job.parents["model"]), tokenizer, rows, job.settings.stack.fine_tune, label=label)
 

@@ -1,11 +1,12 @@
-"""What a teacher says about the distillation data, computed once for all epochs and students that use it."""
+"""Cache a teacher's top-k log-probabilities on the distillation data, for all epochs and students that use them."""
 
+from colpipe.config.parts import Architecture, Strict
 from colpipe.data.mixtures import items_of, mixed, validation_of
-from colpipe.device import pick_device
-from colpipe.job import Job, run_stage
-from colpipe.settings import Architecture, Strict
-from colpipe.training.models import load_model, load_tokenizer
-from colpipe.training.signal import capture
+from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
+from colpipe.training.signal import cache_log_probabilities
 
 
 class Settings(Strict):
@@ -14,15 +15,15 @@ class Settings(Strict):
     max_length: int
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     tokenizer = load_tokenizer(job.parents["teacher"])
     teacher = load_model(job.parents["teacher"]).to(pick_device(job.runtime.device)).eval()
     folders, length = job.parents_of("data").values(), settings.max_length
     rows, text = items_of(folders, "train", tokenizer, length)
     top_k, vocabulary = min(settings.top_k, settings.architecture.vocabulary - 1), settings.architecture.vocabulary
     for name, items in (("train", mixed([*rows, *text])), ("validation", validation_of(folders, tokenizer, length))):
-        capture(job, teacher, items, top_k, vocabulary, tokenizer.pad_token_id, name)
+        cache_log_probabilities(job, teacher, items, top_k, vocabulary, tokenizer.pad_token_id, name)
     job.publish(top_k=top_k)
 
 

@@ -3,11 +3,12 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from colpipe.config.parts import Dataset, Positive, Strict
 from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
 from colpipe.data.records import read
 from colpipe.errors import ColpipeError
-from colpipe.job import Job, run_stage
-from colpipe.settings import Dataset, Positive, Strict
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
 
 END_OF_TEXT = "<|endoftext|>"
 TEMPLATE_WEIGHT = 0.01  # the prompt templates open every row, so they count as this share of the documents
@@ -19,8 +20,8 @@ class Settings(Strict):
     positions: Positive
 
 
-def main(job: Job) -> None:
-    settings: Settings = job.settings
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
     texts = [
         record["text"]
         for record in read(settings.dataset, job.parents["dataset"])

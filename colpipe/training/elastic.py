@@ -1,8 +1,8 @@
-"""Parts of an elastic member at work: stock models of smaller shapes whose weights are slices of the member's own.
+"""Submodels of an elastic member at work: stock models of smaller shapes whose weights are slices of the member's own.
 
-A part's modules are built once, without weights. Before each use they are given slices of the member's parameters, taken by
-the maps that `colpipe.learngene.elastic` cuts with; gradients flow through them into the member. A slice is a view, except
-where queries, keys and values share a tensor.
+A submodel's modules are built once, without weights. Before each use they are given slices of the member's parameters,
+taken by the maps that `colpipe.learngene.elastic` cuts with; gradients flow through them into the member. A slice is a view,
+except where queries, keys and values share a tensor.
 """
 
 import random
@@ -13,21 +13,21 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from colpipe.config.stages import Elastic
+from colpipe.hf.counting import count_calls
+from colpipe.hf.models import disable_dropout
 from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
 from colpipe.learngene.weights import Weights
-from colpipe.stage_settings import Elastic
-from colpipe.training.counting import counted
-from colpipe.training.models import disable_dropout
 from colpipe.training.objectives import Projection
 
 
-class Parts:
+class Submodels:
     """The smaller shapes that a member is distilled with.
 
     Args:
         model: the member; its parameters are sliced, not copied.
-        elastic: how parts are taken.
+        elastic: how submodels are taken.
         settings: which shapes, and how much they count.
         seed: of the random shapes. Those of a step depend on nothing else, so a resumed job has the same ones.
         checkpointing: whether hidden states are computed again in the backward pass.
@@ -44,18 +44,18 @@ class Parts:
         self._skeleton = lru_cache(maxsize=32)(self._skeleton)
 
     def at(self, step: int, steps: int) -> list[dict[str, int]]:
-        """Sizes of the parts that learn at an update, the first of which is 0, of so many."""
-        settings, chance = self.settings, random.Random(f"{self.seed}-{step}")
+        """Sizes of the submodels that learn at an update, the first of which is 0, of so many."""
+        settings, generator = self.settings, random.Random(f"{self.seed}-{step}")
         if step < settings.after * steps:
             return []
         shapes = [self.smallest] if settings.with_smallest else []
         joint = settings.sampling == "joint"
         for _ in range(settings.random):
-            shapes.append(random_sizes(self.family, self.sizes, self.smallest, chance, joint, settings.axes))
+            shapes.append(random_sizes(self.family, self.sizes, self.smallest, generator, joint, settings.axes))
         return shapes
 
     def projection(self, sizes: Mapping[str, int]) -> Callable[[dict, Tensor], Projection]:
-        """A part as a function of inputs and of where it predicts, as `trainer.project` is of a model."""
+        """A submodel as a function of inputs and of where it predicts, as `trainer.project` is of a model."""
         skeleton, head = self._skeleton(tuple(sizes.items()))
 
         def project(inputs: dict, predicts: Tensor) -> Projection:
@@ -68,16 +68,16 @@ class Parts:
         return project
 
     def slices(self, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-        """Name in the axis table, layer filled in → the part's tensor, as it is stored; gradients flow to the member's."""
-        selection, gain = self.elastic.part(self.family, self.sizes, sizes)
+        """Name in the axis table, layer filled in → the submodel's tensor, as stored; gradients flow to the member's."""
+        selection, gain = self.elastic.submodel(self.family, self.sizes, sizes)
         parameters, found = dict(self.model.named_parameters()), {}
         for name, tensor in self.family.table(self.tied):
             for layer in range(sizes["layer"]) if "{layer}" in name else [None]:
                 origin = None if layer is None else selection.layers[layer]
                 parameter = parameters[self.names[name.format(layer=origin)]]
                 opened = open_axes(parameter, tensor, self.sizes)
-                part = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
-                found[name.format(layer=layer)] = part * gain if tensor.role == "gain" and gain != 1 else part
+                value = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
+                found[name.format(layer=layer)] = value * gain if tensor.role == "gain" and gain != 1 else value
         return found
 
     def _skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
@@ -94,17 +94,17 @@ class Skeleton:
         places: name in the axis table → (module, attribute) that uses the tensor.
     """
 
-    def __init__(self, parts: Parts, sizes: Mapping[str, int]):
-        model, config = parts.model, parts.family.resize(parts.config, sizes, parts.tied)
+    def __init__(self, submodels: Submodels, sizes: Mapping[str, int]):
+        model, config = submodels.model, submodels.family.resize(submodels.config, sizes, submodels.tied)
         kind = config.pop("model_type")
         config.pop("transformers_version", None)
         with init_empty_weights(include_buffers=False):
             self.model = AutoModelForCausalLM.from_config(
                 AutoConfig.for_model(kind, **config), attn_implementation=model.config._attn_implementation
             )
-        if parts.checkpointing:
+        if submodels.checkpointing:
             self.model.gradient_checkpointing_enable()
-        disable_dropout(counted(self.model).train())
+        disable_dropout(count_calls(self.model).train())
         for module in self.model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:

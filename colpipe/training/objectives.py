@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colpipe.cost.formulas import TRAINING
-from colpipe.training.counting import count_logits
+from colpipe.architectures.flops import TRAINING
+from colpipe.config.constants import LOGITS_CHUNK
+from colpipe.config.stages import Distill
+from colpipe.hf.counting import count_logits
 
-CHUNK = 2**23  # logits projected at a time
-PART = {
-    "cpu": 2**19
-}  # of which so many are looked at together: a processor's cache holds them; others take all at once
+# Of a chunk so many logits are looked at together: a processor's cache holds them. Other devices take all at once.
+PART = {"cpu": 2**19}
 SMALLEST = math.log(1e-8)  # of the teacher's tail: where it rounds to 0, a student's tail would cost infinitely much
 
 Objective = Callable[[Tensor, Tensor | None, slice], tuple[Tensor, Tensor]]
@@ -52,8 +52,8 @@ def _log_softmax(logits: Tensor) -> Tensor:
     return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
 
 
-class Signal(NamedTuple):
-    """A teacher's most probable tokens, kept on disk; the rest of its mass is one bucket."""
+class TopK(NamedTuple):
+    """A teacher's cached top-k log-probabilities; the rest of its mass is one bucket."""
 
     ids: Tensor
     """(N, k)"""
@@ -72,7 +72,7 @@ class Signal(NamedTuple):
 
 
 def chunked(
-    objective: Objective, student: Projection, teacher: Projection | Signal | None, chunk: int = CHUNK
+    objective: Objective, student: Projection, teacher: Projection | TopK | None, chunk: int = LOGITS_CHUNK
 ) -> Tensor:
     """Loss summed over rows, in nats.
 
@@ -104,7 +104,7 @@ class _Chunked(torch.autograd.Function):
             for first in range(0, len(logits), few):
                 part, at = slice(first, first + few), slice(start + first, min(start + first + few, start + step))
                 log_q, log_p = _log_softmax(logits[part]), None
-                if isinstance(teacher, Signal):
+                if isinstance(teacher, TopK):
                     log_p = teacher.spread(at, log_q)
                 elif taught is not None:
                     log_p = _log_softmax(taught[part])
@@ -202,3 +202,30 @@ def weighted(*terms: tuple[float, Objective]) -> Objective:
         return loss, slope
 
     return objective
+
+
+def objective_by_name(settings: Distill, submodel: bool = False) -> Callable[[Tensor, dict], Objective]:
+    """`stages.distill.objective` as a function that makes a batch's objective, from its labels and its other columns.
+
+    Args:
+        submodel: for a submodel of an elastic member. It has no policy of its own that was sampled from: `minillm` leaves
+            it the exact divergence.
+    """
+    match settings.objective:
+        case "reverse_kl" | "on_policy":
+            return lambda labels, columns: reverse_kl
+        case "minillm" if submodel:
+            return lambda labels, columns: reverse_kl
+        case "forward_kl":
+            return lambda labels, columns: weighted((0.5, cross_entropy(labels)), (0.5, forward_kl))
+        case "jsd":
+            return lambda labels, columns: jensen_shannon
+        case "seqkd":
+            return lambda labels, columns: cross_entropy(labels)
+    clip = settings.rollout.clip
+
+    def minillm(labels: Tensor, columns: dict) -> Objective:
+        policy = policy_gradient(labels, columns["advantages"], columns["sampled"], clip)
+        return weighted((1.0, policy), (1.0, reverse_kl))
+
+    return minillm

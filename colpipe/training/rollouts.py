@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from colpipe.device import float64
-from colpipe.stage_settings import Rollout
+from colpipe.config.stages import Rollout
+from colpipe.jobs.device import float64
 
 
 @torch.inference_mode()
@@ -21,10 +21,10 @@ def sample(
     shares: Mapping[str, float],
     prompts: Sequence[Tensor],
     limits: Sequence[int],
-    end: int,
+    end_id: int,
     seed: int,
 ) -> list[dict[str, Tensor]]:
-    """Answers y_t ~ p̃ = Σ share · model, at temperature 1, mixed token by token; each model keeps its own cache.
+    """Completions y_t ~ p̃ = Σ share · model, at temperature 1, mixed token by token; each model keeps its own cache.
 
     Prompts are padded on the left; position ids count from each row's first token, which learnt positions (GPT-2) need.
 
@@ -33,23 +33,23 @@ def sample(
         shares: name → weight in the mixture, together 1. A model without a share is not run.
         prompts: token ids of each row.
         limits: most new tokens of each row.
-        end: end-of-text, the last token of an answer that has not reached its limit.
+        end_id: end-of-text, the last token of a completion that has not reached its limit.
         seed: of this batch.
 
     Returns:
-        Per row, on the CPU: `prompt`, `answer` (T,), `sampled`: log p̃ of the answer's tokens (T,), and by the name of each
-        model its own log-probabilities of them (T,).
+        Per row, on the CPU: `prompt`, `answer` (the completion, T,), `sampled`: log p̃ of its tokens (T,), and by the name
+        of each model its own log-probabilities of them (T,).
     """
     models = {name: model for name, model in models.items() if shares.get(name)}
     device = next(iter(models.values())).device
     vocabulary = min(model.get_output_embeddings().weight.shape[0] for model in models.values())
-    chance = torch.rand(len(prompts), max(limits), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    uniforms = torch.rand(len(prompts), max(limits), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     length = max(map(len, prompts))
-    ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end), prompt]) for prompt in prompts])
+    ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end_id), prompt]) for prompt in prompts])
     mask = torch.stack([torch.arange(length) >= length - len(prompt) for prompt in prompts]).long()
     ids, mask = ids.to(device), mask.to(device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    left = torch.tensor(limits, device=device)
+    max_new = torch.tensor(limits, device=device)
     caches = {name: DynamicCache(config=model.config) for name, model in models.items()}
     names = [*models, "sampled"]
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, tokens, log-probabilities of each step
@@ -69,18 +69,18 @@ def sample(
             mixed = mixed + shares[name] * logs[-1].exp()
         # In float32 the sum over a large vocabulary is off by more than rare tokens have.
         cumulated = float64(mixed).cumsum(-1)
-        chance = chance.to(cumulated.device)
-        drawn = chance[rows.to(cumulated.device), step, None] * cumulated[:, -1:]
+        uniforms = uniforms.to(cumulated.device)
+        drawn = uniforms[rows.to(cumulated.device), step, None] * cumulated[:, -1:]
         token = torch.searchsorted(cumulated, drawn).clamp(max=vocabulary - 1).to(device)
-        found = [value.gather(1, token) for value in (*logs, mixed.log())]
-        steps.append((rows, token[:, 0], torch.cat(found, 1)))
-        goes_on = (token[:, 0] != end) & (left[rows] > step + 1)
-        if not goes_on.any():
+        logprobs = [value.gather(1, token) for value in (*logs, mixed.log())]
+        steps.append((rows, token[:, 0], torch.cat(logprobs, 1)))
+        active = (token[:, 0] != end_id) & (max_new[rows] > step + 1)
+        if not active.any():
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         ids, position = token, position[:, -1:] + 1
-        if not goes_on.all():
-            kept = goes_on.nonzero()[:, 0]
+        if not active.all():
+            kept = active.nonzero()[:, 0]
             rows, ids, mask, position = rows[kept], ids[kept], mask[kept], position[kept]
             for cache in caches.values():
                 cache.batch_select_indices(kept)

@@ -1,4 +1,4 @@
-"""A model that is shared out among the processes of a training: weights, gradients, momenta (FSDP2, by accelerate)."""
+"""A model that is sharded over the processes of a training: weights, gradients, optimizer state (FSDP2, by accelerate)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-# transformers' own; each process keeps its share of the state
+# transformers' own; each process keeps its shard of the state
 ARGUMENTS = {
     "fsdp": True,
     "fsdp_config": {"version": 2, "cpu_ram_efficient_loading": False, "state_dict_type": "SHARDED_STATE_DICT"},
@@ -16,31 +16,31 @@ ARGUMENTS = {
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether a model's layers are shared out."""
+    """Whether a model's layers are sharded."""
     return isinstance(model, FSDPModule)
 
 
 def keep_head(model: torch.nn.Module) -> None:
-    """Have the head whole from the forward pass to the backward pass: losses use it between them."""
-    for part in (model, model.get_output_embeddings()):
-        if is_sharded(part):
-            part.set_reshard_after_forward(False, recurse=False)
+    """Keep the head unsharded from the forward pass to the backward pass: losses use it between them."""
+    for shard in (model, model.get_output_embeddings()):
+        if is_sharded(shard):
+            shard.set_reshard_after_forward(False, recurse=False)
 
 
 @contextmanager
-def whole(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+def unsharded(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     """All weights in every process, for work at which these take different numbers of steps, as sampling."""
-    parts = [module for module in model.modules() if is_sharded(module)]
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-    for part in parts:
-        part.unshard()
+    shards = [module for module in model.modules() if is_sharded(module)]
+    for shard in shards:
+        shard.set_reshard_after_forward(False, recurse=False)
+    for shard in shards:
+        shard.unshard()
     try:
         yield model
     finally:
-        for part in parts:
-            part.set_reshard_after_forward(True, recurse=False)
-            part.reshard()
+        for shard in shards:
+            shard.set_reshard_after_forward(True, recurse=False)
+            shard.reshard()
 
 
 def full_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -51,7 +51,7 @@ def full_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def gathered(model: PreTrainedModel, is_main: bool) -> PreTrainedModel:
-    """A model in one piece; every process must ask, the main one is given it."""
+    """The full model; every process must ask, the main one is given it."""
     if not is_sharded(model):
         return model
     state = full_state(model)

@@ -1,7 +1,7 @@
-"""A teacher's signal on disk: its most probable tokens wherever there is loss, computed once and used many times.
+"""Cached top-k teacher log-probabilities: computed once wherever there is loss, and used many times.
 
 Where a student learns for several epochs, or several students of one teacher, the teacher runs once. A token takes top_k ×
-(2 bytes of probability + 2 or 4 of id); the rest of the probability is one bucket (`objectives.Signal`).
+(2 bytes of probability + 2 or 4 of id); the rest of the probability is one bucket (`objectives.TopK`).
 """
 
 import os
@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from colpipe.checkpoint import require_space
+from colpipe.config.constants import CACHE_ROWS
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.errors import ColpipeError
-from colpipe.job import Job
-from colpipe.states import begins_as, checksum, keep_record, kept_record
+from colpipe.jobs.artifacts import require_space
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import checksum, read_record, starts_with, write_record
 from colpipe.training.trainer import project
 
 DONE = "done.json"
@@ -29,13 +30,13 @@ def loss_tokens(items: Dataset) -> list[int]:
     return [int((items[index]["labels"][1:] != IGNORE).sum()) for index in range(len(items))]
 
 
-def capture(
+def cache_log_probabilities(
     job: Job, teacher: PreTrainedModel, items: Dataset, top_k: int, vocabulary: int, pad: int, name: str
 ) -> None:
     """Write what a teacher says about items into the staging folder: `<name>-{ids,logs,starts}.npy`.
 
     Args:
-        items: with input_ids and labels; in the order in which `Taught` gets them.
+        items: with input_ids and labels; in the order in which `WithCachedTeacher` gets them.
         top_k: most probable tokens kept.
         vocabulary: leading entries that count; the rest of a padded vocabulary is cropped.
         name: of the split.
@@ -50,12 +51,12 @@ def capture(
     job.say(f"{name}: {starts[-1]:,} tokens × {top_k} take {size / 1e6:,.1f} MB")
     job.state.mkdir(exist_ok=True)
     done_file, paths = job.state / f"{name}-{DONE}", [job.state / f"{name}-{array}.npy" for array in ARRAYS]
-    done, ends, sums = kept_record(done_file) or (0, [], [])
-    if done and not all(map(begins_as, paths, ends, sums)):
-        job.say(f"{name}: what was written before is damaged: not used")
+    done, ends, sums = read_record(done_file) or (0, [], [])
+    if done and not all(map(starts_with, paths, ends, sums)):
+        job.event("state not used", f"{name}: what was written before is damaged: not used")
         done = 0
     if not done:
-        require_space(job.state, size, "the signal")
+        require_space(job.state, size, "the cached log-probabilities")
     shape, mode = (int(starts[-1]), top_k), "r+" if done else "w+"
     ids, logs = arrays = [
         np.lib.format.open_memmap(path, mode, dtype, shape)
@@ -64,20 +65,20 @@ def capture(
     if not done:
         ends = [array.offset for array in arrays]  # behind the headers
         sums = [checksum(path, end) for path, end in zip(paths, ends, strict=True)]
-    batch = job.runtime.micro_batch or 8
+    batch = job.runtime.micro_batch or CACHE_ROWS
     for first in range(done, len(items), batch):
         if job.should_stop():
             job.stop()
         rows = [items[index] for index in range(first, min(first + batch, len(items)))]
-        found = _most_probable(teacher, collate(pad)(rows), top_k, vocabulary)
+        top = _most_probable(teacher, collate(pad)(rows), top_k, vocabulary)
         part = slice(starts[first], starts[first + len(rows)])
-        ids[part], logs[part] = found.indices.cpu().numpy(), found.values.cpu().numpy()
+        ids[part], logs[part] = top.indices.cpu().numpy(), top.values.cpu().numpy()
         for number, array in enumerate(arrays):
             array.flush()
             written = array[part].tobytes()
             ends[number] += len(written)
             sums[number] = zlib.crc32(written, sums[number])
-        keep_record(done_file, [first + len(rows), ends, sums])
+        write_record(done_file, [first + len(rows), ends, sums])
     for path in paths:
         os.replace(path, job.staging / path.name)
     np.save(job.staging / f"{name}-starts.npy", starts)
@@ -91,11 +92,11 @@ def _most_probable(teacher: PreTrainedModel, batch: dict, top_k: int, vocabulary
     return project(teacher, batch, predicts).log_probabilities(slice(None), vocabulary).topk(top_k)
 
 
-class Taught(Dataset):
-    """Items with the columns `top_ids` and `top_logs` (T, k) of a captured signal.
+class WithCachedTeacher(Dataset):
+    """Items with the columns `top_ids` and `top_logs` (T, k) of a cache.
 
     Raises:
-        ColpipeError: the signal is of other items.
+        ColpipeError: the cache is of other items.
     """
 
     def __init__(self, items: Dataset, folder: Path, name: str):
@@ -105,8 +106,8 @@ class Taught(Dataset):
         self.logs = np.load(folder / f"{name}-logs.npy", mmap_mode="r")
         if np.diff(self.starts).tolist() != loss_tokens(items):
             raise ColpipeError(
-                f"{folder}: {name} has a signal of {len(self.starts) - 1:,} items, {self.starts[-1]:,} tokens; the data "
-                f"here are others ({len(items):,} items): the same data and max_length are needed"
+                f"{folder}: {name} has log-probabilities of {len(self.starts) - 1:,} items, {self.starts[-1]:,} tokens; the "
+                f"data here are others ({len(items):,} items): the same data and max_length are needed"
             )
 
     def __len__(self) -> int:
@@ -115,11 +116,11 @@ class Taught(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         item = self.items[index]
         part = slice(self.starts[index], self.starts[index + 1])
-        taught = torch.cat([torch.tensor([False]), item["labels"][1:] != IGNORE])
+        has_loss = torch.cat([torch.tensor([False]), item["labels"][1:] != IGNORE])
         columns = {"top_ids": self.ids[part].astype(np.int64), "top_logs": self.logs[part].astype(np.float32)}
         for name, values in columns.items():
             values = torch.from_numpy(values)
-            column = values.new_zeros(len(taught), values.shape[1])
-            column[taught] = values
+            column = values.new_zeros(len(has_loss), values.shape[1])
+            column[has_loss] = values
             item = {**item, name: column}
         return item

@@ -7,12 +7,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from colpipe.cost.formulas import FUSED_HEAD
+from colpipe.architectures.flops import FUSED_HEAD
+from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows
-from colpipe.job import Job
-from colpipe.stage_settings import Training
-from colpipe.training.counting import count_logits
-from colpipe.training.models import disable_dropout
+from colpipe.hf.counting import count_logits
+from colpipe.hf.models import disable_dropout
+from colpipe.jobs.job import Job
 from colpipe.training.trainer import RemembersBatch, run_resumable, training_arguments
 
 

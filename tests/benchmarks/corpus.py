@@ -31,10 +31,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.conftest import make_tokenizer
+from tests.conftest import make_tokenizer, open_job
 
 PROCESSES = 2
-BLOCK = 1024  # tokens, of the rival's group_texts
+BLOCK = 1024  # tokens, of the baseline's group_texts
 LEXICON, VOCABULARY = 50_000, 16_000
 FASTER = 1.5  # goal: seconds of datasets / ours
 GROWTH = 1.1  # goal: memory at the large size / at the small one
@@ -71,14 +71,13 @@ def write_texts(folder: Path, size: int) -> Path:
 
 def ours(texts: Path, tokenizer: Path, output: Path) -> dict:
     """Our stage without its start and its end: no model library is loaded, no checksum taken."""
+    from colpipe.config.parts import Dataset, Runtime
     from colpipe.data.records import read
-    from colpipe.job import Job
-    from colpipe.settings import Dataset, Runtime
+    from colpipe.hf.models import load_tokenizer
     from colpipe.stages.prepare_corpus import tokens_of, write_shards
-    from colpipe.training.models import load_tokenizer
 
     settings = Dataset.model_validate(SETTINGS)
-    job = Job("prepare_corpus", output, output.with_name("work"), settings, Runtime(), {}, 0)
+    job = open_job("prepare_corpus", output, output.with_name("work"), settings, Runtime(), {}, 0)
     loaded = load_tokenizer(tokenizer)
 
     def work() -> int:
@@ -88,11 +87,11 @@ def ours(texts: Path, tokenizer: Path, output: Path) -> dict:
     return timed(work)
 
 
-def rival(texts: Path, tokenizer: Path, output: Path) -> dict:
+def baseline(texts: Path, tokenizer: Path, output: Path) -> dict:
     """datasets' map, twice."""
     import datasets
 
-    from colpipe.training.models import load_tokenizer
+    from colpipe.hf.models import load_tokenizer
 
     datasets.disable_progress_bars()
     loaded = load_tokenizer(tokenizer)
@@ -117,7 +116,7 @@ def rival(texts: Path, tokenizer: Path, output: Path) -> dict:
     return timed(work)
 
 
-CONTENDERS = {"ours": ours, "datasets": rival}
+CONTENDERS = {"ours": ours, "datasets": baseline}
 
 
 def timed(work) -> dict:

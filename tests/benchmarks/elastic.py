@@ -1,8 +1,8 @@
-"""What the parts of an elastic member cost: an update with two of them beside a plain one, in one process, in turns.
+"""What the submodels of an elastic member cost: an update with two of them beside a plain one, in one process, in turns.
 
-Student GPT2-B, teacher GPT2-M (random weights), one sequence of 512 tokens, float32, reverse KL. The parts are the smallest
-shape, 6L/6H/384, and one drawn at random between it and the student, others at every update; an update is forward, backward
-and AdamW. Seconds are means over the updates, memory is the highest.
+Student GPT2-B, teacher GPT2-M (random weights), one sequence of 512 tokens, float32, reverse KL. The submodels are the
+smallest shape, 6L/6H/384, and one drawn at random between it and the student, others at every update; an update is
+forward, backward and AdamW. Seconds are means over the updates, memory is the highest.
 
     python -m tests.benchmarks.elastic            3 minutes alone on 2 cores, 6 GB of memory
     python -m tests.benchmarks.elastic --quick    a tenth of the sizes; tells nothing
@@ -19,10 +19,10 @@ import tempfile
 import torch
 from transformers import TrainingArguments
 
+from colpipe.config.parts import Architecture, Shape
+from colpipe.config.stages import Elastic
 from colpipe.learngene.elastic import ElasticMember
-from colpipe.settings import Architecture, Shape
-from colpipe.stage_settings import Elastic
-from colpipe.training.elastic import Parts
+from colpipe.training.elastic import Submodels
 from colpipe.training.objectives import reverse_kl
 from colpipe.training.trainer import ObjectiveTrainer
 from tests.benchmarks.distill import gpt2
@@ -40,7 +40,7 @@ def main() -> None:
     student, teacher = (gpt2(4, 4, 128), gpt2(8, 4, 128)) if quick else (gpt2(12, 12, 768), gpt2(24, 16, 1024))
     least = Shape(layers=2, heads=2, hidden=64) if quick else Shape(layers=6, heads=6, hidden=384)
     layers = [0, 3] if quick else [0, 2, 4, 7, 9, 11]
-    parts = Parts(student, ElasticMember(Architecture().sizes(least), layers, 1.0), Elastic(), seed=0)
+    submodels = Submodels(student, ElasticMember(Architecture().sizes(least), layers, 1.0), Elastic(), seed=0)
     optimiser = torch.optim.AdamW(student.parameters(), lr=1e-5)
     batch = torch.randint(50257, (1, length))
     inputs = {"input_ids": batch, "attention_mask": torch.ones_like(batch), "labels": batch}
@@ -52,10 +52,10 @@ def main() -> None:
                 args=TrainingArguments(output_dir=folder, use_cpu=True, report_to=[]),
                 teacher=teacher,
                 objective=lambda labels, columns: reverse_kl,
-                part_objective=lambda labels, columns: reverse_kl,
-                parts=chosen,
+                submodel_objective=lambda labels, columns: reverse_kl,
+                submodels=chosen,
             )
-            for name, chosen in (("plain", None), ("elastic", parts))
+            for name, chosen in (("plain", None), ("elastic", submodels))
         }
         found = {name: {"seconds": [], "peak": 0, "peak_absolute": 0} for name in contenders}
         for update in range(UPDATES + 1):
@@ -70,7 +70,7 @@ def main() -> None:
 
                 gc.collect()
                 run = measured(step)
-                if update:  # the first one makes gradients, momenta and skeletons
+                if update:  # the first one makes gradients, optimizer state and skeletons
                     found[name]["seconds"].append(run["seconds"])
                     for key in ("peak", "peak_absolute"):
                         found[name][key] = max(found[name][key], run[key])

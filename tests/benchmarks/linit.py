@@ -5,7 +5,7 @@ inputs in the page cache:
 
     ours     `Weights`, `linit` and `Assembly.write`, from two model folders to a third.
     floor    read() as many bytes as the DesNet takes from each tensor, once, and write() as many as it has.
-    rival    the obvious loop: load both models, mix their state_dict()s, save_pretrained(); where a case says so.
+    baseline    the obvious loop: load both models, mix their state_dict()s, save_pretrained(); where a case says so.
 
 They take turns; the lowest times and the highest memory of three count. Imports are timed apart. Memory is what comes
 on top of what the imports left; resident memory is anonymous memory and the pages of mapped files together. Where
@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from colpipe.settings import Architecture, Shape
-from colpipe.sizing import automatic_alpha
+from colpipe.config.parts import Architecture, Shape
+from colpipe.config.sizing import automatic_alpha
 from tests.benchmarks.measuring import measured
 
 METHODS = ("paper", "nested")
@@ -53,7 +53,7 @@ class Case:
         smaller, larger, desnet: shapes.
         dtype: of all three, as torch names it.
         files: safetensors files per source; more than one are listed in an index.
-        rival: whether the obvious loop is measured too.
+        baseline: whether the obvious loop is measured too.
     """
 
     architecture: Architecture
@@ -62,7 +62,7 @@ class Case:
     desnet: Shape
     dtype: str = "float32"
     files: int = 1
-    rival: bool = False
+    baseline: bool = False
 
     @property
     def alpha(self) -> float:
@@ -83,10 +83,10 @@ QWEN3 = Architecture(family="qwen3", vocabulary=151936, positions=40960, tied=Tr
 BASE, MEDIUM, LARGE = gpt2(12, 12, 768), gpt2(24, 16, 1024), gpt2(36, 20, 1280)
 DESNET_138M, DESNET_380M = gpt2(14, 12, 768), gpt2(26, 16, 1024)
 CASES = {
-    "DesNet-138M": Case(GPT2, BASE, MEDIUM, DESNET_138M, rival=True),
+    "DesNet-138M": Case(GPT2, BASE, MEDIUM, DESNET_138M, baseline=True),
     "DesNet-138M sharded": Case(GPT2, BASE, MEDIUM, DESNET_138M, files=4),
     "DesNet-138M bf16": Case(GPT2, BASE, MEDIUM, DESNET_138M, dtype="bfloat16"),
-    "DesNet-380M": Case(GPT2, MEDIUM, LARGE, DESNET_380M, rival=True),
+    "DesNet-380M": Case(GPT2, MEDIUM, LARGE, DESNET_380M, baseline=True),
     "DesNet-1.09B bf16": Case(QWEN3, qwen3(1024, 3072), qwen3(2048, 6144), qwen3(1536, 4608), dtype="bfloat16"),
 }
 
@@ -203,7 +203,7 @@ def write_bytes(path: Path, length: int) -> None:
             length -= file.write(buffer[: min(length, CHUNK)])
 
 
-def rival(case: Case, method: str, folder: Path) -> dict:
+def baseline(case: Case, method: str, folder: Path) -> dict:
     """The loop over two loaded models; it knows the paper's method and GPT-2 only."""
     return measured(lambda: rival_loop(case, folder))
 
@@ -253,7 +253,7 @@ def fit(name: str, value, shape: tuple[int, ...]):
     return value
 
 
-KINDS = {"ours": ours, "floor": floor, "rival": rival}
+KINDS = {"ours": ours, "floor": floor, "baseline": baseline}
 
 
 # In the process that starts them; it imports no torch and stays small
@@ -284,7 +284,7 @@ def run_child(kind: str, case: str, method: str, folder: str) -> None:
 def imports(kind: str) -> None:
     """What a kind needs, before its clock starts and its memory is counted."""
     import_module("colpipe.learngene.linit")
-    if kind == "rival":
+    if kind == "baseline":
         for name in ("auto.modeling_auto", "gpt2.modeling_gpt2"):  # transformers imports a family on first use
             import_module(f"transformers.models.{name}")
         import_module("transformers.utils.logging").disable_progress_bar()
@@ -316,7 +316,7 @@ def warm(folder: Path) -> None:
 
 def measure(name: str, method: str, folder: Path, repetitions: int) -> dict:
     """One row: the best time and the highest memory of each kind."""
-    kinds = [kind for kind in KINDS if kind != "rival" or (CASES[name].rival and method == "paper")]
+    kinds = [kind for kind in KINDS if kind != "baseline" or (CASES[name].baseline and method == "paper")]
     runs = {kind: [] for kind in kinds}
     for _ in range(repetitions):
         for kind in kinds:
@@ -349,17 +349,17 @@ def goals(row: Mapping) -> dict[str, object]:
 
 
 HEAD = """
-                            ---- MB ----  ------- seconds -------    CPU s   ------- peak MB -------      --- rival ---
+                            ---- MB ----  ------- seconds -------    CPU s   ------- peak MB -------      --- baseline ---
 case                method      in   out    ours  floor  our/floor  our/fl  resident  anon  mapped  /out seconds   MB"""
 
 
 def line(row: Mapping) -> str:
     """A row of the table."""
-    ours, floor, rival = row["ours"], row["floor"], row.get("rival")
+    ours, floor, baseline = row["ours"], row["floor"], row.get("baseline")
     sizes = f"{floor['input_bytes'] / 1e6:6.0f}{row['output_bytes'] / 1e6:6.0f}"
     times = f"{ours['seconds']:8.2f}{floor['seconds']:7.2f}{row['time_ratio']:11.2f}{row['processor_ratio']:8.2f}"
     peaks = f"{ours['peak'] / 1e6:10.0f}{ours['peak_anonymous'] / 1e6:6.0f}{ours['peak_mapped'] / 1e6:8.0f}"
-    other = f"{rival['seconds']:8.2f}{rival['peak'] / 1e6:5.0f}" if rival else ""
+    other = f"{baseline['seconds']:8.2f}{baseline['peak'] / 1e6:5.0f}" if baseline else ""
     return f"{row['case']:<20}{row['method']:<8}{sizes}{times}{peaks}{row['memory_ratio']:6.2f}{other}"
 
 

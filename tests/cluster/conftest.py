@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from colpipe.checkpoint import sha256
+from colpipe.hashing import sha256
 from tests.conftest import STUDY, checkout, pack_wheel, snakemake
 
 JOBS = 9  # that a scheduler gets: all but the fetching

@@ -39,7 +39,7 @@ def test_files_and_links_exist(page):
 def test_rules_targets_and_make_targets_exist(page):
     text = page.read_text()
     workflow = "".join(path.read_text() for path in [CHECKOUT / "Snakefile", *CHECKOUT.glob("workflow/rules/*.smk")])
-    exhibits = re.findall(r"^(\w+):$", (CHECKOUT / "colpipe/reporting/paper.yaml").read_text(), re.MULTILINE)
+    exhibits = re.findall(r"^(\w+):$", (CHECKOUT / "colpipe/config/paper.yaml").read_text(), re.MULTILINE)
     rules = {*re.findall(r"^rule (\w+):", workflow, re.MULTILINE), *exhibits}
     named = re.findall(r"rule `(\w+)`", text) + re.findall(r"^ +snakemake ([a-z]\w*) ", text, re.MULTILINE)
     named += re.findall(r"`snakemake ([a-z]\w*)", text)

@@ -188,6 +188,6 @@ def assert_exhibits(results):
     curves = pd.read_csv(results / "paper/figure5b/figure5b.csv")
     records = (results / "chain/direct/medium/metrics.jsonl").read_text().splitlines()
     losses = [record["loss"] for record in map(json.loads, records) if record["split"] == "train"]
-    assert curves[curves.way == "gpt2-xl-direct"].raw.tolist() == losses
+    assert curves[curves.method == "gpt2-xl-direct"].raw.tolist() == losses
     for figure in ("figure5a", "figure5b"):
         assert (results / f"paper/{figure}/{figure}.svg").read_text().startswith("<svg")

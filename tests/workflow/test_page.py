@@ -110,13 +110,13 @@ def test_tables_are_sorted_and_scrolled_with_the_keyboard(browser, page):
 @in_a_browser
 def test_pointing_at_a_name_fades_the_other_curves(browser, page):
     browser.open(page)
-    faded = "return [...document.querySelectorAll('#recovery .way')].map(way => way.classList.contains('faded'))"
-    ways = browser.run("return [...document.querySelectorAll('#recovery .way')].map(way => way.dataset.way)")
+    faded = "return [...document.querySelectorAll('#recovery .method')].map(way => way.classList.contains('faded'))"
+    ways = browser.run("return [...document.querySelectorAll('#recovery .method')].map(way => way.dataset.method)")
     assert sorted(ways) == ["0", "0", "0", "0", "1", "1"] and not any(browser.run(faded))
-    browser.press("#recovery .legend button[data-way='1']")
+    browser.press("#recovery .legend button[data-method='1']")
     browser.run("document.activeElement.blur()")
     assert browser.run(faded) == [way != "1" for way in ways]
-    browser.press("#recovery .legend button[data-way='1']")
+    browser.press("#recovery .legend button[data-method='1']")
     browser.press("h1")
     assert not any(browser.run(faded))
     assert browser.run("return document.querySelector('#recovery circle title').textContent").endswith(

@@ -130,12 +130,12 @@ def test_figures_show_the_losses_of_their_models(micro):
     lines = (micro / "results/tiny/desnets/xl/4x64/linit/768/metrics.jsonl").read_text().splitlines()
     assert curve.raw.tolist() == [record["loss"] for record in map(json.loads, lines) if record["split"] == "train"]
     curves = numbers(micro, "figure5b")
-    assert set(curves.way) == {"gpt2-xl-direct", "gpt2-xl"} and set(curves.model) == {"gpt2-b"}
+    assert set(curves.method) == {"gpt2-xl-direct", "gpt2-xl"} and set(curves.model) == {"gpt2-b"}
 
 
 def test_a_changed_number_of_the_paper_rebuilds_the_tables_that_show_it(micro):
     assert planned(micro, "--", *TARGETS) == set()
-    data = micro / "colpipe/reporting/paper.yaml"
+    data = micro / "colpipe/config/paper.yaml"
     before = data.read_text()
     assert before.count("pythia-1.4b-short: [65.60,") == 1
     try:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def launch(name: str, output, devices: int, world, shard: bool = False) -> subprocess.Popen:
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "colpipe.launch", name, "--devices", str(devices)]
+    words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices)]
     words += [*command(name, output, steps=12, shard=shard), "--log", f"{output}.log"]
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 

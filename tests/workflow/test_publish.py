@@ -6,7 +6,7 @@ import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from colpipe import checkpoint
+from colpipe.jobs import artifacts
 from tests.conftest import STUDY
 from tests.workflow.conftest import planned, run
 
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def published(finished):
     before = {
-        path: checkpoint.fingerprint(path.parent) for path in finished.results.glob("desnets/*/*/*/*/manifest.json")
+        path: artifacts.fingerprint(path.parent) for path in finished.results.glob("desnets/*/*/*/*/manifest.json")
     }
     run(finished.home, "--", "published")
     assert {
-        path: checkpoint.fingerprint(path.parent) for path in before
+        path: artifacts.fingerprint(path.parent) for path in before
     } == before  # nothing that depends on them reruns
     assert planned(finished.home) == set() and planned(finished.home, "--", "published") == set()
     return finished.results / "published"
@@ -86,7 +86,7 @@ def test_the_card_says_where_the_model_is_from(published, finished):
     )  # fmt: skip
     assert card.data.base_model is None  # the Hub takes names of its own models only
     for path in ("sft/llama", "bridges/llama", "chain/llama/medium", "desnets/llama/upper/nested/0"):
-        assert f"`{path}`" in card.text and f"`{checkpoint.fingerprint(finished.results / path)}`" in card.text
+        assert f"`{path}`" in card.text and f"`{artifacts.fingerprint(finished.results / path)}`" in card.text
     assert f"learning_rate: {STUDY['stages']['sft'].get('learning_rate', 1e-5):.1e}" in card.text
     assert str(finished.home) not in str(card) and "not stated" in card.text
 

@@ -11,18 +11,12 @@ rule assemble:
     log:
         "<logs>/assemble/{ancestor}/{desnet}/{init}.log",
     wildcard_constraints:
-        init=PLAN.inits("assembled"),
+        **PLAN.allowed("assemble"),
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("assemble"),
+        **resources_of("assemble"),
     params:
-        inputs=PLAN.flags("assemble"),
-        contents=PLAN.contents("assemble"),
-        settings=PLAN.settings("assemble"),
-        seed=STUDY.seed,
-        code=PLAN.code("assemble"),
-        where=PLAN.where,
+        **PLAN.params("assemble"),
     shell:
-        "python -m colpipe.stages.assemble {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN

@@ -16,18 +16,11 @@ rule bridge_answers:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("bridge_answers"),
+        **resources_of("bridge_answers"),
     params:
-        inputs=PLAN.flags("bridge_answers"),
-        contents=PLAN.contents("bridge_answers"),
-        settings=PLAN.settings("bridge_answers"),
-        seed=STUDY.seed,
-        code=PLAN.code("bridge_answers"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("bridge_answers"),
     shell:
-        "python -m colpipe.launch bridge_answers {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH
 
 
 rule bridge:
@@ -42,15 +35,8 @@ rule bridge:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("bridge"),
+        **resources_of("bridge"),
     params:
-        inputs=PLAN.flags("bridge"),
-        contents=PLAN.contents("bridge"),
-        settings=PLAN.settings("bridge"),
-        seed=STUDY.seed,
-        code=PLAN.code("bridge"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("bridge"),
     shell:
-        "python -m colpipe.launch bridge {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -1,4 +1,5 @@
-# What every rule uses: the validated study and its plan. What a job reads, and with which settings: colpipe/stage_inputs.py.
+# What every rule uses: the validated study and its plan. What a job reads, and with which settings: the rule table,
+# colpipe/pipeline/rules.py.
 import sys
 from pathlib import Path
 
@@ -7,17 +8,17 @@ from snakemake.utils import validate
 
 sys.path.insert(0, workflow.basedir)
 
+from colpipe.config.loading import load_study
+from colpipe.config.paper import paper
 from colpipe.errors import ColpipeError
-from colpipe.exhibits import paper
-from colpipe.needs import needs_of_jobs
-from colpipe.plan import Plan
-from colpipe.snakefile import code_versions, devices_flags, one_of, run_stages_here, show_time_left
-from colpipe.study import load_study
+from colpipe.pipeline.plan import Plan
+from colpipe.pipeline.resources import resources_of_jobs
+from colpipe.pipeline.snakefile import LAUNCH, RUN, code_versions, run_stages_here, show_time_left, site_of
 
 run_stages_here(workflow.basedir)
 try:
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
-    PLAN = Plan(STUDY, code_versions(Path("results") / STUDY.study, workflow))
+    PLAN = Plan(STUDY, code_versions(Path("results") / STUDY.study, workflow), remote=workflow.remote_exec)
     PLAN.check_finished()
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
@@ -38,8 +39,7 @@ ENVIRONMENT = {"cuda": "../../envs/gpu.yaml", "npu": "../../envs/npu.yaml"}.get(
 
 
 # Accelerators (`gpu`, of whichever kind), memory and minutes of each rule's jobs. A profile or --set-resources overrides them.
-needs_of = needs_of_jobs(PLAN)
-devices = devices_flags(workflow.remote_exec)
+resources_of = resources_of_jobs(PLAN, site_of(workflow))
 
 
 pathvars:

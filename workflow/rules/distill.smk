@@ -15,21 +15,14 @@ rule distill:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("distill"),
+        **resources_of("distill"),
     params:
-        inputs=PLAN.flags("distill"),
-        contents=PLAN.contents("distill"),
-        settings=PLAN.settings("distill"),
-        seed=STUDY.seed,
-        code=PLAN.code("distill"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("distill"),
     shell:
-        "python -m colpipe.launch distill {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH
 
 
-# A DesNet that is distilled on its own, the rival of the chain (Figure 5a).
+# A DesNet that is distilled on its own, the baseline for the chain (Figure 5a).
 #   in:  a teacher, which it starts as the subset of, the data
 #   out: desnets/<ancestor>/<desnet>/<init>/0/
 
@@ -42,26 +35,20 @@ rule distill_desnet:
     log:
         "<logs>/distill/{ancestor}/{desnet}/{init}.log",
     wildcard_constraints:
-        init=PLAN.inits("distilled"),
+        **PLAN.allowed("distill_desnet"),
     conda:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("distill_desnet"),
+        **resources_of("distill_desnet"),
     params:
-        inputs=PLAN.flags("distill_desnet"),
-        contents=PLAN.contents("distill_desnet"),
-        settings=PLAN.settings("distill_desnet"),
-        seed=STUDY.seed,
-        code=PLAN.code("distill"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("distill_desnet"),
     shell:
-        "python -m colpipe.launch distill {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH
 
 
-# The teacher's signal, where a study keeps it (stages.distill.signal): computed once for all epochs and students.
+# Cached top-k teacher log-probabilities, where a study wants them (stages.distill.signal): computed once for all epochs
+# and students.
 #   in:  the teacher, the data
 #   out: signals/<ancestor>/<teacher>/   `origin` is the ancestor or its bridge
 
@@ -78,15 +65,8 @@ rule teacher_signal:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("teacher_signal"),
+        **resources_of("teacher_signal"),
     params:
-        inputs=PLAN.flags("teacher_signal"),
-        contents=PLAN.contents("teacher_signal"),
-        settings=PLAN.settings("teacher_signal"),
-        seed=STUDY.seed,
-        code=PLAN.code("teacher_signal"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("teacher_signal"),
     shell:
-        "python -m colpipe.launch teacher_signal {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

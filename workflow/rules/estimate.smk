@@ -4,7 +4,7 @@
 
 
 rule estimate:
-    """What the study costs, told before anything of it is run: jobs, memory, tokens, operations, hours."""
+    """What the study costs, told before anything of it is run: jobs, memory, tokens, FLOPs, hours."""
     log:
         "<logs>/estimate.log",
     conda:
@@ -12,4 +12,4 @@ rule estimate:
     params:
         study=STUDY.model_dump_json(),
     shell:
-        "python -m colpipe.estimate --study {params.study:q} 2> >(tee {log:q} >&2)"
+        "python -m colpipe.tools.estimate --study {params.study:q} 2> >(tee {log:q} >&2)"

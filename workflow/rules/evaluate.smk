@@ -13,15 +13,8 @@ rule evaluate:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("evaluate"),
+        **resources_of("evaluate"),
     params:
-        inputs=PLAN.flags("evaluate"),
-        contents=PLAN.contents("evaluate"),
-        settings=PLAN.settings("evaluate"),
-        seed=STUDY.seed,
-        code=PLAN.code("evaluate"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("evaluate"),
     shell:
-        "python -m colpipe.launch evaluate {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -1,4 +1,4 @@
-# Exhibit: a table or figure of the paper, made of this study.
+# Exhibit: a table or figure of the paper, made from this study.
 #   in:  the scores, or the training curves, that it shows
 #   out: paper/<exhibit>/<exhibit>.csv, .md and, for figures, .svg and .png
 
@@ -11,18 +11,12 @@ rule exhibit:
     log:
         "<logs>/paper/{exhibit}.log",
     wildcard_constraints:
-        exhibit=one_of(paper()),
+        **PLAN.allowed("exhibit"),
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("exhibit"),
+        **resources_of("exhibit"),
     params:
-        inputs=PLAN.flags("exhibit"),
-        contents=PLAN.contents("exhibit"),
-        settings=PLAN.settings("exhibit"),
-        seed=STUDY.seed,
-        code=PLAN.code("exhibit"),
-        where=PLAN.where,
+        **PLAN.params("exhibit"),
     shell:
-        "python -m colpipe.stages.exhibit {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN

@@ -18,12 +18,9 @@ rule fetch_model:
     conda:
         ENVIRONMENT
     params:
-        contents=PLAN.source_content("models"),
-        settings=PLAN.source("models"),
-        code=PLAN.code("fetch_model"),
-        where=PLAN.where,
+        **PLAN.params("fetch_model"),
     shell:
-        "python -m colpipe.stages.fetch_model --settings {params.settings:q}" " {params.where} --log {log:q}"
+        RUN
 
 
 rule fetch_dataset:
@@ -34,9 +31,6 @@ rule fetch_dataset:
     conda:
         ENVIRONMENT
     params:
-        contents=PLAN.source_content("data"),
-        settings=PLAN.source("data"),
-        code=PLAN.code("fetch_dataset"),
-        where=PLAN.where,
+        **PLAN.params("fetch_dataset"),
     shell:
-        "python -m colpipe.stages.fetch_dataset --settings {params.settings:q}" " {params.where} --log {log:q}"
+        RUN

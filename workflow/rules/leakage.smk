@@ -14,14 +14,8 @@ rule leakage:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("leakage"),
+        **resources_of("leakage"),
     params:
-        inputs=PLAN.flags("leakage"),
-        contents=PLAN.contents("leakage"),
-        settings=PLAN.settings("leakage"),
-        seed=STUDY.seed,
-        code=PLAN.reading_code("leakage"),
-        where=PLAN.where,
+        **PLAN.params("leakage", code=PLAN.reading_code("leakage")),
     shell:
-        "python -m colpipe.stages.leakage {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN

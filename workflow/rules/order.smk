@@ -15,15 +15,8 @@ rule order:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("order"),
+        **resources_of("order"),
     params:
-        inputs=PLAN.flags("order"),
-        contents=PLAN.contents("order"),
-        settings=PLAN.settings("order"),
-        seed=STUDY.seed,
-        code=PLAN.code("order"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("order"),
     shell:
-        "python -m colpipe.launch order {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -17,17 +17,11 @@ rule train_tokenizer:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("train_tokenizer"),
+        **resources_of("train_tokenizer"),
     params:
-        inputs=PLAN.flags("train_tokenizer"),
-        contents=PLAN.contents("train_tokenizer"),
-        settings=PLAN.settings("train_tokenizer"),
-        seed=STUDY.seed,
-        code=PLAN.reading_code("train_tokenizer"),
-        where=PLAN.where,
+        **PLAN.params("train_tokenizer", code=PLAN.reading_code("train_tokenizer")),
     shell:
-        "python -m colpipe.stages.train_tokenizer {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN
 
 
 rule prepare_corpus:
@@ -38,22 +32,16 @@ rule prepare_corpus:
     log:
         "<logs>/prepare_corpus/{corpus}.log",
     wildcard_constraints:
-        corpus=one_of(STUDY.corpora),
+        **PLAN.allowed("prepare_corpus"),
     conda:
         ENVIRONMENT
     threads: CORES
     resources:
-        **needs_of("prepare_corpus"),
+        **resources_of("prepare_corpus"),
     params:
-        inputs=PLAN.flags("prepare_corpus"),
-        contents=PLAN.contents("prepare_corpus"),
-        settings=PLAN.settings("prepare_corpus"),
-        seed=STUDY.seed,
-        code=PLAN.reading_code("prepare_corpus"),
-        where=PLAN.where,
+        **PLAN.params("prepare_corpus", code=PLAN.reading_code("prepare_corpus")),
     shell:
-        "python -m colpipe.stages.prepare_corpus {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN
 
 
 rule prepare_instructions:
@@ -64,18 +52,12 @@ rule prepare_instructions:
     log:
         "<logs>/prepare_instructions/{instructions}.log",
     wildcard_constraints:
-        instructions=one_of(STUDY.instructions),
+        **PLAN.allowed("prepare_instructions"),
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("prepare_instructions"),
+        **resources_of("prepare_instructions"),
     params:
-        inputs=PLAN.flags("prepare_instructions"),
-        contents=PLAN.contents("prepare_instructions"),
-        settings=PLAN.settings("prepare_instructions"),
-        seed=STUDY.seed,
-        code=PLAN.reading_code("prepare_instructions"),
-        where=PLAN.where,
+        **PLAN.params("prepare_instructions", code=PLAN.reading_code("prepare_instructions")),
     shell:
-        "python -m colpipe.stages.prepare_instructions {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN

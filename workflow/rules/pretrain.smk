@@ -15,15 +15,8 @@ rule pretrain:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("pretrain"),
+        **resources_of("pretrain"),
     params:
-        inputs=PLAN.flags("pretrain"),
-        contents=PLAN.contents("pretrain"),
-        settings=PLAN.settings("pretrain"),
-        seed=STUDY.seed,
-        code=PLAN.code("pretrain"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("pretrain"),
     shell:
-        "python -m colpipe.launch pretrain {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -15,14 +15,8 @@ rule publish:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("publish"),
+        **resources_of("publish"),
     params:
-        inputs=PLAN.flags("publish"),
-        contents=PLAN.contents("publish"),
-        settings=PLAN.settings("publish"),
-        seed=STUDY.seed,
-        code=PLAN.code("publish"),
-        where=PLAN.where,
+        **PLAN.params("publish"),
     shell:
-        "python -m colpipe.stages.publish {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        RUN

@@ -13,15 +13,8 @@ rule recover:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("recover"),
+        **resources_of("recover"),
     params:
-        inputs=PLAN.flags("recover"),
-        contents=PLAN.contents("recover"),
-        settings=PLAN.settings("recover"),
-        seed=STUDY.seed,
-        code=PLAN.code("recover"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("recover"),
     shell:
-        "python -m colpipe.launch recover {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -1,5 +1,5 @@
 # Report: the summary table and the page.
-#   in:  every score, the curves of every recovery; exhibits of the paper that are there
+#   in:  every score, the curves of every recovery; tables and figures of the paper that are there
 #   out: report.html, summary.csv, cost.csv, summary.txt
 
 
@@ -37,12 +37,8 @@ rule report:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("report"),
+        **resources_of("report"),
     params:
-        contents=PLAN.contents("report"),
-        exhibits=PLAN.built_exhibits,
-        settings=PLAN.settings("report"),
-        code=PLAN.code("report"),
-        where=PLAN.where,
+        **PLAN.params("report", inputs="", seed="", paper=PLAN.built_paper_tables),
     shell:
-        "python -m colpipe.stages.report --settings {params.settings:q}" " {params.where} --log {log:q}"
+        RUN

@@ -15,15 +15,8 @@ rule sft:
         ENVIRONMENT
     threads: HALF
     resources:
-        **needs_of("sft"),
+        **resources_of("sft"),
     params:
-        inputs=PLAN.flags("sft"),
-        contents=PLAN.contents("sft"),
-        settings=PLAN.settings("sft"),
-        seed=STUDY.seed,
-        code=PLAN.code("sft"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("sft"),
     shell:
-        "python -m colpipe.launch sft {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

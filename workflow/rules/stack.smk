@@ -1,4 +1,4 @@
-# Stack: small models in sequence, the rival of one DesNet (FSLM, Table 12).
+# Stack: small models in sequence, the baseline for one DesNet (FSLM, Table 12).
 #   in:  a member of the chain, its ancestor or bridge, tasks
 #   out: scores/stacks/<stack>/scores.json
 
@@ -13,15 +13,8 @@ rule stack:
     conda:
         ENVIRONMENT
     resources:
-        **needs_of("stack"),
+        **resources_of("stack"),
     params:
-        inputs=PLAN.flags("stack"),
-        contents=PLAN.contents("stack"),
-        settings=PLAN.settings("stack"),
-        seed=STUDY.seed,
-        code=PLAN.code("stack"),
-        where=PLAN.where,
-        devices=devices,
+        **PLAN.params("stack"),
     shell:
-        "python -m colpipe.launch stack {params.devices} {params.inputs} --settings {params.settings:q}"
-        " --seed {params.seed} {params.where} --log {log:q}"
+        LAUNCH

@@ -7,9 +7,9 @@ others train; without it, all are for testing. As in the published evaluation, t
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.checkpoint import content_files
 from colpipe.data.files import check, json_value
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import content_files
 
 INSTANCES = 100
 LISTED = "test_tasks.txt"

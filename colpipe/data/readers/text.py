@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.checkpoint import content_files
 from colpipe.data.files import rows_of
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import content_files
 
 
 def records(folder: Path) -> Iterator[dict]:

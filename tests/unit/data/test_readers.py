@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from colpipe.checkpoint import sha256
+from colpipe.config.parts import READERS, Dataset, Source
 from colpipe.data.prompts import prompt
 from colpipe.data.records import read
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.scores import percent, score_rows
-from colpipe.settings import READERS, Dataset, Source
+from colpipe.hashing import sha256
 from tests.conftest import pack_wheel
 from tests.unit.data.published import PUBLISHED, Published
 from tests.unit.data.test_files import write_table

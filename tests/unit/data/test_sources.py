@@ -2,9 +2,9 @@
 
 import pytest
 
+from colpipe.config.parts import Source
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
-from colpipe.settings import Source
 from tests.conftest import make_wheel
 
 

@@ -6,7 +6,7 @@ import torch
 
 from colpipe.evaluation.generation import answer, answer_all, batches_by_length
 from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.training.models import load_model
+from colpipe.hf.models import load_model
 from tests.conftest import make_gpt2, make_tokenizer, write_tokens
 
 PROMPTS = ["a", "a much longer prompt than that", "b c", "some words here", "z " * 12]

@@ -10,10 +10,10 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from colpipe.config.parts import Dataset
 from colpipe.data.records import read
 from colpipe.evaluation.likelihood import choice_scores
-from colpipe.settings import Dataset
-from colpipe.training.models import load_model
+from colpipe.hf.models import load_model
 from tests.conftest import make_gpt2, make_tokenizer
 from tests.unit.data.test_files import write_table
 

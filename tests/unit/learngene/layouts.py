@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from colpipe.settings import Shape
+from colpipe.config.parts import Shape
 
 GPT2 = {
     "transformer.wte.weight": "vocabulary hidden",

@@ -11,12 +11,12 @@ import transformers
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 import colpipe
-from colpipe.checkpoint import MANIFEST, fingerprint, write_json
+from colpipe.config.parts import Shape
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
 from colpipe.learngene.inheritance import Inheritance, inheritance, passed_on
 from colpipe.learngene.initialisers import KINDS
 from colpipe.learngene.linit import linit
-from colpipe.settings import Shape
 from tests.conftest import make_tokenizer
 from tests.unit.learngene.layouts import stored
 from tests.unit.learngene.tiny import assert_same, distance, logits

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from colpipe.errors import ColpipeError
+from colpipe.hf.models import random_model
 from colpipe.learngene.initialisers import hypercloning, learngene, rand, single
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
-from colpipe.training.models import random_model
 from tests.unit.learngene.layouts import Side, interpolate, last_again, layout, stored
 from tests.unit.learngene.tiny import GROUPED, assert_same, distance
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from colpipe.config.parts import Shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.initialisers import single
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.weights import Weights
-from colpipe.settings import Shape
 from tests.conftest import make_model
 from tests.unit.learngene.layouts import Side, interpolate, last_again, same_index, stored
 from tests.unit.learngene.tiny import GROUPED, architecture, assert_same, distance, shape

@@ -2,9 +2,10 @@
 
 import pytest
 
+from colpipe.config.constants import SEARCH_COMPENSATIONS as COMPENSATIONS
+from colpipe.config.sizing import automatic_alpha
 from colpipe.errors import ColpipeError
-from colpipe.learngene.search import COMPENSATIONS, best, sweep
-from colpipe.sizing import automatic_alpha
+from colpipe.learngene.search import best, sweep
 
 
 def test_automatic_alpha_is_how_near_the_target_is_to_the_smaller():

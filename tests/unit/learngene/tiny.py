@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from colpipe.config.parts import Architecture, Shape
 from colpipe.learngene.weights import Weights
-from colpipe.settings import Architecture, Shape
 
 GROUPED = ("llama", "qwen2", "qwen3")  # families with grouped queries: two query heads to a key/value head here
 FAMILIES = [(family, tied) for family in ("gpt2", "gpt_neox", *GROUPED) for tied in (True, False)]

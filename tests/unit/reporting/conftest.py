@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from colpipe.plan import Plan
-from colpipe.study import load_study
+from colpipe.config.loading import load_study
+from colpipe.pipeline.plan import Plan
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from colpipe.config.parts import Shape, Source
 from colpipe.reporting.card import Described, Origin, card, licence
-from colpipe.settings import Shape, Source
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_points_lie_on_the_axes_that_all_panels_share():
     ends = [float(dot.get("cy")) for dot in lower.iter("circle")]
     assert ends[1] == points[1][1] and ends[0] < points[0][1]  # 5.0 in both; 8.0 stands higher than 6.0
     assert next(upper.iter("title")).text == "a & b: 6.000 at 0 recovery tokens"
-    assert [group.get("data-way") for drawn in (upper, lower) for group in drawn.iter("g")] == ["1", "0"]
+    assert [group.get("data-method") for drawn in (upper, lower) for group in drawn.iter("g")] == ["1", "0"]
 
 
 def test_more_ways_than_colours_are_dashed():

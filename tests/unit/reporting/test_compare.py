@@ -12,8 +12,8 @@ from colpipe.reporting.compare import (
     chain_frame,
     chain_table,
     differences,
-    exhibits,
     losses,
+    paper_tables,
     scores,
     spread,
     summaries,
@@ -67,7 +67,7 @@ def test_tables_of_the_paper_over_seeds(results):
                 continue  # not all have it
             (folder / "paper" / name).mkdir(parents=True)
             pd.DataFrame([rows]).to_csv(folder / "paper" / name / f"{name}.csv", index=False)
-    found = exhibits(results)
+    found = paper_tables(results)
     assert set(found) == {"table1"}
     row = found["table1"].iloc[0]
     assert (row.ours, row.seeds, row.difference, round(row.deviation, 3)) == (41.0, 2, -9.0, 1.414)
@@ -111,10 +111,10 @@ def test_few_desnets_make_no_curve(results):
 
 def test_differences_are_taken_seed_by_seed():
     rows = [("a", 0, 5.0), ("a", 1, 4.0), ("b", 0, 5.1), ("b", 1, 4.3)]
-    frame = pd.DataFrame(rows, columns=["way", "seed", "loss"]).assign(model="small")
+    frame = pd.DataFrame(rows, columns=["method", "seed", "loss"]).assign(model="small")
     assert differences(frame).to_dict("records") == [
-        {"way": "a", "small": "+0.000 ± 0.000"},
-        {"way": "b", "small": "+0.200 ± 0.141"},
+        {"method": "a", "small": "+0.000 ± 0.000"},
+        {"method": "b", "small": "+0.200 ± 0.141"},
     ]
     assert differences(frame, "b").small.tolist() == ["-0.200 ± 0.141", "+0.000 ± 0.000"]
     with pytest.raises(ColpipeError, match=r"--reference 'c': not among 'a', 'b'"):
@@ -123,5 +123,5 @@ def test_differences_are_taken_seed_by_seed():
 
 def test_models_that_the_reference_lacks_have_no_difference():
     rows = [("a", "small", 5.0), ("b", "small", 5.1), ("b", "large", 4.0)]
-    frame = pd.DataFrame(rows, columns=["way", "model", "loss"]).assign(seed=0)
-    assert list(differences(frame).columns) == ["way", "small"]
+    frame = pd.DataFrame(rows, columns=["method", "model", "loss"]).assign(seed=0)
+    assert list(differences(frame).columns) == ["method", "small"]

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from colpipe.config.parts import Runtime
+from colpipe.config.stages import Sft
 from colpipe.errors import ColpipeError
-from colpipe.job import Job, run_stage
-from colpipe.reporting.history import BROKEN, events
-from colpipe.settings import Runtime
-from colpipe.stage_settings import Sft
+from colpipe.jobs.command import run_stage
+from colpipe.reporting.history import BROKEN, read_events
+from tests.conftest import open_job
 
 
 @pytest.fixture
@@ -53,14 +54,14 @@ def told_to_stop(job):
 
 def test_a_study_without_failures_has_no_events(attempt, tmp_path):
     assert attempt(finish) == 0
-    assert events(tmp_path / "results/s") == []
-    assert events(tmp_path / "results/other") == []
+    assert read_events(tmp_path / "results/s") == []
+    assert read_events(tmp_path / "results/other") == []
 
 
 def test_attempts_are_told_in_their_order(attempt, tmp_path):
     assert [attempt(refuse), attempt(break_down), attempt(told_to_stop), attempt(finish, steps=2)] == [1, 1, 143, 0]
     attempt(refuse, steps=3)
-    found = events(tmp_path / "results/s")
+    found = read_events(tmp_path / "results/s")
     assert [(event.kind, event.ended) for event in found] == [
         ("failed", True),
         ("failed", True),
@@ -78,13 +79,13 @@ def test_a_state_that_every_attempt_finds_is_told_once(attempt, tmp_path):
     attempt(refuse)
     attempt(break_down, steps=2)
     attempt(break_down, steps=2)
-    kinds = [event.kind for event in events(tmp_path / "results/s")]
+    kinds = [event.kind for event in read_events(tmp_path / "results/s")]
     assert kinds == ["failed", "state not used", "failed", "failed"]
 
 
 def test_resumed_jobs_are_told(tmp_path):
-    job = Job("sft", tmp_path / "out", tmp_path / "s/work/sft/a", Sft(instructions="x"), Runtime(), {}, 0)
-    job.say("resumes at step 12")
-    job.say("resumes after 1,200 documents")
+    job = open_job("sft", tmp_path / "out", tmp_path / "s/work/sft/a", Sft(instructions="x"), Runtime(), {}, 0)
+    job.event("resumed", "resumes at step 12")
+    job.event("resumed", "resumes after 1,200 documents")
     job.close()
-    assert [event.kind for event in events(tmp_path / "s")] == ["resumed"] * 2
+    assert [event.kind for event in read_events(tmp_path / "s")] == ["resumed"] * 2

@@ -2,18 +2,20 @@
 
 import json
 
-from colpipe import checkpoint
-from colpipe.jobs import Made
+from colpipe.config.parts import Source
+from colpipe.hashing import sha256
+from colpipe.jobs import artifacts
+from colpipe.pipeline.graph import PlannedJob, Wildcards
 from colpipe.reporting.lineage import content, fetched, lineage, manifests, origin
-from colpipe.settings import Source
 
-JOBS = {
-    "results/s/chain/a/small": Made("distill", {"teacher": "results/s/sft/a", "tokenizer": "results/s/tokenizer"}),
-    "results/s/sft/a": Made("sft", {"model": "resources/models/a-1", "tokenizer": "results/s/tokenizer"}),
-    "results/s/tokenizer": Made("train_tokenizer", {"dataset": "resources/data/d-1"}),
-    "resources/models/a-1": Made("fetch_model", {}),
-    "resources/data/d-1": Made("fetch_dataset", {}),
+PARENTS = {
+    "results/s/chain/a/small": ("distill", {"teacher": "results/s/sft/a", "tokenizer": "results/s/tokenizer"}),
+    "results/s/sft/a": ("sft", {"model": "resources/models/a-1", "tokenizer": "results/s/tokenizer"}),
+    "results/s/tokenizer": ("train_tokenizer", {"dataset": "resources/data/d-1"}),
+    "resources/models/a-1": ("fetch_model", {}),
+    "resources/data/d-1": ("fetch_dataset", {}),
 }
+JOBS = {folder: PlannedJob(rule, Wildcards(), folder, parents) for folder, (rule, parents) in PARENTS.items()}
 
 
 def publish(root, folder, text, settings=None):
@@ -21,8 +23,8 @@ def publish(root, folder, text, settings=None):
     staging = root / "staging"
     staging.mkdir()
     (staging / "model.safetensors").write_text(text)
-    parents = {name: checkpoint.fingerprint(root / parent) for name, parent in JOBS[folder].parents.items()}
-    checkpoint.publish(staging, root / folder, {"parents": parents, "settings": settings or {}}, {})
+    parents = {name: artifacts.fingerprint(root / parent) for name, parent in JOBS[folder].parents.items()}
+    artifacts.publish(staging, root / folder, {"parents": parents, "settings": settings or {}}, {})
 
 
 def study(root):
@@ -36,7 +38,7 @@ def test_content_is_the_fingerprint_of_the_folder(tmp_path):
     known = study(tmp_path)
     assert known.keys() == JOBS.keys()
     for folder, manifest in known.items():
-        assert content(manifest) == checkpoint.fingerprint(tmp_path / folder)
+        assert content(manifest) == artifacts.fingerprint(tmp_path / folder)
 
 
 def test_each_folder_is_shown_with_its_parents_once(tmp_path):
@@ -50,14 +52,14 @@ def test_each_folder_is_shown_with_its_parents_once(tmp_path):
         (3, "dataset", "d-1", False),
         (1, "tokenizer", "tokenizer", True),
     ]
-    assert all(step.content == checkpoint.fingerprint(tmp_path / step.folder) for step in steps)
+    assert all(step.content == artifacts.fingerprint(tmp_path / step.folder) for step in steps)
     assert not any(step.replaced for step in steps)
 
 
 def test_a_parent_that_was_replaced_by_hand_is_told(tmp_path):
     study(tmp_path)
     (tmp_path / "results/s/sft/a/model.safetensors").write_text("another")
-    swapped = checkpoint.fingerprint(tmp_path / "results/s/sft/a")
+    swapped = artifacts.fingerprint(tmp_path / "results/s/sft/a")
     publish(tmp_path, "results/s/chain/a/small", "made of another")
     steps = list(lineage("results/s/chain/a/small", JOBS, manifests(tmp_path, JOBS)))
     assert [step.folder for step in steps if step.replaced] == ["results/s/sft/a"]
@@ -74,7 +76,7 @@ def test_sources_have_their_revision_and_hashes(tmp_path):
     data, model = fetched(JOBS, study(tmp_path))
     assert (data.origin, model.origin) == ("path d.json", "hub owner/a at revision v1")
     file = tmp_path / "resources/models/a-1/model.safetensors"
-    assert model.files["model.safetensors"]["sha256"] == checkpoint.sha256(file)
+    assert model.files["model.safetensors"]["sha256"] == sha256(file)
     assert json.loads((tmp_path / "resources/models/a-1/manifest.json").read_text())["files"] == model.files
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from colpipe.reporting import tables
 from colpipe.reporting.cost import estimate_and_fact
-from colpipe.reporting.page import curves, duration, exhibits, page
-from colpipe.reporting.recovery import Reached
+from colpipe.reporting.page import built_paper_tables, curves, duration, page
+from colpipe.reporting.recovery import Comparison
 from colpipe.reporting.summary import summarise
 
 
@@ -65,7 +65,7 @@ def test_the_page_is_whole_asks_for_nothing_and_is_the_same_each_time(results):
     )
     assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
     assert "20,112" in found.cells  # parameters of a member
-    assert "None: the logs tell of no attempt" in text and 'id="exhibits"' not in text
+    assert "None: the logs tell of no attempt" in text and 'id="paper"' not in text
 
 
 def test_names_of_a_study_are_text_and_no_markup(results):
@@ -93,7 +93,7 @@ def test_curves_without_what_sets_their_scale():
     panels = {"a": {"nested": [(0, 3.0)], "rand": [(0, 8.0)]}, "b": {"rand": [(0, 8.0)]}}
     found = curves(panels, "tokens", ["rand"])
     assert (len(found["drawings"]), len(found["closer"])) == (2, 1)
-    assert 'data-way="0"' in found["closer"][0] and "rand" not in found["closer"][0]
+    assert 'data-method="0"' in found["closer"][0] and "rand" not in found["closer"][0]
     assert curves({"b": panels["b"]}, "tokens", ["rand"])["closer"] == []
     assert curves({"a": {"nested": [(0, 3.0)]}}, "tokens", ["rand"])["closer"] == []
     assert curves({}, "tokens") is None
@@ -101,9 +101,11 @@ def test_curves_without_what_sets_their_scale():
 
 def test_failures_are_shown(results):
     study, folder = results
-    log = folder / "work/sft/llama/log.txt"
+    log = folder / "work/sft/llama/events.jsonl"
     log.parent.mkdir(parents=True)
-    log.write_text("2026-01-02 03:04:05 error: disk <full>\n2026-01-02 03:05:05 done in 2 s\n")
+    happened = [("2026-01-02 03:04:05", "failed", "error: disk <full>"), ("2026-01-02 03:05:05", "done", "done in 2 s")]
+    records = [dict(zip(("when", "kind", "text"), each, strict=True)) for each in happened]
+    log.write_text("".join("\n" + json.dumps(record) for record in records))
     text = whole_page(study, folder)
     assert "disk &lt;full&gt;" in text and "1 job needed more than one attempt" in text
 
@@ -115,9 +117,9 @@ def test_exhibits_are_text_table_and_picture(tmp_path):
         "# Table 3: a title\n\n| a | b |\n| --- | --- |\n| 1 | **<b>2** |\n\n![no](http://x/y.png)\n"
     )
     (folder / "table3.svg").write_text("<svg/>")
-    assert exhibits(tmp_path) == []  # not finished
+    assert built_paper_tables(tmp_path) == []  # not finished
     (folder / "manifest.json").write_text("{}")
-    [found] = exhibits(tmp_path)
+    [found] = built_paper_tables(tmp_path)
     assert found["title"] == "Table 3: a title" and found["picture"] == "PHN2Zy8+"
     assert "<td><strong>&lt;b&gt;2</strong></td>" in found["text"] and "<img" not in found["text"]
 
@@ -134,8 +136,12 @@ def test_scores_have_their_intervals_and_guessing_beside_them(results):
 
 
 def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
-    found = [Reached("d", "never", 5, None, 100), Reached("d", "soon", 5, 50, 100), Reached("d", "at once", 5, 0, 100)]
-    rows = sorted(tables.reached(found).rows, key=lambda row: row[4].value)
+    found = [
+        Comparison("d", "never", 5, None, 100),
+        Comparison("d", "soon", 5, 50, 100),
+        Comparison("d", "at once", 5, 0, 100),
+    ]
+    rows = sorted(tables.comparison_table(found).rows, key=lambda row: row[4].value)
     assert [row[1].shown for row in rows] == ["at once", "soon", "never"]
     assert [row[5].shown for row in rows] == ["needs none", "2.0 ×", "less than 1 ×"]
 

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from colpipe.plan import Plan
-from colpipe.reporting.recovery import Reached, curves, loss_by_size, reached, tokens_until
+from colpipe.pipeline.plan import Plan
+from colpipe.reporting.recovery import Comparison, compare_with_random, loss_by_size, recovery_curves, tokens_until
 from colpipe.reporting.summary import summarise
 
 
 def test_the_curves_of_every_desnet_are_those_of_its_longest_recovery(results):
     study, folder = results
-    panels = curves(study, folder)
+    panels = recovery_curves(study, folder)
     assert list(panels) == ["upper", "lower"]
     assert panels["upper"] == {"nested": [(0, 6.0), (512, 5.5)], "rand": [(0, 8.0), (512, 5.5)]}
 
@@ -20,7 +20,7 @@ def test_the_curves_of_every_desnet_are_those_of_its_longest_recovery(results):
 def test_a_desnet_with_budgets_of_its_own(study, results):
     loaded, folder = results
     loaded.desnets["lower"].budgets = [0]
-    assert list(curves(loaded, folder)) == ["upper"]
+    assert list(recovery_curves(loaded, folder)) == ["upper"]
 
 
 def test_tokens_until_a_loss_are_where_the_line_meets_it():
@@ -41,14 +41,14 @@ def test_speed_ups_are_against_the_random_model(results):
         "lower": {"nested": [(0, 3.0), (400, 3.1)], "rand": [(0, 8.0), (400, 5.0)]},
         "alone": {"nested": [(0, 3.0), (400, 3.1)]},
     }
-    found = reached(study, panels)
-    assert [(entry.desnet, entry.way, entry.tokens, entry.baseline) for entry in found] == [
+    found = compare_with_random(study, panels)
+    assert [(entry.desnet, entry.method, entry.tokens, entry.baseline) for entry in found] == [
         ("upper", "nested", 200, 400),
         ("upper", "slow", None, 400),
         ("lower", "nested", 0, 400),
     ]
     assert [entry.speed_up for entry in found] == [2, None, math.inf]
-    assert Reached("d", "w", 1.0, 800, 400).speed_up == 0.5
+    assert Comparison("d", "w", 1.0, 800, 400).speed_up == 0.5
 
 
 def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):

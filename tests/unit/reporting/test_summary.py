@@ -1,6 +1,6 @@
 """The summary and its table from scores written here."""
 
-from colpipe.plan import Plan
+from colpipe.pipeline.plan import Plan
 from colpipe.reporting.summary import COLUMNS, compact, readable, summarise
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from colpipe.config.parts import Dataset, Runtime
 from colpipe.data import shards, tokenising
 from colpipe.errors import ColpipeError
-from colpipe.job import STOPPED, Job
-from colpipe.settings import Dataset, Runtime
+from colpipe.jobs.job import STOPPED, Job
+from colpipe.jobs.state import read_record
 from colpipe.stages import prepare_corpus
-from colpipe.states import kept_record
-from tests.conftest import WORDS, make_tokenizer
+from tests.conftest import WORDS, make_tokenizer, open_job
 
 SHARD = 400  # tokens
 SETTINGS = Dataset.model_validate({"source": {"path": "."}, "reader": "text", "validation": 0.1, "test": 0.1})
@@ -52,7 +52,7 @@ def run(tmp_path, parents):
 
     def start(name: str, change=lambda job: None, **runtime) -> Job:
         output, work = tmp_path / name, tmp_path / f"{name}.work"
-        job = Job("prepare_corpus", output, work, SETTINGS, Runtime(**runtime), parents, 0)
+        job = open_job("prepare_corpus", output, work, SETTINGS, Runtime(**runtime), parents, 0)
         try:
             change(job)
             prepare_corpus.main(job)
@@ -69,7 +69,7 @@ def content(folder) -> dict[str, bytes]:
 
 def test_shards_hold_what_a_loop_of_calls_gives(run, parents, tmp_path):
     from colpipe.data.records import read
-    from colpipe.training.models import load_tokenizer
+    from colpipe.hf.models import load_tokenizer
 
     run("out")
     tokenizer = load_tokenizer(parents["tokenizer"])
@@ -184,7 +184,7 @@ def test_told_to_stop_saves_first(run, tmp_path):
         run("cut", lambda job: setattr(job, "should_stop", lambda: True), save_minutes=99)
     assert stopped.value.code == STOPPED
     [kept] = (tmp_path / "cut.work").glob("state-*/counts.json")
-    counts, _ = kept_record(kept)
+    counts, _ = read_record(kept)
     assert sum(count["documents"] for count in counts.values()) > 0
     run("cut")
     run("whole")

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
+from colpipe.config.parts import Runtime
 from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
-from colpipe.job import Job
-from colpipe.settings import Runtime
 from colpipe.stages import prepare_instructions
-from tests.conftest import WORDS, make_tokenizer
+from tests.conftest import WORDS, make_tokenizer, open_job
 from tests.unit.data.test_files import write_table
 
 
@@ -28,7 +27,7 @@ def prepared(tmp_path):
             }
         )
         parents = {"dataset": tmp_path / "staged", "tokenizer": tmp_path / "tokenizer"}
-        job = Job("prepare_instructions", tmp_path / "out", tmp_path / "work", chosen, Runtime(), parents, 0)
+        job = open_job("prepare_instructions", tmp_path / "out", tmp_path / "work", chosen, Runtime(), parents, 0)
         try:
             prepare_instructions.main(job)
         finally:

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import torch
 
-from colpipe.device import join_processes
-from colpipe.job import Job
-from colpipe.settings import Runtime
-from colpipe.stage_settings import Distill
+from colpipe.config.parts import Runtime
+from colpipe.config.stages import Distill
+from colpipe.hf.models import load_model
+from colpipe.jobs.device import join_processes
 from colpipe.training.distillation import distill
-from colpipe.training.models import load_model
-from tests.unit.training.test_distillation import MATERIAL, SETTINGS, parts_of
+from tests.conftest import open_job
+from tests.unit.training.test_distillation import MATERIAL, SETTINGS, submodels_of
 
 
 def main(objective: str, models: Path, output: Path, changes: dict) -> None:
     settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
     runtime = Runtime(device="cpu", save_minutes=0, shard="sharding_on_cpu" in os.environ.get("PYTHONPATH", ""))
-    job = Job("distill", output, output / "work", settings, runtime, {}, 0)
+    job = open_job("distill", output, output / "work", settings, runtime, {}, 0)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         join_processes("cpu")
     student, teacher = load_model(models / "student"), load_model(models / "teacher")
     try:
-        student, _ = distill(job, student, teacher, settings, MATERIAL, parts=parts_of(student, objective))
+        student, _ = distill(job, student, teacher, settings, MATERIAL, submodels=submodels_of(student, objective))
     finally:  # all but the main process leave when the training is done
         process = os.environ.get("RANK", "0")
         if not runtime.shard:  # or the others have their shares alone

@@ -7,8 +7,8 @@ import json
 import runpy
 import sys
 
-from colpipe.ledger import peak_memory
-from colpipe.training import models
+from colpipe.hf import models
+from colpipe.jobs.usage import peak_memory
 
 
 def resident() -> int:

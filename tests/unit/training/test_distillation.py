@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from colpipe.config.parts import Architecture, Runtime, Shape
+from colpipe.config.stages import Distill, Elastic
 from colpipe.data.tokens import IGNORE
-from colpipe.job import Job
+from colpipe.hf.models import load_model
 from colpipe.learngene.elastic import ElasticMember
-from colpipe.settings import Architecture, Runtime, Shape
-from colpipe.stage_settings import Distill, Elastic
 from colpipe.training import trainer
-from colpipe.training.distillation import Material, best, distill
-from colpipe.training.elastic import Parts
-from colpipe.training.models import load_model
-from tests.conftest import CHECKOUT, make_gpt2
+from colpipe.training.distillation import DistillationData, distill
+from colpipe.training.elastic import Submodels
+from colpipe.training.keep_best import best_evaluation
+from colpipe.training.rollout_trainer import RolloutTrainer
+from tests.conftest import CHECKOUT, make_gpt2, open_job
+from tests.unit.training.test_hooks import PRIVATE, PUBLIC
 
 OBJECTIVES = ["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"]
 END = 0
@@ -47,16 +49,16 @@ SETTINGS = {
 }
 
 
-MATERIAL = Material(data=ROWS, prompts=PROMPTS, text=TEXT, validation=ROWS[:6], end=END, pad=END)
-ELASTIC = ["reverse_kl+elastic", "minillm+elastic", "on_policy+elastic"]  # with the parts of an elastic member
+MATERIAL = DistillationData(items=ROWS, prompts=PROMPTS, text=TEXT, validation=ROWS[:6], end_id=END, pad_id=END)
+ELASTIC = ["reverse_kl+elastic", "minillm+elastic", "on_policy+elastic"]  # with the submodels of an elastic member
 
 
-def parts_of(student, objective: str) -> Parts | None:
-    """Two parts at every step, down to a quarter of the tiny student."""
+def submodels_of(student, objective: str) -> Submodels | None:
+    """Two submodels at every step, down to a quarter of the tiny student."""
     if not objective.endswith("+elastic"):
         return None
     member = Architecture(vocabulary=50, positions=16).sizes(Shape(layers=1, heads=1, hidden=4))
-    return Parts(student, ElasticMember(member, [0], 1.0), Elastic(), seed=0)
+    return Submodels(student, ElasticMember(member, [0], 1.0), Elastic(), seed=0)
 
 
 class Killed(Exception):
@@ -75,7 +77,7 @@ def world(tmp_path):
 
     def run(name: str, objective: str, kill_at: int | None = None, runtime: dict | None = None, **changes):
         settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
-        job = Job(
+        job = open_job(
             "distill",
             tmp_path / name,
             tmp_path / "work" / name,
@@ -102,7 +104,7 @@ def world(tmp_path):
                 settings,
                 MATERIAL,
                 answer_score=lambda model: float(model.transformer.wte.weight.sum().item() * 100 // 1),
-                parts=parts_of(student, objective),
+                submodels=submodels_of(student, objective),
             )
         finally:
             job.close()
@@ -129,6 +131,27 @@ def test_a_job_that_is_killed_anywhere_ends_with_the_same_bits(world, objective)
         assert torch.equal(whole, again)
         assert metrics_again == metrics
         assert kept_again == kept
+
+
+def recorded(name: str, method, called: set):
+    def call(self, *args, **more):
+        called.add(name)
+        return method(self, *args, **more)
+
+    return call
+
+
+def test_the_training_loop_calls_every_hook(world, monkeypatch):
+    """On sampled completions, cut off after a saved state and gone on with."""
+    called = set()
+    for name in (*PRIVATE, *PUBLIC):
+        owner = next(each for each in RolloutTrainer.__mro__ if name in vars(each))
+
+        monkeypatch.setattr(owner, name, recorded(name, vars(owner)[name], called))
+    with pytest.raises(Killed):
+        world("hooks", "minillm", kill_at=6)
+    world("hooks", "minillm")
+    assert called == {*PRIVATE, *PUBLIC}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -198,10 +221,10 @@ def test_ties_go_to_the_lower_loss_then_the_earlier_step():
         return {"split": "validation", "step": step, "rouge_l": rouge, "loss": loss}
 
     records = [record(0, 99, 0), record(5, 7, 2), record(10, 7, 1), record(15, 7, 1), record(20, 3, 0)]
-    assert best(records, "rouge_l") == (records[2], "rouge_l", [5, 15])
-    assert best(records, "loss")[0] == records[4]
+    assert best_evaluation(records, "rouge_l") == (records[2], "rouge_l", [5, 15])
+    assert best_evaluation(records, "loss")[0] == records[4]
     unscored = [{key: value for key, value in each.items() if key != "rouge_l"} for each in records]
-    assert best(unscored, "rouge_l")[1] == "loss"
+    assert best_evaluation(unscored, "rouge_l")[1] == "loss"
 
 
 def command(objective: str, models: Path, output: Path, changes: dict, processes: int = 1) -> list[str]:

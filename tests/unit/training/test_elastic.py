@@ -1,4 +1,4 @@
-"""Parts inside a member: the logits of the stock model that is cut out, gradients by finite differences, shapes in range."""
+"""Submodels inside a member: logits of the stock model that is cut out, gradients by finite differences, shapes in range."""
 
 import random
 import re
@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 
+from colpipe.config.stages import Elastic
 from colpipe.errors import ColpipeError
 from colpipe.learngene.elastic import ElasticMember, cut, random_sizes
 from colpipe.learngene.weights import Weights
-from colpipe.stage_settings import Elastic
-from colpipe.training.elastic import Parts
+from colpipe.training.elastic import Submodels
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, architecture, shape
 
@@ -24,10 +24,10 @@ def member(request, tmp_path):
     return make_model(tmp_path / "member", chain, shape(request.param[0], 5, 4, 40), seed=2), chain, tmp_path / "member"
 
 
-def parts_of(model, chain, compensate=1.0, **more) -> Parts:
+def submodels_of(model, chain, compensate=1.0, **more) -> Submodels:
     smallest = shape(chain.family, 2, 1, 16)
     elastic = ElasticMember(chain.sizes(smallest), [0, 4], compensate, **more)
-    return Parts(model, elastic, Elastic(random=2), seed=0)
+    return Submodels(model, elastic, Elastic(random=2), seed=0)
 
 
 def shapes_of(chain) -> list[dict[str, int]]:
@@ -39,12 +39,12 @@ def shapes_of(chain) -> list[dict[str, int]]:
 def test_a_part_is_the_model_that_is_cut_out(member, compensate, tmp_path):
     model, chain, folder = member
     energy = [(number + 1) ** 0.5 / 4 for number in range(16)]
-    parts = parts_of(model, chain, compensate, ranking=[3, 0, 4, 1, 2], energy=energy)
+    submodels = submodels_of(model, chain, compensate, ranking=[3, 0, 4, 1, 2], energy=energy)
     for number, sizes in enumerate(shapes_of(chain)):
         with torch.no_grad():
-            found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+            found = submodels.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
             logits = found.hidden @ found.weight.T
-        cut(Weights(folder), sizes, parts.elastic).write(tmp_path / str(number))
+        cut(Weights(folder), sizes, submodels.elastic).write(tmp_path / str(number))
         stock = type(model).from_pretrained(tmp_path / str(number)).eval()
         with torch.no_grad():
             expected = stock(IDS).logits[:, :-1].flatten(0, 1)
@@ -58,11 +58,11 @@ def test_gradients_are_those_of_finite_differences(member):
     """
     model, chain, _ = member
     model = model.double()
-    parts = parts_of(model, chain)
+    submodels = submodels_of(model, chain)
     sizes, targets = shapes_of(chain)[1], IDS[:, 1:].flatten()
 
     def loss() -> torch.Tensor:
-        found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+        found = submodels.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
         return torch.nn.functional.cross_entropy(found.hidden @ found.weight.T, targets)
 
     loss().backward()
@@ -87,29 +87,29 @@ def test_gradients_are_those_of_finite_differences(member):
 def test_gradients_are_those_of_the_stock_model(member, tmp_path):
     """The member's gradient, cut as the member is, is the stock model's; norm gains times their factor."""
     model, chain, folder = member
-    parts = parts_of(model, chain)
+    submodels = submodels_of(model, chain)
     sizes = shapes_of(chain)[1]
-    cut(Weights(folder), sizes, parts.elastic).write(tmp_path / "stock")
+    cut(Weights(folder), sizes, submodels.elastic).write(tmp_path / "stock")
     stock = type(model).from_pretrained(tmp_path / "stock")
-    found = parts.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+    found = submodels.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
     (found.hidden @ found.weight.T).sin().sum().backward()
     stock(IDS).logits[:, :-1].sin().sum().backward()
-    _, gain = parts.elastic.part(parts.family, parts.sizes, sizes)
+    _, gain = submodels.elastic.submodel(submodels.family, submodels.sizes, sizes)
     assert gain == 4 / 3
     for parameter in model.parameters():  # slices of the gradients in place of the weights
         parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     names, own = Weights(stock).stored_names, dict(stock.named_parameters())
-    for name, slope in parts_of(model, chain, 0.0).slices(sizes).items():
+    for name, slope in submodels_of(model, chain, 0.0).slices(sizes).items():
         expected = own[names[name]].grad
-        if parts.family.tensors[re.sub(r"\.\d+\.", ".{layer}.", name)].role == "gain":
+        if submodels.family.tensors[re.sub(r"\.\d+\.", ".{layer}.", name)].role == "gain":
             expected = expected * gain
         torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 def test_what_a_part_does_not_have_gets_no_gradient(member):
     model, chain, _ = member
-    parts = parts_of(model, chain)
-    found = parts.projection(parts.smallest)({"input_ids": IDS}, EVERYWHERE)
+    submodels = submodels_of(model, chain)
+    found = submodels.projection(submodels.smallest)({"input_ids": IDS}, EVERYWHERE)
     (found.hidden @ found.weight.T).square().sum().backward()
     for name, parameter in model.named_parameters():
         if any(f".{layer}." in name for layer in (1, 2, 3)):
@@ -120,14 +120,14 @@ def test_slices_are_views_where_they_can_be(member):
     model, chain, _ = member
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     sizes = shapes_of(chain)[1]
-    slices = parts_of(model, chain, 0.0).slices(sizes)
+    slices = submodels_of(model, chain, 0.0).slices(sizes)
     copied = {name for name, value in slices.items() if value.untyped_storage().data_ptr() not in own}
     assert all("c_attn" in name for name in copied)  # GPT-2's queries, keys and values: three runs of heads
 
 
 def test_shapes_are_drawn_in_range_and_by_the_step_alone(member):
     model, chain, _ = member
-    one, other = parts_of(model, chain), parts_of(model, chain)
+    one, other = submodels_of(model, chain), submodels_of(model, chain)
     drawn = [sizes for step in range(40) for sizes in one.at(step, 40)]
     assert drawn == [sizes for step in range(40) for sizes in other.at(step, 40)]
     assert len(drawn) == 120 and drawn[::3] == [one.smallest] * 40
@@ -150,7 +150,7 @@ def test_joint_widths_go_together_and_axes_can_be_held():
 
 def test_a_target_below_what_was_trained_is_refused(member):
     model, chain, folder = member
-    elastic = parts_of(model, chain).elastic
+    elastic = submodels_of(model, chain).elastic
     with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
         cut(Weights(folder), chain.sizes(shape(chain.family, 1, 1, 16)), elastic)
     assert chain.family in ("gpt2", "gpt_neox", *GROUPED)
@@ -158,6 +158,6 @@ def test_a_target_below_what_was_trained_is_refused(member):
 
 def test_parts_may_join_later(member):
     model, chain, _ = member
-    parts = parts_of(model, chain)
-    parts.settings = Elastic(random=2, after=0.5)
-    assert [len(parts.at(step, 10)) for step in range(10)] == [0] * 5 + [3] * 5
+    submodels = submodels_of(model, chain)
+    submodels.settings = Elastic(random=2, after=0.5)
+    assert [len(submodels.at(step, 10)) for step in range(10)] == [0] * 5 + [3] * 5

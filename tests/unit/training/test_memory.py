@@ -9,13 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from colpipe.checkpoint import write_json
-from colpipe.cost.formulas import HEAP, REAL
+from colpipe.architectures.flops import HEAP, REAL
+from colpipe.config.loading import load_study
 from colpipe.cost.passes import PROCESS
-from colpipe.cost.workload import work
 from colpipe.data.prompts import prompt
-from colpipe.plan import Plan
-from colpipe.study import load_study
+from colpipe.jobs.artifacts import write_json
+from colpipe.pipeline.plan import Plan
 from tests.conftest import CHECKOUT, WORDS, make_tokenizer, write_tokens
 
 LENGTH, BATCH = 128, 8
@@ -106,7 +105,7 @@ def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcard
     assert not result.returncode, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["before"] == pytest.approx(PROCESS, rel=0.2)
-    done = work(plan, stage, names)
+    done = plan.work(stage, names)
     read = REAL * done.read  # a teacher's weights stay as they were loaded
     assert done.trained > 20e6 and (gives_back or done.heap - read == pytest.approx(HEAP * (done.memory - read)))
     return done.memory if gives_back else done.main_memory - PROCESS, found["peak"] - found["before"]
@@ -121,7 +120,7 @@ def test_peak_memory_is_within_a_tenth(world):
     estimated, peak = measured(plan, "distill", member, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
     # What the heap takes where learning and sampling take turns is chance (docs/cost.md): what is in use is not.
-    # Of GPT-2, keys and values are most of it, at the second rollout, where the optimiser has its momenta.
+    # Of GPT-2, keys and values are most of it, at the second rollout, where the optimiser has its state.
     rollout = {"size": 64, "batch_size": 64, "max_prompt": 90, "epochs": 1}
     sampled = Plan(load_study(study(world.family, objective="minillm", data=["rows"], rollout=rollout, steps=9)))
     estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), gives_back=True, member="member", **one)

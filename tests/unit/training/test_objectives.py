@@ -5,7 +5,7 @@ import torch
 
 from colpipe.training.objectives import (
     Projection,
-    Signal,
+    TopK,
     chunked,
     cross_entropy,
     forward_kl,
@@ -160,7 +160,7 @@ def test_a_kept_signal_is_the_divergence_of_its_tokens_and_buckets(name, kept):
         q, p = probabilities(student, row, V), probabilities(teacher, row, V)
         expected = expected + PLAIN[name](*buckets(q, p, top.indices[row].tolist()), row)
     expected_gradients = torch.autograd.grad(expected, values[:3])
-    found = chunked(OURS[name], student, Signal(top.indices, top.values), 4 * V)
+    found = chunked(OURS[name], student, TopK(top.indices, top.values), 4 * V)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
     for gradient, wanted in zip(torch.autograd.grad(found, values[:3]), expected_gradients, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-8)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from colpipe.stage_settings import Rollout
+from colpipe.config.stages import Rollout
 from colpipe.training.rollouts import advantages, chosen_prompts, returns, rewards, sample
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import architecture, shape

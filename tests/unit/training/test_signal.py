@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from colpipe.config.parts import Runtime
+from colpipe.config.stages import Training
 from colpipe.data.mixtures import mixed
 from colpipe.data.tokens import IGNORE, collate
 from colpipe.errors import ColpipeError
-from colpipe.job import Job
-from colpipe.settings import Runtime
-from colpipe.stage_settings import Training
-from colpipe.states import kept_record
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import read_record
 from colpipe.training import signal
-from colpipe.training.objectives import Signal, chunked, reverse_kl
-from colpipe.training.signal import Taught, capture
+from colpipe.training.objectives import TopK, chunked, reverse_kl
+from colpipe.training.signal import WithCachedTeacher, cache_log_probabilities
 from colpipe.training.trainer import project
-from tests.conftest import make_gpt2
+from tests.conftest import make_gpt2, open_job
 
 
 def item(n: int, masked: int) -> dict:
@@ -37,7 +37,7 @@ def new_job(tmp_path):
 
     def make() -> Job:
         runtime = Runtime(device="cpu", micro_batch=3)
-        job = Job("teacher_signal", tmp_path / "out", tmp_path / "work", Training(), runtime, {}, 0)
+        job = open_job("teacher_signal", tmp_path / "out", tmp_path / "work", Training(), runtime, {}, 0)
         jobs.append(job)
         return job
 
@@ -49,14 +49,14 @@ def new_job(tmp_path):
 def test_all_but_one_token_is_all_there_is_to_say(teacher, new_job, tmp_path):
     """With V − 1 tokens kept, the bucket is the last one: half precision of the file apart, nothing is lost."""
     job = new_job()
-    capture(job, teacher, ITEMS, 49, 50, 0, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 49, 50, 0, "train")
     student = make_gpt2(tmp_path / "student", 2, 2, 8, seed=3)
-    batch = collate(0)([Taught(ITEMS, job.staging, "train")[index] for index in range(len(ITEMS))])
+    batch = collate(0)([WithCachedTeacher(ITEMS, job.staging, "train")[index] for index in range(len(ITEMS))])
     predicts = batch.pop("labels")[:, 1:] != IGNORE
     ids, logs = (batch.pop(name)[:, 1:][predicts] for name in ("top_ids", "top_logs"))
     with torch.no_grad():
         ours, theirs = (project(model, batch, predicts) for model in (student, teacher))
-        assert chunked(reverse_kl, ours, Signal(ids, logs)).item() == pytest.approx(
+        assert chunked(reverse_kl, ours, TopK(ids, logs)).item() == pytest.approx(
             chunked(reverse_kl, ours, theirs).item(), rel=1e-3
         )
         torch.testing.assert_close(logs, theirs.log_probabilities(slice(None), 50).gather(1, ids), rtol=0, atol=5e-3)
@@ -64,7 +64,7 @@ def test_all_but_one_token_is_all_there_is_to_say(teacher, new_job, tmp_path):
 
 def test_it_is_as_small_as_it_says(teacher, new_job, capsys):
     job = new_job()
-    capture(job, teacher, ITEMS, 8, 50, 0, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
     tokens = sum(int((each["labels"][1:] != IGNORE).sum()) for each in ITEMS)
     assert f"{tokens} tokens × 8 take 0.0 MB" in capsys.readouterr().err
     assert np.load(job.staging / "train-ids.npy").nbytes + np.load(job.staging / "train-logs.npy").nbytes == tokens * 32
@@ -72,7 +72,7 @@ def test_it_is_as_small_as_it_says(teacher, new_job, capsys):
 
 def test_a_job_that_is_told_to_stop_goes_on_where_it_was(teacher, new_job, monkeypatch):
     job = new_job()
-    capture(job, teacher, ITEMS, 8, 50, 0, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
     whole = {name: np.load(job.staging / f"train-{name}.npy") for name in ("ids", "logs", "starts")}
     job.close()
     job = new_job()
@@ -87,31 +87,31 @@ def test_a_job_that_is_told_to_stop_goes_on_where_it_was(teacher, new_job, monke
     most_probable = signal._most_probable
     monkeypatch.setattr(signal, "_most_probable", batch_seen)
     with pytest.raises(SystemExit) as stopped:
-        capture(job, teacher, ITEMS, 8, 50, 0, "train")
-    assert stopped.value.code == 143 and kept_record(job.state / "train-done.json")[0] == 6
+        cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
+    assert stopped.value.code == 143 and read_record(job.state / "train-done.json")[0] == 6
     monkeypatch.undo()
     job.should_stop = lambda: False
-    capture(job, teacher, ITEMS, 8, 50, 0, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
     for name, values in whole.items():
         assert np.array_equal(values, np.load(job.staging / f"train-{name}.npy"))
 
 
 def test_what_is_damaged_is_made_again(teacher, new_job, capsys):
     job = new_job()
-    capture(job, teacher, ITEMS, 8, 50, 0, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
     whole = {path.name: path.read_bytes() for path in job.staging.glob("*.npy")}
     for array in signal.ARRAYS:
         for name in signal.ARRAYS:
             content = bytearray(whole[f"train-{name}.npy"])
             content[-1] ^= array == name
             (job.state / f"train-{name}.npy").write_bytes(content)
-        capture(job, teacher, ITEMS, 8, 50, 0, "train")
+        cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
         assert "train: what was written before is damaged: not used" in capsys.readouterr().err
         assert {path.name: path.read_bytes() for path in job.staging.glob("*.npy")} == whole
 
 
 def test_other_data_are_refused(teacher, new_job):
     job = new_job()
-    capture(job, teacher, ITEMS, 8, 50, 0, "train")
-    with pytest.raises(ColpipeError, match=r"train has a signal of 11 items, .*the data here are others \(1 items\)"):
-        Taught([item(0, 2)], job.staging, "train")
+    cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
+    with pytest.raises(ColpipeError, match=r"train has log-probabilities of 11 items, .*the data here are others \(1 items\)"):
+        WithCachedTeacher([item(0, 2)], job.staging, "train")

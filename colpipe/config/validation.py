@@ -1,0 +1,250 @@
+"""Whether the parts of a study fit together: stages, shapes, lengths, objectives (no torch here).
+
+Each function yields one line per problem: key path, value, what is allowed.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from colpipe.config.stages import Distill, Elastic
+from colpipe.config.study import Study
+
+AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+
+
+def missing_stages(study: Study) -> Iterator[str]:
+    """Stages that something in the study needs and that have no settings."""
+    scratch = [f"models.{n}" for n, model in study.models.items() if model.shape]
+    scratch += [f"chain.{n}" for n, member in study.chain.items() if member.start == "scratch"]
+    scratch += [f"ancestors.{n}" for n, ancestor in study.ancestors.items() if ancestor.start == "scratch"]
+    needs = {
+        "pretrain": scratch,
+        "sft": [f"ancestors.{n}" for n in study.ancestors],
+        "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
+        "order": [f"ancestors.{n}.select" for n, a in study.ancestors.items() if a.select in ("rank", "rotate")],
+        "recover": [f"budgets ({tokens})" for tokens in study.budgets if tokens],
+    }
+    for stage, users in needs.items():
+        if users and getattr(study.stages, stage) is None:
+            yield f"stages.{stage}: missing, but {users[0]} needs it"
+
+
+def shape_problems(study: Study) -> Iterator[str]:
+    """Shapes that the family has no model of, and orders that it has not."""
+    shapes = {f"models.{name}.shape": model.shape for name, model in study.models.items()}
+    shapes |= {f"chain.{name}.shape": member.shape for name, member in study.chain.items()}
+    shapes |= {f"desnets.{name}.shape": desnet.shape for name, desnet in study.desnets.items()}
+    for section in ("ancestors", "chain"):
+        for name, entry in getattr(study, section).items():
+            if isinstance(entry.elastic, Elastic):
+                shapes[f"{section}.{name}.elastic.smallest"] = entry.elastic.smallest
+    table = study.architecture.table
+    for where, shape in shapes.items():
+        if shape and (problem := table.shape_problem(study.architecture.sizes(shape))):
+            yield f"{where}: {problem}"
+    for name, ancestor in study.ancestors.items():
+        if ancestor.select == "rotate" and table.norm != "rms":
+            yield (
+                f"ancestors.{name}.select: 'rotate' needs a family with RMSNorm; {table.name} has LayerNorm, whose residual "
+                "stream can only be permuted: use 'rank'"
+            )
+
+
+def size_problems(study: Study) -> Iterator[str]:
+    """A chain that does not descend, DesNets that an initialiser cannot serve."""
+    members = study.members()
+    for larger, smaller in pairwise(members):
+        large, small = (study.parameters(study.chain[name].shape) for name in (larger, smaller))
+        if small >= large:
+            yield (
+                f"chain.{smaller}: {small:,} parameters follow {larger}'s {large:,}; "
+                "members go from the largest to the smallest"
+            )
+    found = [line for ancestor in study.ancestors for line in _built_problems(study, ancestor)]
+    yield from dict.fromkeys(found)
+    for name in study.desnets:
+        alpha, layers = study.desnets[name].alpha, study.desnets[name].shape.layers
+        if isinstance(alpha, list) and len(alpha) != layers:
+            yield f"desnets.{name}.alpha: {len(alpha)} values for {layers} layers; give one number, or one for each layer"
+    for name, initialiser in study.initialisers.items():
+        if initialiser.kind == "single" and initialiser.method not in ("paper", "lossless"):
+            yield f"initialisers.{name}.method: {initialiser.method!r} needs two neighbours; single has paper and lossless"
+    if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
+        yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
+
+
+def _built_problems(study: Study, ancestor: str) -> Iterator[str]:
+    """Why the DesNets of an ancestor cannot be built from its chain."""
+    built: dict[str, list[str]] = {}
+    for name, initialiser, _ in study.built(ancestor):
+        built.setdefault(name, []).append(initialiser)
+    for name, initialisers in built.items():
+        kinds = {study.initialisers[initialiser].kind for initialiser in initialisers}
+        methods = {study.initialisers[initialiser].method for initialiser in initialisers}
+        smaller, larger = study.neighbours(name, ancestor)
+        shared = {initialiser for initialiser in initialisers if study.initialisers[initialiser].teacher == "shared"}
+        if shared and larger is None:
+            yield f"desnets.{name}.shape: above the chain's largest member, where no teacher is shared ({', '.join(shared)})"
+        if "hypercloning" in kinds and study.cloned(name, ancestor) is None:
+            yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
+        if "single" in kinds and smaller is None:
+            yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
+        if kinds & {"linit", "subset"}:
+            lossless = "linit" in kinds and "lossless" in methods
+            yield from _neighbour_problems(study, study.members(ancestor)[0], name, smaller, larger, lossless)
+
+
+def elastic_problems(study: Study) -> Iterator[str]:
+    """Elastic members that have nothing to go down to, and DesNets that are to be cut out of what is not elastic."""
+    members, seen = study.members(), set()
+    last = study.chain[members[-1]].elastic
+    if last is True or (last and last.smallest is None):
+        yield f"chain.{members[-1]}.elastic: the last member has no next one to go down to; give elastic.smallest, a shape"
+    for ancestor in study.ancestors:
+        for member in study.members(ancestor):
+            if elastic := study.elastic(ancestor, member):
+                ours, theirs = (study.architecture.sizes(s) for s in (elastic.smallest, study.chain[member].shape))
+                seen |= {
+                    f"chain.{member}: elastic.smallest has {axis} {ours[axis]}, the member {theirs[axis]}"
+                    for axis in ("layer", *study.architecture.table.widths)
+                    if ours[axis] > theirs[axis]
+                }
+                seen |= {
+                    f"chain.{member}: elastic.smallest has {axis} {ours[axis]}, the member {theirs[axis]}; heads and groups "
+                    "are taken whole, so they must agree"
+                    for axis in ("head_dim", "query")
+                    if ours[axis] != theirs[axis]
+                }
+    yield from sorted(seen)
+    for ancestor in study.ancestors if not seen else ():
+        for name in dict.fromkeys(
+            n for n, init, _ in study.built(ancestor) if study.initialisers[init].method == "cut"
+        ):
+            yield from _cut_problems(study, ancestor, name)
+
+
+def _cut_problems(study: Study, ancestor: str, desnet: str) -> Iterator[str]:
+    where, (_, larger) = f"desnets.{desnet}.shape", study.neighbours(desnet, ancestor)
+    if larger is None:
+        return
+    elastic = study.elastic(ancestor, larger)
+    if elastic is None:
+        yield (
+            f"desnets.{desnet}: its larger neighbour {larger} is not elastic in {ancestor}'s chain, nothing can be cut "
+            "out of it; set elastic, or leave out the initialiser of method cut (desnets.<name>.initialisers)"
+        )
+        return
+    ours, least = (study.architecture.sizes(shape) for shape in (study.desnets[desnet].shape, elastic.smallest))
+    for axis in ("layer", *study.architecture.table.widths):
+        if ours[axis] < least[axis]:
+            yield f"{where}: {axis} is {ours[axis]}, but {larger} is elastic down to {least[axis]} only (elastic.smallest)"
+
+
+def _neighbour_problems(
+    study: Study, first: str, desnet: str, smaller: str | None, larger: str | None, lossless: bool
+) -> Iterator[str]:
+    """Why a DesNet cannot be interpolated from its neighbours; `first` is the chain's largest member."""
+    shape, where = study.desnets[desnet].shape, f"desnets.{desnet}.shape"
+    if larger is None:
+        largest = study.chain[first].shape
+        yield (
+            f"{where}: {shape} has {study.parameters(shape):,} parameters, above the chain's largest member "
+            f"{first} ({largest}: {study.parameters(largest):,}); only hypercloning, single and rand go there"
+        )
+        return
+    ours = study.architecture.sizes(shape)
+    for neighbour in filter(None, (smaller, larger)):
+        theirs = study.architecture.sizes(study.chain[neighbour].shape)
+        if theirs["head_dim"] != ours["head_dim"]:
+            yield (
+                f"{where}: head_dim is {ours['head_dim']}, but {theirs['head_dim']} in {neighbour}; "
+                "heads are taken whole, so they must agree"
+            )
+        elif theirs["query"] != ours["query"]:
+            yield (
+                f"{where}: has {ours['query']} query heads per key/value head, but {neighbour} {theirs['query']}; "
+                "groups are taken whole, so they must agree"
+            )
+    for axis in ("layers", "heads", "kv_heads", "hidden", "ffn"):
+        wanted, most = getattr(shape, axis), getattr(study.chain[larger].shape, axis)
+        if wanted > most:
+            yield (
+                f"{where}.{axis}: {wanted} is more than the {most} of its larger neighbour {larger}; "
+                f"at most {most} is allowed"
+            )
+        least = getattr(study.chain[smaller].shape, axis) if smaller and lossless else 0
+        if wanted < least:
+            yield (
+                f"{where}.{axis}: {wanted} is less than the {least} of its smaller neighbour {smaller}, which cannot grow "
+                "to that losslessly; leave out the lossless initialiser (desnets.<name>.initialisers)"
+            )
+
+
+def length_problems(study: Study) -> Iterator[str]:
+    """Sequences that are longer than the chain's models can read."""
+    positions = study.architecture.positions
+    lengths = {
+        f"stages.{name}.max_length": stage.max_length
+        for name in ("pretrain", "recover", "bridge", "distill")
+        if (stage := getattr(study.stages, name))
+    }
+    if not any(ancestor.bridge for ancestor in study.ancestors.values()):
+        lengths.pop("stages.bridge.max_length")
+    for name, task in study.tasks.items():
+        if task.fine_tune:
+            lengths[f"tasks.{name}.fine_tune.max_length"] = task.fine_tune.max_length
+        rows = study.instructions[task.instructions].max_tokens
+        if rows + task.max_new_tokens > positions:
+            yield (
+                f"tasks.{name}.max_new_tokens: {task.max_new_tokens} after prompts of up to {rows} tokens "
+                f"(instructions.{task.instructions}.max_tokens) is more than architecture.positions {positions}"
+            )
+    for path, length in lengths.items():
+        if length > positions:
+            yield f"{path}: {length} is more than architecture.positions {positions}"
+
+
+def distill_problems(study: Study) -> Iterator[str]:
+    """Objectives without the data or the sizes that they need, each once."""
+    seen = set()
+    for ancestor in study.ancestors:
+        found = [
+            (_override_path(study, ancestor, member), study.distill_settings(ancestor, member))
+            for member in study.members(ancestor)
+        ]
+        found += [
+            (f"initialisers.{name}.distill", study.desnet_distill_settings(ancestor, name))
+            for name, initialiser in study.initialisers.items()
+            if initialiser.kind == "distilled"
+        ]
+        for path, settings in found:
+            for line in _objective_problems(study, settings):
+                if line not in seen:
+                    seen.add(line)
+                    yield f"{path}: {line}"
+        for teacher in (None, *study.members(ancestor)):
+            settings = [study.distill_settings(ancestor, member) for member in study.taught_by(ancestor, teacher)]
+            wanted = {(each.signal, each.max_length, tuple(each.data)) for each in settings if each.signal}
+            if len(wanted) > 1:
+                yield (
+                    f"ancestors.{ancestor}: the students of {teacher or 'the ancestor'} want its cached "
+                    f"log-probabilities with different signal, max_length or data {sorted(wanted)}; they share one cache"
+                )
+
+
+def _objective_problems(study: Study, settings: Distill) -> Iterator[str]:
+    objective, rollout = settings.objective, settings.rollout
+    if objective in ("seqkd", "minillm", "on_policy"):
+        if not any(name in study.instructions for name in settings.data):
+            yield f"data: {settings.data} are corpora only; objective {objective!r} answers prompts: add instructions"
+        if settings.signal:
+            yield f"signal: {settings.signal}; objective {objective!r} is not on the data's tokens: null is allowed"
+    if objective in ("minillm", "on_policy") and rollout.size % settings.batch_size:
+        yield f"rollout.size: {rollout.size} is not a multiple of batch_size {settings.batch_size}"
+
+
+def _override_path(study: Study, ancestor: str, member: str) -> str:
+    """Where a member's settings are changed last."""
+    if study.chain[member].distill:
+        return f"chain.{member}.distill"
+    return f"ancestors.{ancestor}.distill" if study.ancestors[ancestor].distill else "stages.distill"

@@ -1,0 +1,1 @@
+"""Stock transformers models: loading, saving, and counting what goes through them."""

@@ -1,0 +1,100 @@
+"""Loading, creating and saving stock transformers models."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from colpipe.errors import ColpipeError, first_line
+from colpipe.hf.counting import count_calls
+from colpipe.jobs.artifacts import require_space
+
+logging.disable_progress_bar()
+
+
+# No code is run that comes with a model, whether as Python files or inside pickled weights.
+ONLY_DATA = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model from a folder, weights in freshly allocated memory.
+
+    Fresh memory, because weights left on a file's memory map can have another alignment than those restored from an
+    in-step state, and aligned and unaligned matrix products may differ in the last bit.
+
+    Raises:
+        ColpipeError: the folder is not a model, or a weight file is cut short.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **ONLY_DATA)
+    except Exception as error:
+        raise ColpipeError(
+            f"{folder}: cannot be loaded as a causal language model: {first_line(error)}{_broken_weights(folder)}"
+        ) from None
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    return count_calls(model)
+
+
+def _broken_weights(folder: Path) -> str:
+    """Names the weight files that are cut short or foreign, for an error message."""
+    from safetensors import SafetensorError, safe_open
+
+    broken = []
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            broken.append(f"{path.name} ({first_line(error)})")
+    return f"; broken: {', '.join(broken)}; delete {folder}/manifest.json to have it made again" if broken else ""
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model, with a padding token.
+
+    Raises:
+        ColpipeError: there is none, or it has no end-of-text token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
+    if tokenizer.eos_token is None:
+        raise ColpipeError(f"{folder}: its tokenizer has no end-of-text (eos) token")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def random_model(config: Mapping, seed: int) -> PreTrainedModel:
+    """A transformers model with its random initialisation, from a `config.json` mapping."""
+    torch.manual_seed(seed)
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
+    return count_calls(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
+
+
+def disable_dropout(model: PreTrainedModel) -> None:
+    """Train without dropout, as MiniLLM does: a teacher's distribution is the better regulariser."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A stock Hugging Face folder: weights, configuration, generation settings, tokenizer.
+
+    Raises:
+        ColpipeError: the disk has no room for it.
+    """
+    needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    require_space(folder, needed, "a model")
+    model.generation_config.eos_token_id = model.config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.bos_token_id = model.config.bos_token_id = tokenizer.bos_token_id
+    model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""One run of one stage: command line, devices, state, the account of what it uses, the finished artifact."""

@@ -1,0 +1,71 @@
+"""Versions of code: a changed line reruns the stages that run it (no torch here).
+
+A version covers a module and every colpipe module that it imports, and theirs. Formatting, comments and docstrings do not
+count: syntax trees are compared, so a rerun is always about behaviour. A module that moves results about without shaping
+them says so with `AFFECTS_RESULTS = False`, and does not count either.
+
+Imports are followed module by module. A name that a package re-exports in its `__init__.py` would escape, so no package
+re-exports any (tests/unit/test_rooms.py).
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from colpipe.hashing import key_of
+
+AFFECTS_RESULTS = False
+
+
+@cache
+def code_version(module: str) -> str:
+    """16 hex digits for the code that a module runs."""
+    trees: dict[str, str] = {}
+    _collect_code(module, trees)
+    return key_of(trees)
+
+
+def affects_results(tree: ast.Module) -> bool:
+    """Whether a module counts: one that does not says `AFFECTS_RESULTS = False`."""
+    return not any(
+        isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "AFFECTS_RESULTS"
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is False
+        for node in tree.body
+    )
+
+
+def _collect_code(module: str, trees: dict[str, str]) -> None:
+    package = Path(__file__).parents[1]
+    path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if module in trees or not path.is_file():
+        return
+    tree = ast.parse(path.read_text())
+    if not affects_results(tree):
+        return
+    tree.body = [node for node in tree.body if not _is_for_annotations(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    trees[module] = ast.dump(tree)
+    for imported in imported_names(tree):
+        if imported.startswith("colpipe."):
+            _collect_code(imported, trees)
+
+
+def _is_for_annotations(node: ast.stmt) -> bool:
+    """Whether a statement is `if TYPE_CHECKING:`, which no run executes."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Names that may be modules, of imports anywhere in a module: `from a.b import c` gives a.b and a.b.c."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

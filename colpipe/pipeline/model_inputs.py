@@ -1,0 +1,223 @@
+"""What the jobs that make data and models read, and with which settings, rule by rule (no torch here).
+
+For each rule there are two functions, `<rule>_parents` and `<rule>_settings`; both take the layout and the job's wildcards.
+Parents are written once, as {flag: folder} or {flag: {name: folder}}; `plan.py` turns them into what Snakemake wants.
+"""
+
+from types import SimpleNamespace as Wildcards
+
+from pydantic import BaseModel
+
+from colpipe.config.constants import ORIGIN
+from colpipe.config.layout import Layout
+from colpipe.config.parts import Shape
+from colpipe.config.stages import Distill
+
+Parents = dict[str, str | dict[str, str]]
+
+
+def train_tokenizer_parents(layout: Layout, _: Wildcards) -> Parents:
+    return {"dataset": layout.datasets[layout.study.corpora[layout.study.tokenizer.train].dataset]}
+
+
+def train_tokenizer_settings(layout: Layout, _: Wildcards) -> dict:
+    study = layout.study
+    return {
+        "dataset": study.datasets[study.corpora[study.tokenizer.train].dataset],
+        "vocabulary": study.architecture.vocabulary,
+        "positions": study.architecture.positions,
+    }
+
+
+def prepare_corpus_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    dataset = layout.study.corpora[wildcards.corpus].dataset
+    return {"dataset": layout.datasets[dataset], "tokenizer": layout.tokenizer}
+
+
+def prepare_corpus_settings(layout: Layout, wildcards: Wildcards) -> BaseModel:
+    return layout.study.datasets[layout.study.corpora[wildcards.corpus].dataset]
+
+
+def prepare_instructions_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    dataset = layout.study.instructions[wildcards.instructions].dataset
+    return {"dataset": layout.datasets[dataset], "tokenizer": layout.tokenizer}
+
+
+def prepare_instructions_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    instructions = layout.study.instructions[wildcards.instructions]
+    return {"dataset": layout.study.datasets[instructions.dataset], "instructions": instructions}
+
+
+def pretrain_parents(layout: Layout, _: Wildcards) -> Parents:
+    return {"corpus": layout.data(layout.study.stages.pretrain.corpus), "tokenizer": layout.tokenizer}
+
+
+def pretrain_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    owner = {**layout.study.models, **layout.study.chain}[wildcards.start]
+    return {
+        "architecture": layout.study.architecture,
+        "shape": owner.shape,
+        "training": layout.study.stages.pretrain,
+    }
+
+
+def sft_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    return {"model": layout.start(wildcards.start), "instructions": layout.data(layout.study.stages.sft.instructions)}
+
+
+def sft_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    return {"training": layout.study.stages.sft, "prompts": _prompts(layout, wildcards.start)}
+
+
+def _prompts(layout: Layout, model: str) -> str:
+    return layout.study.models[model].prompts if model in layout.study.models else "paper"
+
+
+def bridge_answers_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    return {
+        "model": f"{layout.results}/sft/{layout.study.ancestors[wildcards.ancestor].model}",
+        "instructions": layout.data(layout.study.stages.answers.instructions),
+    }
+
+
+def bridge_answers_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    prompts = _prompts(layout, layout.study.ancestors[wildcards.ancestor].model)
+    return {"answers": layout.study.stages.answers, "prompts": prompts}
+
+
+def bridge_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    bridge = layout.study.ancestors[wildcards.ancestor].bridge
+    return {"model": layout.start(bridge), "answers": f"{layout.results}/answers/{wildcards.ancestor}"}
+
+
+def bridge_settings(layout: Layout, _: Wildcards) -> BaseModel:
+    return layout.study.stages.bridge
+
+
+def order_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    return {"model": layout.origin(wildcards.ancestor), "corpus": layout.data(layout.study.stages.order.corpus)}
+
+
+def order_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    return {
+        "select": layout.study.ancestors[wildcards.ancestor].select,
+        "tied": layout.study.architecture.is_tied,
+        "measuring": layout.study.stages.order,
+    }
+
+
+def distill_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    ancestor, member = layout.study.ancestors[wildcards.ancestor], layout.study.chain[wildcards.member]
+    settings = layout.study.distill_settings(wildcards.ancestor, wildcards.member)
+    before = layout.study.teacher(wildcards.ancestor, wildcards.member)
+    begins = ancestor.start or member.start
+    start = {"pretrained": member.model, "scratch": wildcards.member}.get(begins)
+    signal = f"{layout.results}/signals/{wildcards.ancestor}/{before or ORIGIN}" if settings.signal else None
+    return {
+        **_taught(layout, wildcards.ancestor, before, settings, inherits=begins == "inherit"),
+        **({"student": f"{layout.results}/sft/{start}"} if start else {}),
+        **({"signal": signal} if signal else {}),
+    }
+
+
+def distill_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    settings = layout.study.distill_settings(wildcards.ancestor, wildcards.member)
+    distilled = _distilled(layout, wildcards.ancestor, layout.study.chain[wildcards.member].shape, settings)
+    return {**distilled, "elastic": layout.study.elastic(wildcards.ancestor, wildcards.member)}
+
+
+def distill_desnet_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    teacher, (_, larger) = None, layout.study.neighbours(wildcards.desnet, wildcards.ancestor)
+    if layout.study.initialisers[wildcards.init].teacher == "shared":
+        teacher = layout.study.teacher(wildcards.ancestor, larger)
+    settings = layout.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
+    return _taught(layout, wildcards.ancestor, teacher, settings, inherits=True)
+
+
+def distill_desnet_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    settings = layout.study.desnet_distill_settings(wildcards.ancestor, wildcards.init)
+    return _distilled(layout, wildcards.ancestor, layout.study.desnets[wildcards.desnet].shape, settings)
+
+
+def _taught(layout: Layout, ancestor: str, teacher: str | None, settings: Distill, inherits: bool) -> Parents:
+    """What every distillation reads."""
+    ordered = inherits and not teacher and layout.study.ancestors[ancestor].select in ("rank", "rotate")
+    return {
+        "teacher": layout.teacher(ancestor, teacher),
+        **({"ordered": f"{layout.results}/ordered/{ancestor}"} if ordered else {}),
+        "tokenizer": layout.tokenizer,
+        "data": {name: layout.data(name) for name in settings.data},
+    }
+
+
+def _distilled(layout: Layout, ancestor: str, shape: Shape, settings: Distill) -> dict:
+    return {
+        "architecture": layout.study.architecture,
+        "shape": shape,
+        "select": layout.study.ancestors[ancestor].select,
+        "training": settings,
+    }
+
+
+def teacher_signal_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
+    data = _shared_settings(layout, wildcards).data
+    return {"teacher": layout.teacher(wildcards.ancestor, teacher), "data": {name: layout.data(name) for name in data}}
+
+
+def teacher_signal_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    settings = _shared_settings(layout, wildcards)
+    return {
+        "architecture": layout.study.architecture,
+        "top_k": settings.signal,
+        "max_length": settings.max_length,
+    }
+
+
+def _shared_settings(layout: Layout, wildcards: Wildcards) -> Distill:
+    """Those of any student of a teacher that uses its cached log-probabilities; the study is refused where they differ."""
+    teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
+    students = layout.study.taught_by(wildcards.ancestor, teacher)
+    found = [layout.study.distill_settings(wildcards.ancestor, member) for member in students]
+    return next(settings for settings in found if settings.signal)
+
+
+def assemble_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    study, chain = layout.study, f"{layout.results}/chain/{wildcards.ancestor}"
+    initialiser = study.initialisers[wildcards.init]
+    smaller, larger = study.neighbours(wildcards.desnet, wildcards.ancestor)
+    parents: Parents = {"tokenizer": layout.tokenizer}
+    if initialiser.kind == "linit" and initialiser.method != "cut" and smaller and larger:
+        parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
+        if study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor) == "search":
+            parents["corpus"] = layout.data(study.perplexity[0])
+    elif initialiser.kind in ("auto-learngene", "vanilla-learngene"):
+        parents["source"] = layout.origin(wildcards.ancestor)
+    elif initialiser.kind != "rand":
+        cloned = study.cloned(wildcards.desnet, wildcards.ancestor)
+        member = {"single": smaller, "hypercloning": cloned}.get(initialiser.kind, larger)
+        parents["source"] = f"{chain}/{member}"
+    return parents
+
+
+def assemble_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    initialiser = layout.study.initialisers[wildcards.init]
+    ancestor = layout.study.ancestors.get(wildcards.ancestor)  # random DesNets have none
+    return {
+        "architecture": layout.study.architecture,
+        "shape": layout.study.desnets[wildcards.desnet].shape,
+        "kind": initialiser.kind,
+        "method": initialiser.method,
+        "alpha": layout.study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor),
+        "compensate": initialiser.compensate,
+        "select": ancestor.select if ancestor else "even",
+    }
+
+
+def recover_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    assembled = f"desnets/{wildcards.ancestor}/{wildcards.desnet}/{wildcards.init}/0"
+    return {"model": f"{layout.results}/{assembled}", "corpus": layout.data(layout.study.stages.recover.corpus)}
+
+
+def recover_settings(layout: Layout, wildcards: Wildcards) -> BaseModel:
+    return layout.study.stages.recover.model_copy(update={"tokens": layout.budgets[wildcards.budget]})

@@ -1,0 +1,186 @@
+"""The rule table: one row for each rule of workflow/rules/, in the order of the work (no torch here).
+
+A new stage is a row here, a module in `colpipe/stages/` and a short rule in workflow/rules/ (CONTRIBUTING.md has the
+recipe). Everything else reads this table: what Snakemake is told, what jobs ask a scheduler for, the estimate, the drawing
+and the lineages on the report page, the time left. The profiles are checked against it.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace as Wildcards
+
+from colpipe.config.constants import SCRATCH
+from colpipe.config.layout import Layout
+from colpipe.config.paper import paper
+from colpipe.cost import workload
+from colpipe.pipeline import model_inputs as model
+from colpipe.pipeline import score_inputs as score
+from colpipe.pipeline.graph import Rule, lineage
+from colpipe.pipeline.model_inputs import Parents
+
+
+def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    model, evaluated = f"{layout.results}/{wildcards.model}", score.evaluate_parents(layout, wildcards)
+    return {
+        **evaluated,
+        "score": f"{layout.results}/scores/{wildcards.model}",
+        "made-of": {
+            folder.removeprefix(f"{layout.results}/"): folder for folder in list(lineage(RULES, layout, model))[:-1]
+        },
+    }
+
+
+def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    study, (kind, ancestor, name, *_) = layout.study, Path(wildcards.model).parts
+    datasets = {name: study.corpora[name].dataset for name in study.perplexity}
+    datasets |= {name: study.instructions[task.instructions].dataset for name, task in study.tasks.items()}
+    scored = {name: layout.datasets[dataset] for name, dataset in datasets.items()}
+    named = {layout.fetched[name]: (name, study.models[name]) for name in layout.fetched}
+    named |= {layout.datasets[name]: (name, study.datasets[name]) for name in layout.datasets}
+    used = {*lineage(RULES, layout, f"{layout.results}/{wildcards.model}"), *scored.values()}
+    return {
+        "study": study.study,
+        "path": wildcards.model,
+        "ancestor": "" if ancestor == SCRATCH else study.ancestors[ancestor].model,
+        "family": study.architecture.family,
+        "shape": (study.chain if kind == "chain" else study.desnets)[name].shape,
+        "sources": {
+            folder: {"name": name, "source": entry.source, "license": entry.license}
+            for folder, (name, entry) in named.items()
+            if folder in used
+        },
+        "scored": scored,
+        "tasks": study.tasks,
+    }
+
+
+ROWS = (
+    Rule("fetch_model", "resources/models/{staged}", "fetch"),
+    Rule("fetch_dataset", "resources/data/{staged}", "fetch"),
+    Rule(
+        "train_tokenizer",
+        "{results}/tokenizer",
+        "light",
+        model.train_tokenizer_parents,
+        model.train_tokenizer_settings,
+    ),
+    Rule(
+        "prepare_corpus",
+        "{results}/data/{corpus}",
+        "light",
+        model.prepare_corpus_parents,
+        model.prepare_corpus_settings,
+        allowed=lambda layout: {"corpus": layout.study.corpora},
+    ),
+    Rule(
+        "prepare_instructions",
+        "{results}/data/{instructions}",
+        "light",
+        model.prepare_instructions_parents,
+        model.prepare_instructions_settings,
+        allowed=lambda layout: {"instructions": layout.study.instructions},
+    ),
+    Rule(
+        "pretrain",
+        "{results}/pretrained/{start}",
+        "data-parallel",
+        model.pretrain_parents,
+        model.pretrain_settings,
+        workload.pretrain,
+    ),
+    Rule("sft", "{results}/sft/{start}", "data-parallel", model.sft_parents, model.sft_settings, workload.sft),
+    Rule(
+        "bridge_answers",
+        "{results}/answers/{ancestor}",
+        "accelerator",
+        model.bridge_answers_parents,
+        model.bridge_answers_settings,
+        workload.bridge_answers,
+    ),
+    Rule(
+        "bridge",
+        "{results}/bridges/{ancestor}",
+        "data-parallel",
+        model.bridge_parents,
+        model.bridge_settings,
+        workload.bridge,
+    ),
+    Rule(
+        "order",
+        "{results}/ordered/{ancestor}",
+        "accelerator",
+        model.order_parents,
+        model.order_settings,
+        workload.order,
+    ),
+    Rule(
+        "teacher_signal",
+        "{results}/signals/{ancestor}/{teacher}",
+        "accelerator",
+        model.teacher_signal_parents,
+        model.teacher_signal_settings,
+        workload.teacher_signal,
+    ),
+    Rule(
+        "distill",
+        "{results}/chain/{ancestor}/{member}",
+        "data-parallel",
+        model.distill_parents,
+        model.distill_settings,
+        workload.distill,
+    ),
+    Rule(
+        "distill_desnet",
+        "{results}/desnets/{ancestor}/{desnet}/{init}/0",
+        "data-parallel",
+        model.distill_desnet_parents,
+        model.distill_desnet_settings,
+        workload.distill,
+        stage="distill",
+        allowed=lambda layout: {"init": layout.initialisers(distilled=True)},
+    ),
+    Rule(
+        "assemble",
+        "{results}/desnets/{ancestor}/{desnet}/{init}/0",
+        "light",
+        model.assemble_parents,
+        model.assemble_settings,
+        workload.assemble,
+        allowed=lambda layout: {"init": layout.initialisers(distilled=False)},
+    ),
+    Rule(
+        "recover",
+        "{results}/desnets/{ancestor}/{desnet}/{init}/{budget}",
+        "data-parallel",
+        model.recover_parents,
+        model.recover_settings,
+        workload.recover,
+    ),
+    Rule(
+        "stack",
+        "{results}/scores/stacks/{stack}",
+        "accelerator",
+        score.stack_parents,
+        score.stack_settings,
+        workload.stack,
+    ),
+    Rule(
+        "evaluate",
+        "{results}/scores/{model}",
+        "accelerator",
+        score.evaluate_parents,
+        score.evaluate_settings,
+        workload.evaluate,
+    ),
+    Rule("leakage", "{results}/leakage", "light", score.leakage_parents, score.leakage_settings),
+    Rule(
+        "exhibit",
+        "{results}/paper/{exhibit}",
+        "light",
+        score.exhibit_parents,
+        score.exhibit_settings,
+        allowed=lambda layout: {"exhibit": paper()},
+    ),
+    Rule("report", "{results}", "light", score.report_parents, score.report_settings),
+    Rule("publish", "{results}/published/{model}", "light", publish_parents, publish_settings),
+)
+RULES = {rule.name: rule for rule in ROWS}

@@ -1,0 +1,238 @@
+"""What a study costs, told before it is spent: jobs, parameters, memory, tokens, FLOPs, hours (no torch here).
+
+    snakemake estimate --cores 1 --configfile my-study.yaml
+    python -m colpipe.tools.estimate --study my-study.yaml
+
+Below it, what many sizes cost by a chain, by distilling each and by pre-training each (Figure 1 of the paper).
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from colpipe.config.loading import load_study
+from colpipe.config.study import Study
+from colpipe.cost.inputs import EXACT, worst
+from colpipe.cost.passes import Work
+from colpipe.errors import ColpipeError
+from colpipe.jobs.usage import account
+from colpipe.pipeline.plan import Plan
+from colpipe.pipeline.resources import RATES
+from colpipe.pipeline.rules import RULES
+from colpipe.reporting.many_sizes import SizesCost, estimate_sizes, recorded_sizes
+
+# FLOP/s by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
+# the share of them that training is assumed to reach. Change them here.
+PEAKS = {
+    "H100": {"bfloat16": 989e12, "float32": 67e12},
+    "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
+}
+UTILISATION = 0.4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All jobs of a rule together."""
+
+    rule: str
+    jobs: int
+    finished: int
+    parameters: int
+    """of the largest model that learns, or is read where none learns"""
+    memory: float
+    """bytes of main memory on a CPU, of the largest job"""
+    tokens: float
+    flops: dict[str, float]
+    """by precision"""
+    bound: str
+
+
+def stages(plan: Plan) -> list[Stage]:
+    """The rules of a study in the order in which their first jobs can run."""
+    found: dict[str, list[tuple[bool, Work]]] = defaultdict(list)
+    for job, work in plan.work_by_job():
+        found[job.rule].append(((Path(job.folder) / "manifest.json").exists(), work))
+    return [_together(rule, works) for rule, works in found.items()]
+
+
+def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
+    flops: dict[str, float] = defaultdict(float)
+    for _, work in works:
+        flops[work.precision] += work.flops
+    every = [work for _, work in works]
+    return Stage(
+        rule,
+        len(works),
+        sum(done for done, _ in works),
+        max(work.trained or work.read for work in every),
+        max(work.main_memory if work.flops else 0 for work in every),
+        sum(work.tokens for work in every),
+        dict(flops),
+        worst(*(work.bound for work in every)),
+    )
+
+
+def seconds_on(device: str, flops: dict[str, float]) -> float:
+    """Of one such device."""
+    return sum(count / (UTILISATION * PEAKS[device][precision]) for precision, count in flops.items())
+
+
+def cpu_rates(results: Path, host: str) -> dict[str, float]:
+    """Stage → FLOP/s that jobs reached on a CPU of this host, by the `run.json` of all studies under a folder;
+    `` is that of all stages together."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for path in results.glob("*/**/run.json"):
+        run = account(path.parent)
+        known = run and run["host"] == host and run["device"] == "cpu" and run["flops"] > 0
+        for stage in (run["stage"], "") if known else ():
+            sums[stage][0] += run["flops"]
+            sums[stage][1] += run["device_seconds"]
+    return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
+
+
+# Text
+
+
+def report(study: Study, results: Path = Path("results")) -> str:
+    """All of it as text.
+
+    Args:
+        results: the folder of all studies' results, whose past runs say how fast this CPU is.
+    """
+    plan, host = Plan(study), platform.node()
+    rates = cpu_rates(results, host)
+    parts = [_stage_table(stages(plan), rates), _assumptions(rates, host)]
+    return "\n\n".join([*parts, *_sizes_texts(plan)])
+
+
+def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
+    columns = [
+        "stage",
+        "jobs",
+        "done",
+        "parameters",
+        "memory",
+        "tokens",
+        "FLOPs",
+        *(f"{name} h" for name in PEAKS),
+        "this CPU h",
+    ]
+    rows, whole = [], [0.0] * (len(PEAKS) + 1)
+    for stage in found:
+        flops = sum(stage.flops.values())
+        rate = rates.get(RULES[stage.rule].stage or stage.rule) or rates.get("") or RATES["cpu"]
+        hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [flops / rate / 3600]
+        whole = [before + more for before, more in zip(whole, hours, strict=True)]
+        rows.append(
+            [stage.rule, str(stage.jobs), str(stage.finished), number(stage.parameters), number(stage.memory, "B")]
+            + [_bounded(value, stage.bound) for value in (stage.tokens, flops)]
+            + [hour(value) for value in hours]
+        )
+    bound = worst(*(stage.bound for stage in found))
+    total = [sum(stage.jobs for stage in found), sum(stage.finished for stage in found)]
+    tokens, flops = sum(stage.tokens for stage in found), sum(sum(stage.flops.values()) for stage in found)
+    largest = number(max(stage.memory for stage in found), "B")
+    rows.append(
+        ["all", *map(str, total), "", largest, _bounded(tokens, bound), _bounded(flops, bound), *map(hour, whole)]
+    )
+    return table(columns, rows)
+
+
+def _assumptions(rates: dict[str, float], host: str) -> str:
+    peaks = "; ".join(
+        f"{name} {', '.join(f'{peak / 1e12:g} TFLOP/s in {precision}' for precision, peak in by.items())}"
+        for name, by in PEAKS.items()
+    )
+    if rates:
+        cpu = f"this CPU ({host}): {number(rates[''])}FLOP/s by its own past runs, stage by stage where there are some"
+    else:
+        cpu = f"this CPU ({host}): no past runs under results/; {number(RATES['cpu'])}FLOP/s by rule of thumb"
+    return (
+        "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
+        "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"
+        f"Hours of one device, one job after the other: {peaks}, of which {UTILISATION:.0%} are assumed to be reached "
+        f"(PEAKS and UTILISATION in colpipe/tools/estimate.py).\n{cpu}."
+    )
+
+
+def _sizes_texts(plan: Plan) -> list[str]:
+    texts = []
+    if found := estimate_sizes(plan):
+        mark = f" {found.bound}" if found.bound != EXACT else ""
+        ends = [
+            f"each distilled from the ancestor or its bridge, as `stages.distill` has it ({number(found.distilled)})"
+        ]
+        ends += [f"each pre-trained, {found.scratch}"] if found.scratch else []
+        texts.append(_sizes_text(found, plan, f"FLOPs{mark}", ends))
+    if found := recorded_sizes(plan):
+        ends = ["each distilled from the ancestor or its bridge"] if found.distilled is not None else []
+        ends += [f"each pre-trained, {found.scratch}"] if found.pretrained is not None else []
+        texts.append(_sizes_text(found, plan, "Device-seconds, as finished jobs recorded them,", ends))
+    return texts
+
+
+def _sizes_text(found: SizesCost, plan: Plan, unit: str, ends: list[str]) -> str:
+    what = ["a chain once, from which sizes are assembled"]
+    if found.size is not None:
+        what.append(f"the same, and each recovered on {number(found.recovered)} tokens")
+    rows = found.rows(len(plan.study.desnets))
+    shown = [
+        [f"{value:.2f}" if " / " in name else number(value) for name, value in row.items() if name != "sizes"]
+        for row in rows
+    ]
+    lines = [[str(row["sizes"]), *cells] for row, cells in zip(rows, shown, strict=True)]
+    return f"{unit} for N sizes, {found.means}: {'; '.join([*what, *ends])}.\n\n{table(list(rows[0]), lines)}"
+
+
+def _bounded(value: float, bound: str) -> str:
+    return f"{bound} {number(value)}".strip() if value else "–"
+
+
+def number(value: float, unit: str = "") -> str:
+    """Three digits and a unit: 1.23 G."""
+    if not value:
+        return "–"
+    for size, name in ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {name}{unit}"
+    return f"{value:.3g} {unit}".strip()
+
+
+def hour(value: float) -> str:
+    return "–" if not value else f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Columns of text, the first to the left, others to the right."""
+    widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [columns, *rows]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m colpipe.tools.estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--study", required=True, metavar="FILE", help="study: a file, or JSON text")
+    given = parser.parse_args().study
+    is_text = given.lstrip().startswith("{")
+    try:
+        config = json.loads(given) if is_text else yaml.safe_load(Path(given).read_text())
+        print(report(load_study(config, "study" if is_text else given)))
+    except (ColpipeError, OSError, ValueError, yaml.YAMLError) as error:
+        sys.exit(f"estimate: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

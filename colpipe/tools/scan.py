@@ -1,0 +1,61 @@
+"""Scan: assemble and score many DesNets between two neighbours, loaded once and never trained, for architecture search.
+
+The settings are a grid; every combination becomes a row of `candidates.csv`, best first.
+"""
+
+import pandas as pd
+
+from colpipe.api import scan
+from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
+from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.hf.counting import count_calls
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.device import pick_device
+from colpipe.jobs.job import Job
+
+
+class Settings(Strict):
+    shapes: list[Shape]
+    methods: list[Method] = ["nested"]
+    alphas: list[Fraction | str] = ["auto"]
+    compensations: list[Fraction] = [0.0]
+    tokens: Positive = 8192
+
+
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
+    device = pick_device(job.runtime.device)
+
+    def score(model) -> float:
+        found = held_out_loss(
+            count_calls(model.to(device)), job.parents["corpus"], split="validation", tokens=settings.tokens
+        )
+        return found["loss"]
+
+    rows = scan(
+        job.parents["smaller"],
+        job.parents["larger"],
+        settings.shapes,
+        score,
+        settings.alphas,
+        settings.compensations,
+        settings.methods,
+    )
+    pd.DataFrame(rows).to_csv(job.staging / "candidates.csv", index=False)
+    job.say(f"{len(rows)} candidates, the best: {rows[0]}")
+    job.publish(candidates=len(rows))
+
+
+if __name__ == "__main__":
+    run_stage(
+        "scan",
+        __doc__,
+        main,
+        inputs={
+            "smaller": "smaller neighbour",
+            "larger": "larger neighbour",
+            "corpus": "prepared corpus, whose validation text the candidates are scored on",
+        },
+        settings=Settings,
+        package="tools",
+    )

@@ -1,0 +1,114 @@
+"""Plan a shape: from parameters or bytes to layers, heads, hidden, ffn, with its neighbours and alpha. Trains nothing.
+
+python -m colpipe.tools.size --study config/gpt2.yaml 220M 440MB
+python -m colpipe.tools.size --chain models/gpt2-medium models/gpt2 --precision float32 220M
+"""
+
+import argparse
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import yaml
+
+from colpipe.architectures.families import family_of
+from colpipe.config.loading import load_study
+from colpipe.config.parts import Architecture, Shape
+from colpipe.config.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan_shape
+from colpipe.errors import ColpipeError
+from colpipe.learngene.inheritance import inheritance
+from colpipe.learngene.linit import METHODS
+from colpipe.learngene.weights import read_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m colpipe.tools.size", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    chain = parser.add_mutually_exclusive_group(required=True)
+    chain.add_argument("--study", type=Path, metavar="FILE", help="study whose chain the shapes lie between")
+    chain.add_argument("--chain", type=Path, nargs="+", metavar="FOLDER", help="model folders of one family")
+    parser.add_argument("--precision", choices=list(BYTES), default="bfloat16", help="of sizes in bytes")
+    parser.add_argument("size", nargs="+", help="parameters (220M) or bytes of weights (440MB)")
+    arguments = parser.parse_args()
+    try:
+        if arguments.study:
+            study = load_study(yaml.safe_load(arguments.study.read_text()), str(arguments.study))
+            architecture, members = study.architecture, {name: entry.shape for name, entry in study.chain.items()}
+            elastic = [name for name in members if any(study.elastic(ancestor, name) for ancestor in study.ancestors)]
+        else:
+            architecture, members = read_chain(arguments.chain)
+            elastic = [str(folder) for folder in arguments.chain if inheritance(folder).elastic]
+        for size in arguments.size:
+            print(describe(architecture, members, size, arguments.precision, elastic))
+    except (ColpipeError, OSError, ValueError) as error:
+        sys.exit(f"plan: error: {error}")
+
+
+def read_chain(folders: list[Path]) -> tuple[Architecture, dict[str, Shape]]:
+    """Architecture and shapes of model folders.
+
+    Raises:
+        ColpipeError: a folder holds no model of a known family, or they are of several families.
+    """
+    members, families = {}, {}
+    for folder in folders:
+        config = read_config(folder)
+        family = family_of(config, f"{folder}/config.json")
+        sizes = family.sizes(config)
+        families[family.name] = Architecture(
+            family=family.name,
+            vocabulary=sizes["vocabulary"],
+            positions=sizes["position"],
+            tied=family.is_tied(config),
+        )
+        members[str(folder)] = Shape(
+            layers=sizes["layer"],
+            heads=sizes["head"],
+            hidden=sizes["hidden"],
+            ffn=sizes["ffn"],
+            kv_heads=sizes["group"],
+            head_dim=sizes["head_dim"],
+        )
+    if len(families) > 1:
+        raise ColpipeError(f"the folders are of {len(families)} families ({', '.join(families)}); a chain has one")
+    return next(iter(families.values())), members
+
+
+def describe(
+    architecture: Architecture, members: dict[str, Shape], size: str, precision: str, elastic: Collection[str] = ()
+) -> str:
+    """One request and what meets it, as lines that fit into a study.
+
+    Args:
+        elastic: names of the members that DesNets can be cut out of.
+
+    Raises:
+        ColpipeError: the request lies outside the chain, or nothing comes within 1 %.
+    """
+    in_bytes = size.lower().endswith("b") and size[-2:-1] in "kMG"
+    wanted = Budget.model_validate({"memory" if in_bytes else "params": size, "precision": precision}).parameters
+    counts = {name: architecture.parameters(shape) for name, shape in members.items()}
+    below = [name for name in members if counts[name] < wanted]
+    above = [name for name in members if counts[name] >= wanted]
+    if not below or not above:
+        known = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise ColpipeError(f"{size}: {wanted:,} parameters lie outside the chain ({known})")
+    smaller, larger = max(below, key=counts.get), min(above, key=counts.get)
+    shape = plan_shape(architecture, Endpoint(smaller, members[smaller]), Endpoint(larger, members[larger]), wanted)
+    count = architecture.parameters(shape)
+    alpha = automatic_alpha(counts[smaller], counts[larger], count)
+    keys = {"layers": shape.layers, "heads": shape.heads, "hidden": shape.hidden, "ffn": shape.ffn}
+    if "head_dim" in architecture.table.keys:
+        keys |= {"kv_heads": shape.kv_heads, "head_dim": shape.head_dim}
+    written = ", ".join(f"{key}: {value}" for key, value in keys.items())
+    return (
+        f"{size}: {{shape: {{{written}}}}}\n"
+        f"    {count:,} parameters ({count / wanted - 1:+.2%}), {count * BYTES[precision] / 1e6:,.1f} MB in {precision}\n"
+        f"    between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}\n"
+        f"    methods: {', '.join((*METHODS, *(['cut'] if larger in elastic else [])))}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Training that can be killed anywhere and goes on to the same bits.
+
+transformers' Trainer (and trl's, for SFT) does the work. What is added here is a state that is complete or not used, saved
+by the clock or when the scheduler asks for it; validation at even distances; progress that people can read; and a stop at
+the first loss that is not a number.
+"""
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
+
+from colpipe.config.stages import Training
+from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import require_space
+from colpipe.jobs.device import leave_processes
+from colpipe.jobs.job import METRICS, Job
+from colpipe.jobs.state import is_complete, is_valid, mark_complete
+from colpipe.training import sharding
+
+# Recorded beside the validation loss.
+VALIDATION = ("eval_cross_entropy", "eval_smallest_cross_entropy", "eval_rouge_l")
+
+
+def run_resumable(
+    job: Job, trainer: Trainer, settings: Training, label: str = "", callback: TrainerCallback | None = None
+) -> PreTrainedModel:
+    """Run a trainer from its last complete state, if any, to its end; leave with status 143 if told to stop.
+
+    Args:
+        callback: called after ours, which measures, and marks states as complete.
+    """
+    trainer.add_callback(_Watch(job, trainer, settings, label))
+    if callback:
+        trainer.add_callback(callback)
+    trainer.remove_callback(PrinterCallback)
+    if trainer.accelerator.num_processes > 1:
+        job.say(f"{trainer.accelerator.num_processes} processes{', the model sharded' * trainer.is_fsdp_enabled}")
+    state = _last_valid_state(Path(trainer.args.output_dir), job)
+    if state and (state / "pytorch_model_fsdp_0").exists() != trainer.is_fsdp_enabled:
+        raise ColpipeError(
+            f"{state}: was saved with{'out' if trainer.is_fsdp_enabled else ''} runtime.shard on several devices; "
+            "go on so, or delete it"
+        )
+    if state:
+        job.event("resumed", f"{label}resumes at step {state.name.rpartition('-')[2]}")
+    trainer.train(resume_from_checkpoint=str(state) if state else None)
+    model = sharding.gathered(trainer.accelerator.unwrap_model(trainer.model), job.is_main)
+    job.ledger.keep()  # before the main process adds up
+    leave_processes()
+    if trainer.state.global_step < trainer.state.max_steps:
+        job.stop()
+    if not job.is_main:  # what is left to do, the main process does
+        raise SystemExit(0)
+    return model
+
+
+class RemembersBatch:
+    """Mixed into a Trainer: remembers the batches of the current update, for the message when its loss breaks, and the
+    time that updates waited for data.
+
+    Attributes:
+        data_wait: seconds that updates have waited for their batches.
+    """
+
+    batches: list = []
+    data_wait = 0.0
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        started = time.monotonic()
+        self.batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.data_wait += time.monotonic() - started
+        return self.batches, tokens
+
+
+def _last_valid_state(folder: Path, job: Job) -> Path | None:
+    """The newest state that was written to its end and is not damaged; those after it are removed."""
+    states = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    for state in states:
+        if is_valid(state):
+            return state
+        if job.is_main:
+            if is_complete(state):
+                job.event("state not used", f"{state}, or {job.state / METRICS}, is damaged: not used")
+            shutil.rmtree(state)
+    return None
+
+
+def agreed(trainer: Trainer, *flags: bool) -> list[bool]:
+    """Which flags any of the processes has: they must save, and stop, at the same step."""
+    if trainer.accelerator.num_processes == 1:
+        return list(flags)
+    sums = trainer.accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=trainer.args.device))
+    return [bool(value) for value in sums.tolist()]
+
+
+class _Watch(TrainerCallback):
+    """Saves, evaluates, measures and reports around transformers' training loop."""
+
+    def __init__(self, job: Job, trainer: Trainer, settings: Training, label: str):
+        self.job, self.trainer, self.label = job, trainer, label
+        self.evaluations = settings.evaluations if trainer.eval_dataset is not None else 0
+        self.evaluation_steps: set[int] = set()
+
+    def on_train_begin(self, args, state, control, **_):
+        numbers = range(1, self.evaluations + 1)
+        self.evaluation_steps = {round(state.max_steps * number / self.evaluations) for number in numbers}
+        self.started = self.last_save = self.last_progress = time.monotonic()
+        self.first_step, self.first_tokens = state.global_step, state.num_input_tokens_seen
+        if self.evaluations and state.global_step == 0:
+            self.trainer.evaluate()
+
+    def on_step_end(self, args, state, control, **_):
+        now, last = time.monotonic(), state.global_step >= state.max_steps
+        due = self.job.is_main and now - self.last_save >= 60 * self.job.runtime.save_minutes
+        due, stop = agreed(self.trainer, due, self.job.should_stop())
+        if (due or stop) and not last:
+            parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
+            require_space(Path(args.output_dir), 12 * parameters, "the in-step state")  # weights and optimizer state
+            control.should_save = True
+        if stop and not last:
+            control.should_training_stop = True
+        if state.global_step in self.evaluation_steps:
+            control.should_evaluate = True
+
+    def on_save(self, args, state, control, **_):
+        self.job.ledger.keep()
+        self.trainer.accelerator.wait_for_everyone()  # each writes its share of the state
+        if self.job.is_main:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.job.state / METRICS)
+        self.last_save = time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        state.log_history.clear()  # our metrics hold it; the saved state stays small
+        tokens = int(state.num_input_tokens_seen)
+        if "eval_loss" in logs:
+            more = {name.removeprefix("eval_"): value for name, value in logs.items() if name in VALIDATION}
+            self._record(state.global_step, tokens, "validation", logs["eval_loss"], **more)
+            shown = "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in more.items())
+            self.job.say(f"{self.label}step {state.global_step}: validation loss {logs['eval_loss']:.4f}{shown}")
+        if "loss" not in logs:
+            return
+        now = time.monotonic()
+        speed = (tokens - self.first_tokens) / (now - self.started)
+        wait = round(self.trainer.data_wait / (now - self.started), 4)
+        self._record(
+            state.global_step,
+            tokens,
+            "train",
+            logs["loss"],
+            learning_rate=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens_per_second=round(speed),
+            data_wait=wait,
+        )
+        last = state.global_step >= state.max_steps
+        if now - self.last_progress >= self.job.runtime.progress_seconds or last:
+            self.last_progress = now
+            left = (state.max_steps - state.global_step) * (now - self.started) / (state.global_step - self.first_step)
+            self.job.say(
+                f"{self.label}step {state.global_step}/{state.max_steps}, loss {logs['loss']:.4f}, "
+                f"{speed:,.0f} tokens/s, {left // 60:.0f}:{left % 60:02.0f} left"
+                + (f", {wait:.1%} of the time waiting for data" if last else "")
+            )
+
+    def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:
+        for name, value in (("loss", loss), ("gradient norm", more.get("grad_norm"))):
+            if value is None or math.isfinite(value):
+                continue
+            kept = self.job.work / f"broken-step-{step}.json"
+            if self.job.is_main:
+                kept.write_text(json.dumps([batch["input_ids"].tolist() for batch in self.trainer.batches]))
+            raise ColpipeError(
+                f"{self.label}{split} {name} is {value} at step {step}; lower learning_rate or max_grad_norm (the step's "
+                f"token ids are in {kept}, the last good state in {self.trainer.args.output_dir})"
+            )
+        self.job.measure(
+            **({"phase": self.label.strip(" :")} if self.label else {}),
+            step=step,
+            tokens=tokens,
+            split=split,
+            loss=loss,
+            **more,
+        )

@@ -1,0 +1,288 @@
+import pytest
+
+from colpipe.config.loading import load_study
+from colpipe.config.parts import Architecture, Shape, parse_tokens, tokens_label
+from colpipe.errors import ColpipeError
+
+
+@pytest.fixture(autouse=True)
+def _here(inputs, monkeypatch):
+    monkeypatch.chdir(inputs.parent)
+    if inputs.name != "inputs":
+        link = inputs.parent / "inputs"
+        if not link.exists():
+            link.symlink_to(inputs)
+
+
+def refused(study: dict) -> str:
+    with pytest.raises(ColpipeError) as error:
+        load_study(study, "my.yaml")
+    return str(error.value)
+
+
+def test_the_tiny_study_is_valid(study):
+    assert load_study(study).members() == ["large", "medium", "small"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(colour="red"), "my.yaml: colour: unknown key"),
+        (lambda s: s["chain"]["medium"].update(lr=1), "my.yaml: chain.medium.lr: unknown key"),
+        (
+            lambda s: s["chain"]["medium"]["shape"].update(layers="four"),
+            "my.yaml: chain.medium.shape.layers: 'four': input should be a valid integer",
+        ),
+        (
+            lambda s: s["chain"]["medium"]["shape"].update(hidden=17),
+            "my.yaml: chain.medium.shape: hidden 17 is not a multiple of heads 2",
+        ),
+        (
+            lambda s: s["chain"]["small"]["shape"].update(layers=9, heads=8, hidden=64),
+            "my.yaml: chain.small: 490,944 parameters follow medium's",
+        ),
+        (
+            lambda s: s["desnets"]["upper"]["shape"].update(layers=12, heads=4, hidden=32),
+            "my.yaml: desnets.upper.shape: 12L/4H/32 has 172,992 parameters, above the chain's largest member large",
+        ),
+        (
+            lambda s: s["desnets"]["lower"]["shape"].update(layers=5, heads=1, hidden=8),
+            "my.yaml: desnets.lower.shape.layers: 5 is more than the 3 of its larger neighbour medium; at most 3",
+        ),
+        (
+            lambda s: s["desnets"]["lower"]["shape"].update(heads=1),
+            "my.yaml: desnets.lower.shape: head_dim is 16, but 8 in small",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(model="lama"),
+            "my.yaml: ancestors.llama.model: 'lama' is not in models (llama, bridge)",
+        ),
+        (
+            lambda s: s["models"]["llama"]["source"].update(path="inputs/nowhere"),
+            "my.yaml: models.llama.source: path 'inputs/nowhere' does not exist",
+        ),
+        (
+            lambda s: s["models"]["llama"].update(source={"pypi": "a==1", "files": ["x"]}),
+            "my.yaml: models.llama.source: a pypi source needs sha256",
+        ),
+        (
+            lambda s: s["models"]["llama"]["source"].update(hub="a/b"),
+            "names ['hub', 'path'] of hub, path, pypi; give exactly one",
+        ),
+        (lambda s: s["stages"].pop("answers"), "my.yaml: stages.answers: missing, but ancestors.llama.bridge needs it"),
+        (
+            lambda s: s["chain"]["large"].update(distill={"step": 3}),
+            "my.yaml: chain.large.distill.step: unknown key",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(distill={"objective": "kl"}),
+            "my.yaml: ancestors.llama.distill.objective: 'kl': input should be 'reverse_kl', 'forward_kl'",
+        ),
+        (
+            lambda s: s["initialisers"].update(alone={"kind": "distilled", "distill": {"step": 1}}),
+            "my.yaml: initialisers.alone.distill.step: unknown key",
+        ),
+        (
+            lambda s: s["initialisers"].update(alone={"kind": "distilled", "distill": {"objective": "minillm", "data": []}}),
+            "my.yaml: initialisers.alone.distill: data: [] are corpora only; objective 'minillm' answers prompts",
+        ),
+        (
+            lambda s: s["initialisers"]["nested"].update(distill={"steps": 1}),
+            "my.yaml: initialisers.nested.distill: goes with kind 'distilled' only, this is 'linit'",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(desnets=["uper"]),
+            "my.yaml: ancestors.llama.desnets.0: 'uper' is not in desnets (upper, lower)",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(elastic=True),
+            "my.yaml: chain.small.elastic: the last member has no next one to go down to; give elastic.smallest",
+        ),
+        (
+            lambda s: s["chain"]["medium"].update(elastic={"smallest": {"layers": 4, "heads": 1, "hidden": 8}}),
+            "my.yaml: chain.medium: elastic.smallest has layer 4, the member 3",
+        ),
+        (
+            lambda s: s["initialisers"].update(cut={"kind": "linit", "method": "cut"}),
+            "my.yaml: desnets.upper: its larger neighbour large is not elastic in llama's chain, nothing can be cut",
+        ),
+        (
+            lambda s: (
+                s["ancestors"]["llama"].update(elastic=True),
+                s["initialisers"].update(cut={"kind": "linit", "method": "cut"}),
+                s["desnets"]["upper"]["shape"].update(ffn=10, layers=4, heads=3, hidden=24),
+            ),
+            "my.yaml: desnets.upper.shape: ffn is 10, but large is elastic down to 64 only (elastic.smallest)",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(distill={"data": ["descrive"]}),
+            "my.yaml: chain.small.distill.data.0: 'descrive' is in neither corpora nor instructions",
+        ),
+        (
+            lambda s: s["stages"]["distill"].update(objective="minillm", data=["stories"]),
+            "my.yaml: stages.distill: data: ['stories'] are corpora only; objective 'minillm' answers prompts",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(distill={"objective": "on_policy", "rollout": {"size": 6}}),
+            "my.yaml: ancestors.llama.distill: rollout.size: 6 is not a multiple of batch_size 4",
+        ),
+        (
+            lambda s: s["chain"]["small"].update(distill={"objective": "seqkd", "signal": 8}),
+            "my.yaml: chain.small.distill: signal: 8; objective 'seqkd' is not on the data's tokens: null is allowed",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(teacher="ancestor", distill={"signal": 8})
+            or s["chain"]["small"].update(distill={"signal": 16}),
+            "my.yaml: ancestors.llama: the students of the ancestor want its cached log-probabilities with different signal",
+        ),
+        (lambda s: s["chain"]["large"].update(start="pretrained"), "model goes with start 'pretrained' only"),
+        (lambda s: s.update(budgets=["78 million"]), "my.yaml: budgets.0: '78 million': input should be a valid integer"),
+        (
+            lambda s: s["stages"]["distill"].update(max_length=1000),
+            "my.yaml: stages.distill.max_length: 1000 is more than architecture.positions 128",
+        ),
+        (
+            lambda s: s["tasks"]["boolq"].update(max_new_tokens=30),
+            "my.yaml: tasks.boolq.max_new_tokens: 30 after prompts of up to 110 tokens",
+        ),
+        (lambda s: s["initialisers"]["nested"].update(alpha=1.5), "initialisers.nested.alpha"),
+        (
+            lambda s: s["desnets"]["upper"].update(alpha=[0.5, 0.5]),
+            "my.yaml: desnets.upper.alpha: 2 values for 4 layers; give one number, or one for each layer",
+        ),
+        (
+            lambda s: s["desnets"]["upper"].update(params="3k"),
+            "my.yaml: desnets.upper: give exactly one of shape, params and memory",
+        ),
+        (
+            lambda s: s["desnets"].update(planned={"params": "9M"}),
+            "my.yaml: desnets.planned: 9,000,000 parameters lie outside the chain (large ",
+        ),
+        (
+            lambda s: s["desnets"]["upper"].update(initialisers=["nest"]),
+            "my.yaml: desnets.upper.initialisers.0: 'nest' is not in initialisers (nested, rand)",
+        ),
+        (
+            lambda s: s["initialisers"].update(grown={"kind": "single", "method": "nested"}),
+            "my.yaml: initialisers.grown.method: 'nested' needs two neighbours; single has paper and lossless",
+        ),
+        (
+            lambda s: s["initialisers"].update(cloned={"kind": "hypercloning"})
+            or s["desnets"]["upper"]["shape"].update(ffn=50),
+            "my.yaml: desnets.upper.shape: no member's widths fit a whole number of times, as hypercloning needs",
+        ),
+        (
+            lambda s: s["initialisers"].update(exact={"kind": "linit", "method": "lossless"})
+            or s["desnets"]["upper"]["shape"].update(ffn=60),
+            "my.yaml: desnets.upper.shape.ffn: 60 is less than the 64 of its smaller neighbour medium",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(select="rotate"),
+            "my.yaml: ancestors.llama.select: 'rotate' needs a family with RMSNorm; gpt2 has LayerNorm",
+        ),
+        (
+            lambda s: s["ancestors"]["llama"].update(select="rank"),
+            "my.yaml: stages.order: missing, but ancestors.llama.select needs it",
+        ),
+        (
+            lambda s: s["chain"]["large"]["shape"].update(kv_heads=1),
+            "my.yaml: chain.large.shape: kv_heads is 1 of 3 heads, but gpt2 has no grouped queries",
+        ),
+        (
+            lambda s: s["initialisers"]["nested"].update(alpha="search") or s.update(perplexity=[]),
+            "my.yaml: initialisers: alpha 'search' needs a corpus under perplexity",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_studies_are_refused_with_key_value_and_what_is_allowed(study, change, message):
+    change(study)
+    assert message in refused(study)
+
+
+def test_every_problem_has_its_own_line(study):
+    study["ancestors"]["llama"]["model"] = "lama"
+    study["tasks"]["boolq"]["instructions"] = "bolq"
+    assert len(refused(study).splitlines()) == 2
+
+
+def test_neighbours(study):
+    study["desnets"]["below"] = {"shape": {"layers": 1, "heads": 1, "hidden": 8}}
+    study["desnets"]["equal"] = {"shape": {"layers": 3, "heads": 2, "hidden": 16}}
+    loaded = load_study(study)
+    assert loaded.neighbours("upper") == ("medium", "large")
+    assert loaded.neighbours("lower") == ("small", "medium")
+    assert loaded.neighbours("below") == (None, "small")
+    assert loaded.neighbours("equal") == ("small", "medium")
+    assert loaded.alpha("equal", "nested") == 0  # all of the larger, which it equals
+    assert loaded.alpha("below", "nested") is None
+    assert loaded.alpha("upper", "rand") is None
+
+
+def test_a_desnets_alpha_overrides(study):
+    study["desnets"]["upper"]["alpha"] = 0.25
+    assert load_study(study).alpha("upper", "nested") == 0.25
+
+
+def test_a_desnet_by_its_parameters_gets_a_shape_between_its_neighbours(study):
+    study["desnets"]["planned"] = {"params": "35k"}
+    study["desnets"]["small-enough"] = {"memory": "70kB", "precision": "bfloat16"}
+    loaded = load_study(study)
+    for name in ("planned", "small-enough"):
+        shape = loaded.desnets[name].shape
+        assert abs(loaded.parameters(shape) / 35_000 - 1) <= 0.01
+        assert loaded.neighbours(name) == ("medium", "large")
+        assert 3 <= shape.layers <= 4 and 16 <= shape.hidden <= 24
+    assert load_study(loaded.model_dump(mode="json")) == loaded  # a resolved study is a study
+
+
+def test_a_desnet_above_the_chain_may_be_cloned(study):
+    study["initialisers"]["cloned"] = {"kind": "hypercloning"}
+    shape = {"layers": 6, "heads": 6, "hidden": 48}
+    study["desnets"]["above"] = {"shape": shape, "initialisers": ["cloned", "rand"]}
+    loaded = load_study(study)
+    assert loaded.neighbours("above") == ("large", None)
+    assert loaded.cloned("above") == "large"
+    assert loaded.initialisers_of("above") == ["cloned", "rand"]
+
+
+def test_auto_alpha_with_the_papers_sizes(study):
+    """0.94 to 0.57 with exact parameter counts (the paper's nominal sizes give 0.905 for DesNet-138M)."""
+    gpt2 = {"large": (36, 20, 1280), "medium": (24, 16, 1024), "small": (12, 12, 768)}
+    desnets = {"138M": (14, 12, 768), "220M": (18, 14, 896), "277M": (24, 14, 896), "380M": (26, 16, 1024),
+               "537M": (30, 18, 1152)}  # fmt: skip
+
+    def shape(sizes):
+        return {"shape": dict(zip(("layers", "heads", "hidden"), sizes, strict=True))}
+
+    study["architecture"] = {}
+    study["chain"] = {name: {"start": "inherit", **shape(sizes)} for name, sizes in gpt2.items()}
+    study["desnets"] = {name: shape(sizes) for name, sizes in desnets.items()}
+    loaded = load_study(study)
+    alphas = [round(loaded.alpha(name, "nested"), 2) for name in desnets]
+    assert alphas == [0.94, 0.59, 0.34, 0.94, 0.56]
+
+
+@pytest.mark.parametrize(
+    ("shape", "millions"),
+    [
+        ((12, 12, 768), 124.44),
+        ((24, 16, 1024), 354.82),
+        ((36, 20, 1280), 774.03),
+        ((48, 25, 1600), 1557.61),
+        ((14, 12, 768), 138.62),
+        ((18, 14, 896), 219.57),
+        ((24, 14, 896), 277.44),
+        ((26, 16, 1024), 380.02),
+        ((30, 18, 1152), 537.28),
+        ((8, 8, 512), 51.48),
+    ],
+)
+def test_parameter_counts_of_the_paper(shape, millions):
+    layers, heads, hidden = shape
+    count = Architecture().parameters(Shape(layers=layers, heads=heads, hidden=hidden))
+    assert round(count / 1e6, 2) == millions
+
+
+def test_token_counts():
+    assert [parse_tokens(text) for text in ("78M", "1.5B", "300k", 7)] == [78_000_000, 1_500_000_000, 300_000, 7]
+    assert [tokens_label(count) for count in (78_000_000, 10**10, 1_500, 0)] == ["78M", "10B", "1500", "0"]

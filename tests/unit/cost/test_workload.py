@@ -1,0 +1,88 @@
+"""What jobs have to do: the study's jobs, data as far as they are there, numbers that are marked where they are not sure."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from colpipe.config.loading import load_study
+from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in
+from colpipe.jobs.artifacts import write_json
+from colpipe.pipeline.plan import Plan
+
+
+@pytest.fixture
+def plan(study, inputs, tmp_path, monkeypatch):
+    """In a folder of its own, where nothing is there yet."""
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.chdir(tmp_path)
+    return lambda **changes: Plan(load_study({**study, **changes}, "study"))
+
+
+def test_every_job_of_a_study_once_and_inputs_first(plan):
+    made = plan()
+    found = made.jobs()
+    places = {job.folder: place for place, job in enumerate(found)}
+    assert len(places) == len(found)
+    for job in found:
+        if not job.rule.startswith("fetch"):
+            assert all(places[parent] < places[job.folder] for _, parent in made.parents(job.rule, job.wildcards))
+    counts = {rule: sum(job.rule == rule for job in found) for rule in ("distill", "assemble", "recover", "evaluate")}
+    assert counts == {"distill": 3, "assemble": 4, "recover": 4, "evaluate": 12}
+
+
+def test_training_on_blocks_by_hand(plan):
+    """1024 tokens once, in blocks of 64: GPT-2 of 4 layers and 32 channels, 512 tokens."""
+    done = plan().work("pretrain", SimpleNamespace(start="bridge"))
+    layers = 2 * 4 * 12 * 32 * 32 + 64 * 4 * 4 * 32  # matrices, and scores with the 64 positions of a block
+    assert done.flops == 3 * 16 * (64 * layers + 63 * 2 * 32 * 512)
+    assert done.tokens == 1024 and done.bound == EXACT
+
+
+def test_what_is_not_there_is_marked(plan):
+    made = plan()
+    assert (
+        made.work("recover", SimpleNamespace(ancestor="llama", desnet="upper", init="nested", budget="512")).bound
+        == EXACT
+    )
+    assert made.work("bridge", SimpleNamespace(ancestor="llama")).bound == AT_MOST
+    assert model_in(made, made.start("llama")).parameters == UNKNOWN
+
+
+def test_a_fetched_model_is_read_from_its_configuration(plan, inputs):
+    made = plan()
+    folder = Path(made.start("llama"))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text((inputs / "llama" / "config.json").read_text())
+    write_json(folder / "manifest.json", {"files": {}})
+    found = model_in(made, str(folder))
+    assert found.sizes["group"] == 2 and found.vocabulary == 300
+    embedding, block = 300 * 32, 32 * (32 + 2 * 16 + 32 + 3 * 64) + 2 * 32
+    assert found.parameters == 2 * embedding + 2 * block + 32
+
+
+def test_prepared_rows_are_measured(plan):
+    made = plan()
+    least = made.work("distill", SimpleNamespace(ancestor="llama", member="small"))
+    folder = Path(made.data("describe"))
+    folder.mkdir(parents=True)
+    row = {"instruction": "Say it.", "input": "", "output": "It is said."}
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text(2 * (json.dumps(row) + "\n"))
+    write_json(folder / "manifest.json", {"counts": {split: {"rows": 2} for split in ("train", "validation")}})
+    stories = Path(made.data("stories"))
+    stories.mkdir(parents=True)
+    write_json(
+        stories / "manifest.json", {"counts": {"train": {"tokens": 1000, "bytes": 3000}, "validation": {"tokens": 100}}}
+    )
+    done = made.work("distill", SimpleNamespace(ancestor="llama", member="small"))
+    assert done.bound == EXACT and done.tokens <= least.tokens
+
+
+def test_a_batch_is_as_long_as_its_longest_row():
+    data = [Data(3, ((1, 9), (1, 19), (1, 29)))]
+    assert longest(data, 1) == pytest.approx(20)
+    pairs = [max(a, b) for a in (10, 20, 30) for b in (10, 20, 30)]
+    assert longest(data, 2) == pytest.approx(sum(pairs) / 9)
+    assert longest(data, 1000) == pytest.approx(30)

@@ -1,0 +1,72 @@
+"""Versions of code: what counts for reruns, and what does not."""
+
+from colpipe.jobs import code
+from tests.conftest import CHECKOUT
+
+# Modules that move results about without shaping them. A change of theirs reruns nothing, so each is here on purpose.
+MOVERS = {
+    "architectures.flops",
+    "config.loading",
+    "config.names",
+    "config.parts",
+    "config.sizing",
+    "config.stages",
+    "config.study",
+    "config.validation",
+    "errors",
+    "hashing",
+    "hf.counting",
+    "jobs.artifacts",
+    "jobs.code",
+    "jobs.command",
+    "jobs.job",
+    "jobs.state",
+    "jobs.usage",
+    "pipeline.plan",
+}
+
+
+def test_modules_that_say_they_do_not_count():
+    import ast
+
+    package = CHECKOUT / "colpipe"
+    said = {
+        ".".join(path.relative_to(package).with_suffix("").parts)
+        for path in package.rglob("*.py")
+        if not code.affects_results(ast.parse(path.read_text()))
+    }
+    assert said == MOVERS
+
+
+def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
+    package = tmp_path / "colpipe"
+    (package / "data").mkdir(parents=True)
+    monkeypatch.setattr(code, "__file__", str(package / "jobs" / "code.py"))
+    used = package / "data" / "used.py"
+    (package / "data" / "other.py").write_text("x = 1\n")
+    stage = package / "stage.py"
+
+    def version(stage_text: str, used_text: str) -> str:
+        stage.write_text(stage_text)
+        used.write_text(used_text)
+        code.code_version.cache_clear()
+        return code.code_version("colpipe.stage")
+
+    first = version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    assert first == version('"""Says more."""\nfrom colpipe.data.used import f  # why\n', "def f():\n    return 1\n")
+    assert first == version("from colpipe.data.used import f\n", 'def f():\n    """Doc."""\n    return  1\n')
+    (package / "data" / "other.py").write_text("x = 2\n")
+    assert first == version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    assert first != version("from colpipe.data.used import f\n", "def f():\n    return 2\n")
+    assert first != version("from colpipe.data.used import f\nf()\n", "def f():\n    return 1\n")
+
+    for_annotations = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from colpipe.data.other import x\n"
+    typed = version(for_annotations, "")
+    (package / "data" / "other.py").write_text("x = 3\n")
+    assert typed == version(for_annotations, "")
+
+    mover = "AFFECTS_RESULTS = False\nfrom colpipe.data.other import x\n"
+    moved = version("from colpipe.data.used import x\n", mover)
+    assert moved == version("from colpipe.data.used import x\n", mover + "y = 1\n")
+    (package / "data" / "other.py").write_text("x = 4\n")
+    assert moved == version("from colpipe.data.used import x\n", mover)

@@ -1,0 +1,135 @@
+"""The time left, from results with known times; then as `snakemake --logger rich` shows it."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from types import SimpleNamespace
+
+import pytest
+from rich.progress import Progress
+
+from colpipe.pipeline.progress import START, TimeLeft
+from colpipe.pipeline.snakefile import show_time_left
+from tests.conftest import CHECKOUT
+
+
+def finish(folder, stage: str, seconds: float) -> None:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"stage": stage}))
+    (folder / "run.json").write_text(json.dumps({"seconds": seconds}))
+
+
+@pytest.fixture
+def bars(tmp_path, monkeypatch):
+    """Bars as the plugin has them, under a clock that is set by hand: (clock, rule → bar, text of a rule's column)."""
+    monkeypatch.chdir(tmp_path)
+    for number, seconds in enumerate((96.5, 104.5)):
+        finish(tmp_path / f"results/mine/chain/a/{number}", "distill", seconds)
+    finish(tmp_path / "results/other/chain/a/0", "distill", 9999)  # this study's own count
+    finish(tmp_path / "results/other/sft/a", "sft", 46.5)  # but it has not run this one
+    clock = SimpleNamespace(now=0.0)
+    progress = Progress(get_time=lambda: clock.now, disable=True)
+    column = TimeLeft(progress, tmp_path / "results/mine")
+    monkeypatch.setattr(TimeLeft, "max_refresh", 0)
+    ids = {
+        rule: progress.add_task(rule, total=total)
+        for rule, total in {"Total Progress": 8, "distill": 4, "sft": 2, "all": 1, "report": 1}.items()
+    }
+
+    def text(rule: str) -> str:
+        return column.render(progress.tasks[ids[rule]]).plain
+
+    def complete(rule: str) -> None:
+        for name in (rule, "Total Progress"):
+            progress.advance(ids[name])
+
+    return SimpleNamespace(clock=clock, text=text, complete=complete, column=column, progress=progress, ids=ids)
+
+
+def test_the_time_left_is_that_of_earlier_jobs(bars):
+    assert bars.text("distill") == "6:56 of work left"  # 4 × (mean of 96.5 and 104.5, and the start of a job)
+    assert bars.text("sft") == "1:40 of work left"
+    assert bars.text("all") == "0:00 of work left"  # a target
+    assert bars.text("report") == f"0:0{round(START)} of work left"  # none has run: light
+    assert bars.text("Total Progress") == "about 8:40 left"  # one after the other, until something is known
+
+
+def test_it_counts_down_and_learns_how_fast_this_run_is(bars):
+    assert bars.text("Total Progress") == "about 8:40 left"
+    bars.clock.now = 60.0
+    assert bars.text("Total Progress") == "about 7:40 left"
+    for _ in range(2):
+        bars.complete("distill")  # two at once, or a machine twice as fast: 208 s of work in 104
+    bars.clock.now = 104.0
+    assert bars.text("Total Progress") == "about 2:36 left"  # half of 5:11.5
+    bars.clock.now = 114.0
+    assert bars.text("Total Progress") == "about 2:26 left"
+    bars.clock.now = 9999.0
+    assert bars.text("Total Progress") == "about 0:00 left"
+
+
+def test_jobs_of_this_run_count(bars, tmp_path, monkeypatch):
+    bars.text("sft")
+    finish(tmp_path / "results/mine/sft/a", "sft", 6.5)
+    assert bars.text("sft") == "1:40 of work left"  # not looked again so soon
+    bars.column._last_look -= 60
+    assert bars.text("sft") == "0:20 of work left"
+
+
+def test_names_as_the_plugin_writes_them(bars, tmp_path):
+    finish(tmp_path / "results/mine/answers/a", "bridge_answers", 16.5)
+    for description in ("[dim]bridge answers[/]", "[red]✗[/] bridge answers [red](failed)[/]", "bridge answers"):
+        task = bars.progress.add_task(description, total=3)
+        assert bars.column.render(bars.progress.tasks[-1]).plain == "1:00 of work left"
+        bars.progress.remove_task(task)
+
+
+def test_without_earlier_runs_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    progress = Progress(disable=True)
+    task = progress.add_task("Total Progress", total=3)
+    assert TimeLeft(progress, tmp_path / "results/mine").render(progress.tasks[task]).plain == "time left unknown"
+
+
+def test_loggers_without_bars_stay_as_they_are(tmp_path):
+    show_time_left([SimpleNamespace()], tmp_path)
+
+
+def test_snakemake_with_the_rich_logger_shows_it(tmp_path):
+    """On a terminal, with the published plugin."""
+    pytest.importorskip("snakemake_logger_plugin_rich")
+    finish(tmp_path / "results/mine/sft/a", "sft", 600)
+    (tmp_path / "Snakefile").write_text(
+        "from pathlib import Path\n"
+        "from colpipe.pipeline.snakefile import show_time_left\n"
+        "show_time_left(workflow.logger_manager.get_log_handlers(), Path('results/mine'))\n"
+        "rule sft:\n    output: 'done'\n    shell: 'sleep 1; touch done'\n"
+    )
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "--logger", "rich"],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *sys.path])},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    shown = b""
+    try:
+        while part := os.read(terminal, 65536):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert process.wait() == 0, text
+    assert re.search(r"Total Progress .*about 10:0\d left", text) and re.search(r"sft .*10:0\d of work left", text), (
+        text
+    )
