@@ -18,10 +18,12 @@ SEED ?= 0
 faults: .venv/installed  ## kill, damage and starve stages at random
 	FAULTS=200 FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/workflow/test_faults.py
 
-lint: .venv/installed  ## check style and workflow
+lint: .venv/installed  ## check style, spelling, types and workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 # All initialisers against each other, three seeds of a micro chain and one of SmolLM2's: the numbers of docs/initialisers.md.

@@ -3,7 +3,7 @@
 `colpipe.linit`, `colpipe.initialise` and `colpipe.scan` make models in a notebook; see `colpipe/api.py`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from colpipe.config.parts import Architecture, Shape
 from colpipe.config.sizing import Budget, Endpoint, automatic_alpha, plan_shape
@@ -66,12 +67,11 @@ def linit(
         if score is None:
             raise ColpipeError("alpha 'search' needs score=, a function that gives a model's loss")
         small, large = Weights(loaded(smaller)), Weights(loaded(larger))
-    if alpha == "auto":
-        alpha = automatic_alpha(*(_parameters(weights) for weights in (small, large)), _parameters(large, target))
-    if alpha == "search":
-        grid = sweep(small, large, [target], score, methods=[method], **arguments)
-        alpha, compensate = best(grid)["alpha"], best(grid)["compensate"]
-    assembly = interpolate(small, large, target, alpha, method, compensate, **arguments)
+        chosen = best(sweep(small, large, [target], score, methods=[method], **arguments))
+        alpha, compensate = chosen["alpha"], chosen["compensate"]
+    elif alpha == "auto":
+        alpha = automatic_alpha(_parameters(small), _parameters(large), _parameters(large, target))
+    assembly = interpolate(small, large, target, alpha, method, compensate, **arguments)  # type: ignore[arg-type]  # refuses words
     return _finish(assembly, {"smaller": smaller, "larger": larger}, out, kind="linit")
 
 
@@ -127,7 +127,8 @@ def planned(parameters: str, small: Weights, large: Weights) -> Shape:
     architecture = Architecture(
         family=large.family.name, vocabulary=sizes["vocabulary"], positions=sizes["position"], tied=large.tied
     )
-    return plan_shape(architecture, *ends, size)
+    smaller, larger = ends
+    return plan_shape(architecture, smaller, larger, size)
 
 
 def target_sizes(shape: Mapping[str, int] | Shape, larger: Weights, *others: Weights) -> dict[str, int]:
@@ -192,7 +193,7 @@ def loaded(source):
     return AutoModelForCausalLM.from_pretrained(source, local_files_only=True)
 
 
-def _inherited(small: Weights, large: Weights) -> dict[str, Sequence[int] | None]:
+def _inherited(small: Weights, large: Weights) -> dict[str, Any]:
     """What the neighbours' manifests say about their layers; nothing for loaded models."""
     known = inheritance(large.folder) if large.folder else Inheritance()
     layer_map = inheritance(small.folder, large.folder).layer_map if small.folder and large.folder else None
@@ -224,7 +225,7 @@ def _finish(assembly: Assembly, sources: Mapping[str, object], out: str | Path |
     manifest = {
         "stage": "assemble",
         "sources": {name: str(source) if name in folders else "a loaded model" for name, source in sources.items()},
-        "parents": {name: artifacts.fingerprint(folder) for name, folder in folders.items()},
+        "parents": {name: artifacts.fingerprint(Path(folder)) for name, folder in folders.items()},
         "parameters": assembly.parameters,
         **assembly.details,
         **more,

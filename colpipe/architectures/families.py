@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from colpipe.errors import ColpipeError
 
@@ -23,7 +23,7 @@ WIDTHS = ("hidden", "head", "group", "query", "ffn")  # axes that change with th
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """One weight tensor of a family.
 
     Attributes:
@@ -60,8 +60,8 @@ class Family:
 
     name: str
     keys: Mapping[str, str]
-    tensors: Mapping[str, Tensor]
-    defaults: Mapping[str, object]
+    tensors: Mapping[str, TensorSpec]
+    defaults: Mapping[str, Any]
     norm: Literal["layer", "rms"]
     tied: bool = False
     whole_heads: bool = True
@@ -113,7 +113,7 @@ class Family:
                 for key, value in (config.get("rope_scaling") or {}).items()
             },
         }
-        usual = {"rope_type": "default", **self.defaults.get("rope_parameters", {})}
+        usual: dict[str, Any] = {"rope_type": "default", **self.defaults.get("rope_parameters", {})}
         given = {key: value for key, value in older.items() if value is not None}
         rotary = {**usual, **given, **(config.get("rope_parameters") or {})}
         parallel = config.get("use_parallel_residual", self.defaults.get("use_parallel_residual"))
@@ -134,7 +134,7 @@ class Family:
         special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
         return self.resize({"model_type": self.name, **self.defaults, **special}, sizes, tied)
 
-    def table(self, tied: bool) -> Iterator[tuple[str, Tensor]]:
+    def table(self, tied: bool) -> Iterator[tuple[str, TensorSpec]]:
         """(name with `{layer}`, tensor) of everything that is stored; a tied head is the embedding and stored once."""
         return ((name, tensor) for name, tensor in self.tensors.items() if not (tied and tensor.role == "head"))
 
@@ -170,27 +170,27 @@ GPT2 = Family(
         "ffn": "n_inner",
     },
     tensors={
-        "transformer.wte.weight": Tensor("vocabulary hidden", "embed"),
-        "transformer.wpe.weight": Tensor("position hidden", "embed"),
-        "transformer.h.{layer}.ln_1.weight": Tensor("hidden", "gain"),
-        "transformer.h.{layer}.ln_1.bias": Tensor("hidden", "shift"),
-        "transformer.h.{layer}.attn.c_attn.weight": Tensor(
+        "transformer.wte.weight": TensorSpec("vocabulary hidden", "embed"),
+        "transformer.wpe.weight": TensorSpec("position hidden", "embed"),
+        "transformer.h.{layer}.ln_1.weight": TensorSpec("hidden", "gain"),
+        "transformer.h.{layer}.ln_1.bias": TensorSpec("hidden", "shift"),
+        "transformer.h.{layer}.attn.c_attn.weight": TensorSpec(
             "hidden (qkv head head_dim)", "read", after="transformer.h.{layer}.ln_1.weight"
         ),
-        "transformer.h.{layer}.attn.c_attn.bias": Tensor("(qkv head head_dim)", "inside"),
-        "transformer.h.{layer}.attn.c_proj.weight": Tensor("(head head_dim) hidden", "write"),
-        "transformer.h.{layer}.attn.c_proj.bias": Tensor("hidden", "write"),
-        "transformer.h.{layer}.ln_2.weight": Tensor("hidden", "gain"),
-        "transformer.h.{layer}.ln_2.bias": Tensor("hidden", "shift"),
-        "transformer.h.{layer}.mlp.c_fc.weight": Tensor(
+        "transformer.h.{layer}.attn.c_attn.bias": TensorSpec("(qkv head head_dim)", "inside"),
+        "transformer.h.{layer}.attn.c_proj.weight": TensorSpec("(head head_dim) hidden", "write"),
+        "transformer.h.{layer}.attn.c_proj.bias": TensorSpec("hidden", "write"),
+        "transformer.h.{layer}.ln_2.weight": TensorSpec("hidden", "gain"),
+        "transformer.h.{layer}.ln_2.bias": TensorSpec("hidden", "shift"),
+        "transformer.h.{layer}.mlp.c_fc.weight": TensorSpec(
             "hidden ffn", "read", after="transformer.h.{layer}.ln_2.weight"
         ),
-        "transformer.h.{layer}.mlp.c_fc.bias": Tensor("ffn", "inside"),
-        "transformer.h.{layer}.mlp.c_proj.weight": Tensor("ffn hidden", "write"),
-        "transformer.h.{layer}.mlp.c_proj.bias": Tensor("hidden", "write"),
-        "transformer.ln_f.weight": Tensor("hidden", "gain"),
-        "transformer.ln_f.bias": Tensor("hidden", "shift"),
-        "lm_head.weight": Tensor("vocabulary hidden", "head", after="transformer.ln_f.weight"),
+        "transformer.h.{layer}.mlp.c_fc.bias": TensorSpec("ffn", "inside"),
+        "transformer.h.{layer}.mlp.c_proj.weight": TensorSpec("ffn hidden", "write"),
+        "transformer.h.{layer}.mlp.c_proj.bias": TensorSpec("hidden", "write"),
+        "transformer.ln_f.weight": TensorSpec("hidden", "gain"),
+        "transformer.ln_f.bias": TensorSpec("hidden", "shift"),
+        "lm_head.weight": TensorSpec("vocabulary hidden", "head", after="transformer.ln_f.weight"),
     },
     defaults={
         "architectures": ["GPT2LMHeadModel"],
@@ -217,26 +217,26 @@ GPT_NEOX = Family(
         "ffn": "intermediate_size",
     },
     tensors={
-        "gpt_neox.embed_in.weight": Tensor("vocabulary hidden", "embed"),
-        "gpt_neox.layers.{layer}.input_layernorm.weight": Tensor("hidden", "gain"),
-        "gpt_neox.layers.{layer}.input_layernorm.bias": Tensor("hidden", "shift"),
-        "gpt_neox.layers.{layer}.attention.query_key_value.weight": Tensor(
+        "gpt_neox.embed_in.weight": TensorSpec("vocabulary hidden", "embed"),
+        "gpt_neox.layers.{layer}.input_layernorm.weight": TensorSpec("hidden", "gain"),
+        "gpt_neox.layers.{layer}.input_layernorm.bias": TensorSpec("hidden", "shift"),
+        "gpt_neox.layers.{layer}.attention.query_key_value.weight": TensorSpec(
             "(head qkv head_dim) hidden", "read", after="gpt_neox.layers.{layer}.input_layernorm.weight"
         ),
-        "gpt_neox.layers.{layer}.attention.query_key_value.bias": Tensor("(head qkv head_dim)", "inside"),
-        "gpt_neox.layers.{layer}.attention.dense.weight": Tensor("hidden (head head_dim)", "write"),
-        "gpt_neox.layers.{layer}.attention.dense.bias": Tensor("hidden", "write"),
-        "gpt_neox.layers.{layer}.post_attention_layernorm.weight": Tensor("hidden", "gain"),
-        "gpt_neox.layers.{layer}.post_attention_layernorm.bias": Tensor("hidden", "shift"),
-        "gpt_neox.layers.{layer}.mlp.dense_h_to_4h.weight": Tensor(
+        "gpt_neox.layers.{layer}.attention.query_key_value.bias": TensorSpec("(head qkv head_dim)", "inside"),
+        "gpt_neox.layers.{layer}.attention.dense.weight": TensorSpec("hidden (head head_dim)", "write"),
+        "gpt_neox.layers.{layer}.attention.dense.bias": TensorSpec("hidden", "write"),
+        "gpt_neox.layers.{layer}.post_attention_layernorm.weight": TensorSpec("hidden", "gain"),
+        "gpt_neox.layers.{layer}.post_attention_layernorm.bias": TensorSpec("hidden", "shift"),
+        "gpt_neox.layers.{layer}.mlp.dense_h_to_4h.weight": TensorSpec(
             "ffn hidden", "read", after="gpt_neox.layers.{layer}.post_attention_layernorm.weight"
         ),
-        "gpt_neox.layers.{layer}.mlp.dense_h_to_4h.bias": Tensor("ffn", "inside"),
-        "gpt_neox.layers.{layer}.mlp.dense_4h_to_h.weight": Tensor("hidden ffn", "write"),
-        "gpt_neox.layers.{layer}.mlp.dense_4h_to_h.bias": Tensor("hidden", "write"),
-        "gpt_neox.final_layer_norm.weight": Tensor("hidden", "gain"),
-        "gpt_neox.final_layer_norm.bias": Tensor("hidden", "shift"),
-        "embed_out.weight": Tensor("vocabulary hidden", "head", after="gpt_neox.final_layer_norm.weight"),
+        "gpt_neox.layers.{layer}.mlp.dense_h_to_4h.bias": TensorSpec("ffn", "inside"),
+        "gpt_neox.layers.{layer}.mlp.dense_4h_to_h.weight": TensorSpec("hidden ffn", "write"),
+        "gpt_neox.layers.{layer}.mlp.dense_4h_to_h.bias": TensorSpec("hidden", "write"),
+        "gpt_neox.final_layer_norm.weight": TensorSpec("hidden", "gain"),
+        "gpt_neox.final_layer_norm.bias": TensorSpec("hidden", "shift"),
+        "embed_out.weight": TensorSpec("vocabulary hidden", "head", after="gpt_neox.final_layer_norm.weight"),
     },
     defaults={
         "architectures": ["GPTNeoXForCausalLM"],
@@ -253,7 +253,7 @@ GPT_NEOX = Family(
 )
 
 
-def _llama_like(name: str, causal: str, extra: Mapping[str, Tensor], **more) -> Family:
+def _llama_like(name: str, causal: str, extra: Mapping[str, TensorSpec], **more) -> Family:
     """Llama and those that differ from it by a few tensors inside the attention."""
     block, attention, feed = "model.layers.{layer}.", "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
     first, second = block + "input_layernorm.weight", block + "post_attention_layernorm.weight"
@@ -270,19 +270,19 @@ def _llama_like(name: str, causal: str, extra: Mapping[str, Tensor], **more) -> 
             "ffn": "intermediate_size",
         },
         tensors={
-            "model.embed_tokens.weight": Tensor("vocabulary hidden", "embed"),
-            first: Tensor("hidden", "gain"),
-            attention + "q_proj.weight": Tensor("(group query head_dim) hidden", "read", after=first),
-            attention + "k_proj.weight": Tensor("(group head_dim) hidden", "read", after=first),
-            attention + "v_proj.weight": Tensor("(group head_dim) hidden", "read", after=first),
+            "model.embed_tokens.weight": TensorSpec("vocabulary hidden", "embed"),
+            first: TensorSpec("hidden", "gain"),
+            attention + "q_proj.weight": TensorSpec("(group query head_dim) hidden", "read", after=first),
+            attention + "k_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
+            attention + "v_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
             **{attention + suffix: tensor for suffix, tensor in extra.items()},
-            attention + "o_proj.weight": Tensor("hidden (group query head_dim)", "write"),
-            second: Tensor("hidden", "gain"),
-            feed + "gate_proj.weight": Tensor("ffn hidden", "read", after=second),
-            feed + "up_proj.weight": Tensor("ffn hidden", "read", after=second),
-            feed + "down_proj.weight": Tensor("hidden ffn", "write"),
-            "model.norm.weight": Tensor("hidden", "gain"),
-            "lm_head.weight": Tensor("vocabulary hidden", "head", after="model.norm.weight"),
+            attention + "o_proj.weight": TensorSpec("hidden (group query head_dim)", "write"),
+            second: TensorSpec("hidden", "gain"),
+            feed + "gate_proj.weight": TensorSpec("ffn hidden", "read", after=second),
+            feed + "up_proj.weight": TensorSpec("ffn hidden", "read", after=second),
+            feed + "down_proj.weight": TensorSpec("hidden ffn", "write"),
+            "model.norm.weight": TensorSpec("hidden", "gain"),
+            "lm_head.weight": TensorSpec("vocabulary hidden", "head", after="model.norm.weight"),
         },
         defaults={
             "architectures": [causal],
@@ -301,16 +301,16 @@ QWEN2 = _llama_like(
     "qwen2",
     "Qwen2ForCausalLM",
     {
-        "q_proj.bias": Tensor("(group query head_dim)", "inside"),
-        "k_proj.bias": Tensor("(group head_dim)", "inside"),
-        "v_proj.bias": Tensor("(group head_dim)", "inside"),
+        "q_proj.bias": TensorSpec("(group query head_dim)", "inside"),
+        "k_proj.bias": TensorSpec("(group head_dim)", "inside"),
+        "v_proj.bias": TensorSpec("(group head_dim)", "inside"),
     },
     whole_heads=False,
 )
 QWEN3 = _llama_like(
     "qwen3",
     "Qwen3ForCausalLM",
-    {"q_norm.weight": Tensor("head_dim", "inside"), "k_norm.weight": Tensor("head_dim", "inside")},
+    {"q_norm.weight": TensorSpec("head_dim", "inside"), "k_norm.weight": TensorSpec("head_dim", "inside")},
     whole_heads=False,
 )
 

@@ -129,9 +129,9 @@ def training_memory(
     width = REAL * rows * length * sizes["hidden"]
     blocks = sizes["layer"] * width + block if checkpointed else sizes["layer"] * block
     outside = (3 if family.norm == "rms" else 2) * width + 2 * REAL * logits * sizes["hidden"]
-    chunk = REAL * min(chunk, logits * sizes["vocabulary"])
+    chunk_bytes = REAL * min(chunk, logits * sizes["vocabulary"])
     # The head's gradient is made in the forward pass. A chunk of logits is there twice: once as the product keeps it.
-    forward_end = (3 + again) * weights + blocks + outside + head + (2 + taught) * chunk
+    forward_end = (3 + again) * weights + blocks + outside + head + (2 + taught) * chunk_bytes
     backward_end = 4 * weights + tied * head + block
     return max(forward_end, backward_end)
 

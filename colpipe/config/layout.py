@@ -65,7 +65,7 @@ class Layout:
                     "params": study.parameters(study.chain[member].shape),
                     "init": "distilled",
                 }
-            for desnet, init, tokens in study.built(ancestor):
+            for desnet, init, tokens in study.builds_of(ancestor):
                 path, parent = self.desnet(ancestor, desnet, init, tokens)
                 found[path] = {
                     "ancestor": parent,

@@ -52,16 +52,16 @@ def plan_sizes(study: Study) -> tuple[Study, list[str]]:
     for name, desnet in study.desnets.items():
         if desnet.shape is not None:
             continue
-        neighbours = study.around(desnet.parameters)
+        neighbours = study.members_around(desnet.parameters)
         if None in neighbours:
             sizes = ", ".join(f"{member} {study.parameters(entry.shape):,}" for member, entry in study.chain.items())
             problems.append(
                 f"desnets.{name}: {desnet.parameters:,} parameters lie outside the chain ({sizes}); give a shape"
             )
             continue
-        ends = [Endpoint(member, study.chain[member].shape) for member in neighbours]
+        smaller, larger = (Endpoint(member, study.chain[member].shape) for member in neighbours)
         try:
-            shape = plan_shape(study.architecture, *ends, desnet.parameters)
+            shape = plan_shape(study.architecture, smaller, larger, desnet.parameters)
         except ColpipeError as error:
             problems.append(f"desnets.{name}: {error}")
         else:

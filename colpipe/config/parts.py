@@ -137,7 +137,7 @@ class Shape(Strict):
 class Architecture(Strict):
     """What every model of the chain has in common."""
 
-    family: Literal[tuple(FAMILIES)] = "gpt2"
+    family: Literal[tuple(FAMILIES)] = "gpt2"  # type: ignore[valid-type]  # the names are those of the tables
     """Model family: stock transformers classes with an axis table in `colpipe/architectures/families.py`."""
     vocabulary: Positive = 50257
     """Rows of the token embedding, tokens."""
@@ -224,7 +224,7 @@ class Dataset(Strict):
     """Where the files come from."""
     license: License = None
     """Licence of the rows, as the Hugging Face Hub writes it (`cc-by-sa-4.0`); for the cards, it changes no result."""
-    reader: Literal[READERS]
+    reader: Literal[READERS]  # type: ignore[valid-type]  # the names are those of the modules
     """Which module of `colpipe/data/readers/` reads them."""
     validation: Fraction = 0.03
     """Share of the groups (titles, passages) held out for validation."""

@@ -28,7 +28,8 @@ def reference_text() -> str:
 
 def _parts() -> Iterator[tuple[str, type[BaseModel]]]:
     """(key path, model) of a study and all that is inside it; each model once."""
-    seen, waiting = set(), [("study file", Study)]
+    seen: set[type[BaseModel]] = set()
+    waiting: list[tuple[str, type[BaseModel]]] = [("study file", Study)]
     while waiting:
         path, model = waiting.pop(0)
         if model in seen:

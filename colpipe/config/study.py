@@ -240,7 +240,7 @@ class Study(Strict):
             settings |= {**each, "rollout": settings["rollout"] | each.get("rollout", {})}
         return Distill.model_validate(settings)
 
-    def taught_by(self, ancestor: str, teacher: str | None) -> list[str]:
+    def students_of(self, ancestor: str, teacher: str | None) -> list[str]:
         """The members that a teacher has."""
         return [member for member in self.members(ancestor) if self.teacher(ancestor, member) == teacher]
 
@@ -248,7 +248,7 @@ class Study(Strict):
         """Parameter count of a shape in the study's architecture."""
         return self.architecture.parameters(shape)
 
-    def built(self, ancestor: str) -> Iterator[tuple[str, str, int]]:
+    def builds_of(self, ancestor: str) -> Iterator[tuple[str, str, int]]:
         """(DesNet, initialiser, recovery tokens) of all that is built from an ancestor's chain."""
         limits = self.ancestors[ancestor]
         for name, desnet in self.desnets.items():
@@ -278,9 +278,9 @@ class Study(Strict):
         The larger is the smallest member that is at least as large. Below the chain's smallest there is no smaller one, a
         plain subset; above its largest there is no larger one.
         """
-        return self.around(self.parameters(self.desnets[desnet].shape), ancestor)
+        return self.members_around(self.parameters(self.desnets[desnet].shape), ancestor)
 
-    def around(self, parameters: int, ancestor: str | None = None) -> tuple[str | None, str | None]:
+    def members_around(self, parameters: int, ancestor: str | None = None) -> tuple[str | None, str | None]:
         smaller = None
         for member in reversed(self.members(ancestor)):
             if self.parameters(self.chain[member].shape) >= parameters:
@@ -288,7 +288,7 @@ class Study(Strict):
             smaller = member
         return smaller, None
 
-    def cloned(self, desnet: str, ancestor: str | None = None) -> str | None:
+    def hypercloning_source(self, desnet: str, ancestor: str | None = None) -> str | None:
         """The largest member that HyperCloning can multiply to a DesNet, or None."""
         target = self.architecture.sizes(self.desnets[desnet].shape)
         for member in self.members(ancestor):

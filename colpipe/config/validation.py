@@ -76,7 +76,7 @@ def size_problems(study: Study) -> Iterator[str]:
 def _built_problems(study: Study, ancestor: str) -> Iterator[str]:
     """Why the DesNets of an ancestor cannot be built from its chain."""
     built: dict[str, list[str]] = {}
-    for name, initialiser, _ in study.built(ancestor):
+    for name, initialiser, _ in study.builds_of(ancestor):
         built.setdefault(name, []).append(initialiser)
     for name, initialisers in built.items():
         kinds = {study.initialisers[initialiser].kind for initialiser in initialisers}
@@ -85,7 +85,7 @@ def _built_problems(study: Study, ancestor: str) -> Iterator[str]:
         shared = {initialiser for initialiser in initialisers if study.initialisers[initialiser].teacher == "shared"}
         if shared and larger is None:
             yield f"desnets.{name}.shape: above the chain's largest member, where no teacher is shared ({', '.join(shared)})"
-        if "hypercloning" in kinds and study.cloned(name, ancestor) is None:
+        if "hypercloning" in kinds and study.hypercloning_source(name, ancestor) is None:
             yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
         if "single" in kinds and smaller is None:
             yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
@@ -118,7 +118,7 @@ def elastic_problems(study: Study) -> Iterator[str]:
     yield from sorted(seen)
     for ancestor in study.ancestors if not seen else ():
         for name in dict.fromkeys(
-            n for n, init, _ in study.built(ancestor) if study.initialisers[init].method == "cut"
+            n for n, init, _ in study.builds_of(ancestor) if study.initialisers[init].method == "cut"
         ):
             yield from _cut_problems(study, ancestor, name)
 
@@ -223,8 +223,8 @@ def distill_problems(study: Study) -> Iterator[str]:
                     seen.add(line)
                     yield f"{path}: {line}"
         for teacher in (None, *study.members(ancestor)):
-            settings = [study.distill_settings(ancestor, member) for member in study.taught_by(ancestor, teacher)]
-            wanted = {(each.signal, each.max_length, tuple(each.data)) for each in settings if each.signal}
+            students = [study.distill_settings(ancestor, member) for member in study.students_of(ancestor, teacher)]
+            wanted = {(each.signal, each.max_length, tuple(each.data)) for each in students if each.signal}
             if len(wanted) > 1:
                 yield (
                     f"ancestors.{ancestor}: the students of {teacher or 'the ancestor'} want its cached "

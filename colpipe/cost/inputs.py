@@ -20,7 +20,7 @@ SAMPLE = 500  # rows of instructions that are looked at for their lengths
 BYTES_A_TOKEN = 4.0  # where no prepared corpus says how many
 
 
-def worst(*bounds: str) -> str:
+def least_sure(*bounds: str) -> str:
     return max(bounds, key=(EXACT, AT_MOST, ASSUMED).index, default=EXACT)
 
 
@@ -49,7 +49,7 @@ def model_in(layout: Layout, folder: str) -> SizedModel:
             name = study.ancestors[ancestor].bridge or study.ancestors[ancestor].model
         case (*_, name):  # a member, a model that was pre-trained or fine-tuned, or a fetched one
             name = next((model for model, path in layout.fetched.items() if path == folder), name)
-    shape = {**study.models, **study.chain}[name].shape
+    shape = (study.models.get(name) or study.chain[name]).shape
     return of_shape(study.architecture, shape) if shape else published(Path(layout.fetched[name]))
 
 

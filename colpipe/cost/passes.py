@@ -1,5 +1,6 @@
 """What trainings, scorings and generations do: tokens, FLOPs, memory (no torch here)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from colpipe.architectures.flops import (
@@ -25,11 +26,11 @@ from colpipe.cost.inputs import (
     SizedModel,
     answer_tokens,
     corpus,
+    least_sure,
     longest,
     mixed,
     of_shape,
     of_sizes,
-    worst,
 )
 
 PROCESS = 550_000_000  # bytes: Python, torch and its libraries before there is a model (measured: 490 to 560 MB)
@@ -66,7 +67,7 @@ class Work:
             heap=max(self.heap, other.heap),
             trained=max(self.trained, other.trained),
             read=max(self.read, other.read),
-            bound=worst(self.bound, other.bound),
+            bound=least_sure(self.bound, other.bound),
         )
 
     @property
@@ -100,7 +101,7 @@ def training(
     data: list[Data],
     settings: Training,
     how: Pass,
-    validation: list[Data] = (),
+    validation: Sequence[Data] = (),
     rows: float | None = None,
 ) -> Work:
     """A training on rows of data, with its evaluations.
@@ -137,7 +138,7 @@ def training(
         trained=model.parameters,
         read=how.teacher.parameters if how.teacher else 0,
         precision=settings.precision,
-        bound=worst(model.bound, *(each.bound for each in data)),
+        bound=least_sure(model.bound, *(each.bound for each in data)),
     )
     if settings.evaluations and validation:
         chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
@@ -175,7 +176,7 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
         tokens=rows * length * len(models),
         flops=sum(model.forward.layers(rows, length) + rows * logits * model.forward.head for model in models),
         memory=inference_memory(REAL * sum(model.parameters for model in models), vocabulary, batch * logits),
-        bound=worst(*(each.bound for each in (*models, *data))),
+        bound=least_sure(*(model.bound for model in models), *(each.bound for each in data)),
     )
 
 
@@ -188,7 +189,7 @@ def generating(model: SizedModel, data: Data, rows: float, new: float, batch: in
         flops=model.forward.generation(rows, asked, new),
         memory=read + cache,
         heap=read + GROWN * cache,
-        bound=worst(AT_MOST, model.bound, data.bound),
+        bound=least_sure(AT_MOST, model.bound, data.bound),
     )
 
 
@@ -204,7 +205,7 @@ def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
     return training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])
 
 
-def fused(runtime: Runtime) -> Pass:
+def fused_head(runtime: Runtime) -> Pass:
     """trl's output head: on all positions, except with CUDA, where only those with loss are projected."""
     return Pass(runtime, FUSED_HEAD, runtime.device != "cuda")
 
@@ -276,7 +277,7 @@ def _within(data: Data, most: int) -> Data:
 def _completed(data: Data, length: int) -> Data:
     """Completions as long as they may be."""
     return replace(
-        data, lengths=tuple((asked, length - asked) for asked, _ in data.lengths), bound=worst(AT_MOST, data.bound)
+        data, lengths=tuple((asked, length - asked) for asked, _ in data.lengths), bound=least_sure(AT_MOST, data.bound)
     )
 
 

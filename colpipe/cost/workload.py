@@ -30,13 +30,13 @@ from colpipe.cost.inputs import (
     SizedModel,
     corpus,
     instructions,
+    least_sure,
     mixed,
     model_in,
     of_shape,
     sample_rows,
-    worst,
 )
-from colpipe.cost.passes import Work, distillation, fused, generating, pretraining, scoring, training
+from colpipe.cost.passes import Work, distillation, fused_head, generating, pretraining, scoring, training
 
 CHOICES = 4  # of a row, where no row is there yet
 ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")  # of parents that are models
@@ -67,7 +67,7 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
     data, validation = (
         instructions(layout, sft.instructions, split, foreign).cut(sft.max_length) for split in ("train", "validation")
     )
-    return training(model, [data], sft, fused(layout.study.runtime), [validation])
+    return training(model, [data], sft, fused_head(layout.study.runtime), [validation])
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -81,7 +81,9 @@ def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bri
     data = _answered(layout, layout.study.stages.answers)
     held_out = min(VALIDATION_ITEMS, data.rows // 10)
     data, validation = (replace(data, rows=rows).cut(settings.max_length) for rows in (data.rows - held_out, held_out))
-    return training(model_in(layout, parents["model"]), [data], settings, fused(layout.study.runtime), [validation])
+    return training(
+        model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime), [validation]
+    )
 
 
 def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
@@ -89,7 +91,7 @@ def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
     data = instructions(layout, answers.instructions, "train", foreign)
     lengths = tuple((prompt, answers.max_new_tokens) for prompt, _ in data.lengths)
     if not answers.prompts:
-        return Data(data.rows, lengths, worst(AT_MOST, data.bound))
+        return Data(data.rows, lengths, least_sure(AT_MOST, data.bound))
     return Data(answers.prompts if data.bound == ASSUMED else min(answers.prompts, data.rows), lengths, AT_MOST)
 
 
@@ -137,7 +139,7 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         if task.fine_tune and key not in tuned:
             tuned.add(key)
             data = instructions(layout, key[0], "train").cut(task.fine_tune.max_length)
-            work += training(model, [data], task.fine_tune, fused(layout.study.runtime))
+            work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime))
         work += _task(layout, model, task)
     return work
 
@@ -148,7 +150,7 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
     work = generating(model, data, task.samples * data.rows, task.max_new_tokens, GENERATION_ROWS)
     if task.likelihood:
         path = Path(layout.data(task.instructions)) / "test.jsonl"
-        choices = CHOICES
+        choices: float = CHOICES
         if path.exists():
             rows = sample_rows(path, path.stat().st_mtime_ns)
             choices = sum(len(row.get("choices", ())) for row in rows) / max(1, len(rows))
@@ -158,7 +160,7 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
 
 def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
-    stack, how = settings["stack"], fused(layout.study.runtime)
+    stack, how = settings["stack"], fused_head(layout.study.runtime)
     model, teacher, work = model_in(layout, parents["model"]), model_in(layout, parents["teacher"]), Work()
     for task in settings["tasks"].values():
         train, test = (instructions(layout, task.instructions, split) for split in ("train", "test"))
@@ -176,4 +178,4 @@ def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict
 def _with_notes(data: Data, tokens: int) -> Data:
     """Prompts with so many tokens more, at most."""
     lengths = tuple((prompt + tokens, answer) for prompt, answer in data.lengths)
-    return replace(data, lengths=lengths, bound=worst(AT_MOST, data.bound))
+    return replace(data, lengths=lengths, bound=least_sure(AT_MOST, data.bound))

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
@@ -87,7 +87,7 @@ def check(place: object, row: object, fields: Fields) -> None:
             raise ColpipeError(f"{place}: field {name!r} is {_shown(row[name])}; expected {wanted}")
 
 
-def json_value(path: Path) -> object:
+def json_value(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:

@@ -58,7 +58,8 @@ def append(folder: Path, split: str, counts: dict[str, int], piece: Piece) -> di
         The counts after.
     """
     start, ended = counts["tokens"], counts["ended"]
-    stop, ends = start + len(piece.ids), start + piece.ends
+    stop = start + len(piece.ids)
+    ends: np.ndarray = start + piece.ends
     for number in range(start // SIZE, -(-stop // SIZE)):
         begin = number * SIZE
         first, last = max(start, begin), min(stop, begin + SIZE)

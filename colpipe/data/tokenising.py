@@ -9,9 +9,10 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import cycle
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -25,9 +26,9 @@ BATCH = 2**18  # characters tokenised together; a batch ends with the document t
 Document = tuple[str, str]  # split, text
 
 
-def tokenised(
+def tokenise(
     documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, workers: int
-) -> Iterator[dict[str, Piece]]:
+) -> Generator[dict[str, Piece], None, None]:
     """Batch after batch, its documents by split. Close the generator to end its processes.
 
     Args:
@@ -75,7 +76,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _start(tokenizer: PreTrainedTokenizerBase) -> tuple[Connection, multiprocessing.Process]:
+def _start(tokenizer: PreTrainedTokenizerBase) -> tuple[Connection, BaseProcess]:
     """A process that tokenises, forked: it shares what is loaded, and need not import it again."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=_work, args=(ours, theirs, tokenizer))

@@ -31,7 +31,7 @@ def choice_scores(
     longest = model.config.max_position_embeddings
     scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
     logs = iter([log for log, _ in scorer.loglikelihood(requests, disable_tqdm=True)])
-    found = {"likelihood": [], "likelihood_normalised": []}
+    found: dict[str, list[float]] = {"likelihood": [], "likelihood_normalised": []}
     for row in rows:
         own = np.array([next(logs) for _ in row["choices"]])
         lengths = np.array([len(text.lstrip()) for text in row["likelihood"]["continuations"]])

@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import bootstrap
 
 RESAMPLES = 1000
-Values = Mapping[str, Sequence[float]]  # metric → a value per row
+Values = dict[str, list[float]]  # metric → a value per row
 
 
 def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
@@ -66,6 +66,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         return float(column.mean()), float(column.mean())
     found = bootstrap((column,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def percent_intervals(values: Values) -> dict[str, tuple[float, float]]:
+    """Ends of the 95 % interval of each metric's mean, in percent."""
+    ends = {metric: interval(column) for metric, column in values.items()}
+    return {metric: (100 * low, 100 * high) for metric, (low, high) in ends.items()}
 
 
 def guessing(train: Sequence[dict], test: Sequence[dict]) -> dict[str, Values]:

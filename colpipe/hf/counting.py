@@ -33,7 +33,8 @@ def count_calls(model: PreTrainedModel) -> PreTrainedModel:
         count(flops, rows * length)
 
     def at_head(module, positional):
-        count_logits(positional[0].shape[:-1].numel(), *module.weight.shape, TRAINING if torch.is_grad_enabled() else 1)
+        vocabulary, hidden = module.weight.shape
+        count_logits(positional[0].shape[:-1].numel(), vocabulary, hidden, TRAINING if torch.is_grad_enabled() else 1)
 
     # Not every family calls its base model, but all look up their tokens.
     known = model.config.model_type in FAMILIES

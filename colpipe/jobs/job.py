@@ -111,7 +111,7 @@ class Job(Generic[SettingsT]):
         if self.is_main:
             self._lock()
             self._open_logs()
-        self.manifest = {
+        self.manifest: dict[str, Any] = {
             "stage": self.stage,
             "settings": self.settings.model_dump(mode="json"),
             "parents": self._fingerprint_parents(),

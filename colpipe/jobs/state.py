@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from colpipe.jobs.artifacts import write_json
 
@@ -74,7 +75,7 @@ def write_record(path: Path, value: object) -> None:
     write_json(path, [_checksum_of(value), value])
 
 
-def read_record(path: Path) -> object | None:
+def read_record(path: Path) -> Any:
     """The value that was kept; None where there is none or it is damaged."""
     try:
         found, value = json.loads(path.read_text())

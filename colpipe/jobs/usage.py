@@ -16,7 +16,7 @@ from colpipe.jobs.state import read_record, write_record
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 FOLDER = "used"  # in the state folder of a job
 SECONDS = 1.0  # between two records of a running attempt
-counted = {"tokens": 0, "flops": 0}  # by this process
+counted: dict[str, float] = {"tokens": 0, "flops": 0}  # by this process
 
 
 def count(flops: float, tokens: int = 0) -> None:
@@ -88,7 +88,7 @@ class Ledger:
         }
 
 
-def account(folder: Path) -> dict | None:
+def read_account(folder: Path) -> dict | None:
     """A finished job's `run.json`; None where it is missing, damaged, or of a version that kept no account."""
     try:
         run = json.loads((folder / "run.json").read_text())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from colpipe.architectures.families import Family
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.importance import kept_signal
+from colpipe.learngene.importance import signal_gain
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.selection import Selection, between, leading
 from colpipe.learngene.weights import Weights
@@ -41,7 +41,7 @@ class ElasticMember:
     def submodel(self, family: Family, source: Mapping[str, int], target: Mapping[str, int]) -> tuple[Selection, float]:
         """What a submodel of size `target` takes from a member of size `source`, and the factor of its norm gains."""
         layers = between(self.kept, source["layer"], target["layer"], self.ranking)
-        gain = kept_signal(self.energy, source["hidden"], target["hidden"])
+        gain = signal_gain(self.energy, source["hidden"], target["hidden"])
         gain *= (source["hidden"] / target["hidden"]) ** self.compensate
         return Selection(layers, leading(family, source, target)), gain
 

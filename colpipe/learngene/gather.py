@@ -6,14 +6,14 @@ from functools import lru_cache
 import torch
 from einops import rearrange
 
-from colpipe.architectures.families import Tensor
+from colpipe.architectures.families import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.selection import IndexMap
 
 FEW = 8  # runs of indices that are put together piece by piece
 
 
-def open_axes(value: torch.Tensor, tensor: Tensor, sizes: Mapping[str, int]) -> torch.Tensor:
+def open_axes(value: torch.Tensor, tensor: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
     """A stored tensor with one dimension per named axis, in the order of `tensor.names`; a view.
 
     Raises:
@@ -26,23 +26,23 @@ def open_axes(value: torch.Tensor, tensor: Tensor, sizes: Mapping[str, int]) -> 
         raise ColpipeError(f"a tensor of shape {tuple(value.shape)} is not '{tensor.axes}' with {expected}") from None
 
 
-def join_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
+def join_axes(value: torch.Tensor, tensor: TensorSpec) -> torch.Tensor:
     """The inverse of `open_axes`; a view where it can be."""
     return rearrange(value, f"{' '.join(tensor.names)} -> {tensor.axes}")
 
 
-def close_axes(value: torch.Tensor, tensor: Tensor) -> torch.Tensor:
+def close_axes(value: torch.Tensor, tensor: TensorSpec) -> torch.Tensor:
     """The inverse of `open_axes`: as the tensor is stored."""
     return join_axes(value, tensor).contiguous()
 
 
-def gather(value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap]) -> torch.Tensor:
+def gather(value: torch.Tensor, tensor: TensorSpec, maps: Mapping[str, IndexMap]) -> torch.Tensor:
     """Take the mapped indices of every named axis of an opened tensor; axes without a map are taken whole."""
     return next(gather_rows(value, tensor, maps, None))
 
 
 def gather_rows(
-    value: torch.Tensor, tensor: Tensor, maps: Mapping[str, IndexMap], rows: int | None
+    value: torch.Tensor, tensor: TensorSpec, maps: Mapping[str, IndexMap], rows: int | None
 ) -> Iterator[torch.Tensor]:
     """What `gather` gives, so many indices of the first axis at a time (None: all at once).
 

@@ -9,13 +9,13 @@ that the leading indices of every axis are the important ones and every later su
               norm into the head unties it from the embedding.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 
-from colpipe.architectures.families import Tensor
+from colpipe.architectures.families import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection
@@ -168,7 +168,7 @@ def reorder(source: Weights, importance: Importance, select: str, tied: bool | N
     return Assembly(family, sizes, tied, config, source.dtype, value, details)
 
 
-def kept_signal(energy: list[float] | None, source: int, target: int) -> float:
+def signal_gain(energy: Sequence[float] | None, source: int, target: int) -> float:
     """Factor of every norm's gain after a cut to `target` of `source` leading channels.
 
     A norm divides by the root mean square of the channels that are left. These carry `energy[target]/energy[source]` of the
@@ -203,7 +203,7 @@ def _rotated(source: Weights, ordered: Selection, basis: torch.Tensor, tied: boo
     return value
 
 
-def _writes(tensor: Tensor, axis: str) -> bool:
+def _writes(tensor: TensorSpec, axis: str) -> bool:
     return tensor.role == "write" and axis in tensor.names
 
 

@@ -1,6 +1,6 @@
 """What chain members remember of where they came from, kept in their manifests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheri
     return Inheritance(layer_map, ranking, energy, elastic)
 
 
-def passed_on(source: Inheritance, layers: Sequence[int]) -> Mapping[str, object]:
+def inherited_entries(source: Inheritance, layers: Sequence[int]) -> dict[str, object]:
     """Manifest entries of a member that kept these layers of its source."""
     entries: dict[str, object] = {"layer_map": list(layers)}
     if source.ranking:

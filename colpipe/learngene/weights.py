@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from colpipe.architectures.families import Tensor, family_of
+from colpipe.architectures.families import TensorSpec, family_of
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.gather import gather_rows, open_axes
@@ -231,7 +231,8 @@ def write_model(
         ColpipeError: the disk has no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, shape in shapes.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
@@ -272,7 +273,7 @@ def copy_companions(source: Path, folder: Path) -> None:
             shutil.copy(path, folder)
 
 
-def stored_shape(tensor: Tensor, sizes: Mapping[str, int]) -> tuple[int, ...]:
+def stored_shape(tensor: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Shape of a tensor as it is stored: `hidden (qkv head head_dim)` → (hidden, 3 · heads · head_dim)."""
     groups = re.findall(r"\(([^)]*)\)|(\w+)", tensor.axes)
     return tuple(math.prod(sizes[axis] for axis in (inside or alone).split()) for inside, alone in groups)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace as Wildcards
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
@@ -40,7 +40,7 @@ class Rule:
     kind: Literal["fetch", "light", "accelerator", "data-parallel"]
     parents: Callable[[Layout, Wildcards], Parents] | None = None
     settings: Callable[[Layout, Wildcards], Settings] | None = None
-    work: Callable[[Layout, Wildcards, Mapping[str, str], Settings], Work] | None = None
+    work: Callable[[Layout, Wildcards, Mapping[str, str], Any], Work] | None = None
     stage: str = ""
     allowed: Callable[[Layout], Mapping[str, Iterable[str]]] | None = None
 

@@ -53,7 +53,7 @@ def pretrain_parents(layout: Layout, _: Wildcards) -> Parents:
 
 
 def pretrain_settings(layout: Layout, wildcards: Wildcards) -> dict:
-    owner = {**layout.study.models, **layout.study.chain}[wildcards.start]
+    owner = layout.study.models.get(wildcards.start) or layout.study.chain[wildcards.start]
     return {
         "architecture": layout.study.architecture,
         "shape": owner.shape,
@@ -177,7 +177,7 @@ def teacher_signal_settings(layout: Layout, wildcards: Wildcards) -> dict:
 def _shared_settings(layout: Layout, wildcards: Wildcards) -> Distill:
     """Those of any student of a teacher that uses its cached log-probabilities; the study is refused where they differ."""
     teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
-    students = layout.study.taught_by(wildcards.ancestor, teacher)
+    students = layout.study.students_of(wildcards.ancestor, teacher)
     found = [layout.study.distill_settings(wildcards.ancestor, member) for member in students]
     return next(settings for settings in found if settings.signal)
 
@@ -194,7 +194,7 @@ def assemble_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     elif initialiser.kind in ("auto-learngene", "vanilla-learngene"):
         parents["source"] = layout.origin(wildcards.ancestor)
     elif initialiser.kind != "rand":
-        cloned = study.cloned(wildcards.desnet, wildcards.ancestor)
+        cloned = study.hypercloning_source(wildcards.desnet, wildcards.ancestor)
         member = {"single": smaller, "hypercloning": cloned}.get(initialiser.kind, larger)
         parents["source"] = f"{chain}/{member}"
     return parents

@@ -61,7 +61,8 @@ class TimeLeft(ProgressColumn):
         if time.monotonic() - self._last_look < PATIENCE:
             return
         self._last_look = time.monotonic()
-        others, own = defaultdict(list), defaultdict(list)
+        others: dict[str, list[float]] = defaultdict(list)
+        own: dict[str, list[float]] = defaultdict(list)
         for path in (*self._results.parent.glob("*/**/run.json"), *Path("resources").glob("*/*/run.json")):
             if path not in self._known:
                 self._known[path] = _read_seconds(path)

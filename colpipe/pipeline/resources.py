@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from types import SimpleNamespace as Wildcards
+from typing import Any
 
 from colpipe.architectures.flops import REAL
 from colpipe.config.stages import Training
@@ -32,7 +33,7 @@ class Resources:
     minutes: int
 
 
-def resources_of_jobs(plan: Plan, site: Mapping[str, str] | None = None) -> Callable:
+def resources_of_jobs(plan: Plan, site: Mapping[str, str] | None = None) -> Callable[[str], dict[str, Any]]:
     """What the rules say under `resources`, by the name of the rule.
 
     Args:
@@ -51,9 +52,9 @@ def resources_of_jobs(plan: Plan, site: Mapping[str, str] | None = None) -> Call
             last[key] = resources_of_job(plan, rule, wildcards)
         return last[key]
 
-    def of(rule: str) -> dict[str, Callable]:
+    def of(rule: str) -> dict[str, Any]:
         fields = {"gpu": "accelerators", "mem_mb": "memory_mb", "runtime": "minutes"}
-        resources = {
+        resources: dict[str, Any] = {
             resource: lambda wildcards, field=field: getattr(of_job(rule, wildcards), field)
             for resource, field in fields.items()
         }

@@ -11,6 +11,7 @@ from types import SimpleNamespace as Wildcards
 from colpipe.config.constants import SCRATCH
 from colpipe.config.layout import Layout
 from colpipe.config.paper import paper
+from colpipe.config.parts import Dataset, Model
 from colpipe.cost import workload
 from colpipe.pipeline import model_inputs as model
 from colpipe.pipeline import score_inputs as score
@@ -34,7 +35,9 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
     datasets = {name: study.corpora[name].dataset for name in study.perplexity}
     datasets |= {name: study.instructions[task.instructions].dataset for name, task in study.tasks.items()}
     scored = {name: layout.datasets[dataset] for name, dataset in datasets.items()}
-    named = {layout.fetched[name]: (name, study.models[name]) for name in layout.fetched}
+    named: dict[str, tuple[str, Model | Dataset]] = {
+        layout.fetched[name]: (name, study.models[name]) for name in layout.fetched
+    }
     named |= {layout.datasets[name]: (name, study.datasets[name]) for name in layout.datasets}
     used = {*lineage(RULES, layout, f"{layout.results}/{wildcards.model}"), *scored.values()}
     return {

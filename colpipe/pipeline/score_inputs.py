@@ -96,10 +96,10 @@ def report_settings(layout: Layout, _: Wildcards) -> BaseModel:
 
 
 def exhibit_parents(layout: Layout, wildcards: Wildcards) -> Parents:
-    metric, paths = paper()[wildcards.exhibit]["metric"], exhibits.models(layout, wildcards.exhibit).values()
+    metric, models = paper()[wildcards.exhibit]["metric"], exhibits.models(layout, wildcards.exhibit)
     if metric == "parameters":
         return {}
-    paths = [f"scores/{path}" if metric == "rouge_l" else path for path in dict.fromkeys(paths)]
+    paths = [f"scores/{path}" if metric == "rouge_l" else path for path in dict.fromkeys(models.values())]
     return {"made-of": {path: f"{layout.results}/{path}" for path in paths}}
 
 

@@ -1,7 +1,7 @@
 """Several studies that differ in their seed, as one table: mean and spread."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -95,7 +95,7 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
 def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """DesNet → initialiser → validation loss along the longest recovery, the mean over studies."""
     longest = int(frame.tokens.max())
-    panels: dict[str, Mapping] = {}
+    panels: dict[str, dict] = {}
     for row in frame[frame.tokens == longest].itertuples() if longest > 0 else ():
         path = f"desnets/{row.ancestor or 'scratch'}/{row.desnet}/{row.init}/{tokens_label(longest)}"
         found = [loss_curve(folder / path) for folder in results]
@@ -189,7 +189,7 @@ def chain_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def chain_curves(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Member → ancestor (method to distil) → held-out cross-entropy along distillation, the mean over studies."""
-    panels: dict[str, Mapping] = {}
+    panels: dict[str, dict] = {}
     for row in frame.itertuples():
         folders = [folder / "chain" / row.ancestor / row.desnet for folder in results]
         found = [loss_curve(folder, "step", "cross_entropy") for folder in folders]

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from colpipe.config.study import Study
-from colpipe.jobs.usage import account
+from colpipe.jobs.usage import read_account
 from colpipe.pipeline.plan import Plan
 
 COLUMNS = [
@@ -44,12 +45,12 @@ def estimate_and_fact(study: Study, results: Path) -> pd.DataFrame:
     home = results.parents[1]
     found: dict[str, list[dict]] = defaultdict(list)
     for job, work in plan.work_by_job():
-        run = account(
+        run = read_account(
             results / Path(job.folder).relative_to(plan.results)
             if job.folder.startswith(plan.results)
             else home / job.folder
         )
-        row = {"recorded": run is not None}
+        row: dict[str, Any] = {"recorded": run is not None}
         if run:
             row |= {
                 "flops_estimated": work.flops,

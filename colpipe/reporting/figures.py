@@ -18,6 +18,11 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ["-", "--", ":"]
 
 
+def subplots(rows: int, columns: int, **more):
+    """matplotlib's (figure, axes), drawn without a display."""
+    return plt.subplots(rows, columns, squeeze=False, **more)
+
+
 def loss_curve(folder: Path, along: str = "tokens", measure: str = "loss") -> list[tuple[int, float]]:
     """(tokens seen or steps, validation measure) along a training run, from its metrics."""
     try:

@@ -100,7 +100,7 @@ def arranged(order: Sequence[str], edges: Iterable[Edge], depths: Mapping[str, i
         passed = [((a, b), depth) for depth in range(depths[a] + 1, depths[b])]
         for place in passed:
             rows[place[1]].append(place)
-        stops = [a, *passed, b]
+        stops: list[Place] = [a, *passed, b]
         for one, other in pairwise(stops):
             joined.setdefault(one, []).append(other)
             joined.setdefault(other, []).append(one)

@@ -9,9 +9,9 @@ from statistics import fmean
 from colpipe.config.parts import tokens_label
 from colpipe.config.stages import Pretrain
 from colpipe.config.study import Study
-from colpipe.cost.inputs import EXACT, model_in, of_shape, worst
+from colpipe.cost.inputs import EXACT, least_sure, model_in, of_shape
 from colpipe.cost.passes import Work, distillation, pretraining
-from colpipe.jobs.usage import account
+from colpipe.jobs.usage import read_account
 from colpipe.pipeline.graph import PlannedJob
 from colpipe.pipeline.plan import Plan
 
@@ -69,10 +69,10 @@ def estimate_sizes(plan: Plan) -> SizesCost | None:
     if budget:
         recover = study.stages.recover.model_copy(update={"tokens": budget})
         recovered = [pretraining(plan, model, recover) for model in models]
-    if settings := study.stages.pretrain or (budget and _from_scratch(study)):
-        pretrained = [pretraining(plan, model, settings) for model in models]
-        tokens = f"{tokens_label(settings.tokens)} tokens" if settings.tokens else "the whole corpus"
-        scratch = f"{settings.epochs:g} × {tokens}"
+    if pretrain := study.stages.pretrain or (_from_scratch(study) if budget else None):
+        pretrained = [pretraining(plan, model, pretrain) for model in models]
+        tokens = f"{tokens_label(pretrain.tokens)} tokens" if pretrain.tokens else "the whole corpus"
+        scratch = f"{pretrain.epochs:g} × {tokens}"
     return SizesCost(
         once=_flops(chain),
         size=_flops(recovered) / len(models) if recovered else None,
@@ -82,7 +82,7 @@ def estimate_sizes(plan: Plan) -> SizesCost | None:
         recovered=budget,
         scratch=scratch,
         means="the mean of the study's DesNets",
-        bound=worst(*(work.bound for work in (*chain, *distilled, *recovered, *pretrained))),
+        bound=least_sure(*(work.bound for work in (*chain, *distilled, *recovered, *pretrained))),
     )
 
 
@@ -100,7 +100,7 @@ def recorded_sizes(plan: Plan, home: Path = Path()) -> SizesCost | None:
     chain, before = (_seconds(home, plan.lineage(*folders)) for folders in (members, [origin]))
     made: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for job in plan.jobs():
-        if (method := _method(plan, job)) and (run := account(home / job.folder)):
+        if (method := _method(plan, job)) and (run := read_account(home / job.folder)):
             made[method][job.wildcards.desnet].append(run["device_seconds"])
     common = set.intersection(*map(set, made.values())) if len(made) > 1 else set()
     if chain is None or before is None or not common:
@@ -139,7 +139,7 @@ def _method(plan: Plan, job: PlannedJob) -> str:
 
 def _seconds(home: Path, folders: Iterable[str]) -> float | None:
     """Of the jobs of these folders at which models work; None where one has no account."""
-    accounts = [account(home / folder) for folder in folders]
+    accounts = [read_account(home / folder) for folder in folders]
     if None in accounts:
         return None
     return sum(run["device_seconds"] for run in accounts if run["flops"])

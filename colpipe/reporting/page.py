@@ -122,7 +122,9 @@ def curves(
     if not panels:
         return None
     methods = list(dict.fromkeys(method for curves in panels.values() for method in curves))
-    few = {title: {name: curve for name, curve in all_.items() if name not in without} for title, all_ in panels.items()}
+    few = {
+        title: {name: curve for name, curve in all_.items() if name not in without} for title, all_ in panels.items()
+    }
     few = {title: kept for title, kept in few.items() if kept}
     return {
         "methods": [(method, charts.look(number)) for number, method in enumerate(methods)],

@@ -222,7 +222,8 @@ def noise(shown: dict, models: Mapping[str, str], results: Path) -> tuple[pd.Dat
     Losses of different teachers are distances to different things: their levels say little, their noise is what the paper
     compares. `deviation` is the root mean square of raw minus smoothed over the second half of training.
     """
-    panels, rows, table = {}, [], []
+    panels: dict[str, dict] = {}
+    rows, table = [], []
     for cell in all_cells(shown):
         if cell.model not in models:
             continue

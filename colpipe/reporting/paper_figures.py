@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from colpipe.config.paper import tokens_of
-from colpipe.reporting.figures import COLOURS, STYLES, as_svg, plt
+from colpipe.reporting.figures import COLOURS, STYLES, as_svg, subplots
 
 NOT_BEST = ("loss",)  # measures where less is better
 
@@ -24,7 +24,7 @@ def _axes(titles: Sequence[str], columns: int = 3, height: float = 3.0):
     """(figure, axes) of a panel per title."""
     wide = min(columns, len(titles))
     rows = -(-len(titles) // wide)
-    figure, axes = plt.subplots(rows, wide, figsize=(4 * wide, height * rows), squeeze=False)
+    figure, axes = subplots(rows, wide, figsize=(4 * wide, height * rows))
     for axis, title in zip(axes.flat, titles, strict=False):
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.25)

@@ -86,7 +86,7 @@ def loss_by_size(study: Study, summary: pd.DataFrame) -> dict[str, dict[str, Cur
     scale.
     """
     losses = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity)].dropna(subset="params")
-    panels: dict[str, dict[str, list]] = {}
+    panels: dict[str, dict[str, Curve]] = {}
     for (task, init, ancestor), part in losses.groupby(["task", "init", "ancestor"], sort=False):
         chain = init == "distilled"
         built = init in study.initialisers and study.initialisers[init].kind != "rand"

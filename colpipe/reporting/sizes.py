@@ -47,7 +47,7 @@ def to_scale(
     unit_x, unit_y = WIDEST / max(model.hidden for model in known), TALLEST / max(model.layers for model in known)
     heights = {model.key: model.layers * unit_y if model.layers else UNKNOWN for model in models}
     low = [heights[model.key] for model in models if model.kind == "desnet"]
-    upper = ARC + TALLEST  # where the upper row stands
+    upper: float = ARC + TALLEST  # where the upper row stands
     lower = upper + LABEL + GAP + max(low) if low else upper
     floors = {model.key: lower if model.kind == "desnet" else upper for model in models}
     middles = {model.key: COLUMN * (number + 0.5) for number, model in enumerate(models)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -166,7 +166,7 @@ def plain(frame: pd.DataFrame) -> Table:
     return Table([str(name).replace("_", " ") for name in frame.columns], rows)
 
 
-def _plain(value: object) -> Cell:
+def _plain(value: Any) -> Cell:
     if isinstance(value, str):
         return Cell(value)
     if value is None or pd.isna(value):
@@ -198,10 +198,10 @@ def describe_study(study: Study) -> dict[str, list[str]]:
         method = f" {entry.method}" if entry.kind in ("linit", "single") else ""
         initialisers.append(name if name == entry.kind else f"{name} ({entry.kind}{method})")
     architecture = study.architecture
-    members = _shapes(study.chain)
+    shapes = _shapes(study.chain)
     rows = {
         "Ancestors" if len(ancestors) > 1 else "Ancestor": ancestors,
-        "Chain": [f"{architecture.family}, vocabulary {architecture.vocabulary:,}: {members}"],
+        "Chain": [f"{architecture.family}, vocabulary {architecture.vocabulary:,}: {shapes}"],
         "DesNets": [_shapes(study.desnets)],
         "Initialisers": [", ".join(initialisers)],
         "Recovery budgets": [f"{', '.join(tokens_label(count) for count in study.budgets)} tokens"],

@@ -67,8 +67,8 @@ def _search(job: Job[Settings], sizes: dict, known: dict) -> tuple[float, float]
         corpus = job.parents["corpus"]
         return held_out_loss(count_calls(model), corpus, split="validation", tokens=SEARCH_TOKENS)["loss"]
 
-    neighbours = (Weights(load_model(job.parents[name])) for name in ("smaller", "larger"))
-    rows = sweep(*neighbours, [sizes], score, methods=[job.settings.method], **known)
+    smaller, larger = (Weights(load_model(job.parents[name])) for name in ("smaller", "larger"))
+    rows = sweep(smaller, larger, [sizes], score, methods=[job.settings.method], **known)
     for row in rows:
         job.measure(split="search", step=len(job.metrics()), **row)
     chosen = best(rows)

@@ -23,8 +23,8 @@ from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device, wait_for_all
 from colpipe.jobs.job import Job
 from colpipe.learngene.elastic import ElasticMember, cut
-from colpipe.learngene.importance import kept_signal
-from colpipe.learngene.inheritance import inheritance, passed_on
+from colpipe.learngene.importance import signal_gain
+from colpipe.learngene.inheritance import inheritance, inherited_entries
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.weights import Weights
@@ -96,12 +96,12 @@ def _inherit(job: Job[Settings], source: Path, folder: Path) -> dict:
     if known.elastic and known.elastic.reaches(weights.family, sizes):
         subset = cut(weights, sizes, known.elastic, tied)
     else:
-        gain = kept_signal(known.energy, weights.sizes["hidden"], sizes["hidden"])
+        gain = signal_gain(known.energy, weights.sizes["hidden"], sizes["hidden"])
         subset = take_subset(weights, sizes, settings.select, known.ranking, tied, gain)
     if job.is_main:
         subset.write(folder)
     wait_for_all()
-    return passed_on(known, subset.details["layer_map"])
+    return inherited_entries(known, subset.details["layer_map"])
 
 
 def prepare_submodels(job: Job[Settings], student: PreTrainedModel, details: dict) -> Submodels | None:

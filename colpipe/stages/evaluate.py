@@ -13,7 +13,7 @@ from colpipe.config.stages import Task
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
-from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, score_rows
+from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_model, load_tokenizer
 from colpipe.jobs.artifacts import write_json
@@ -36,12 +36,12 @@ def main(job: Job[Settings]) -> None:
     for name, corpus in job.parents_of("corpus").items():
         losses = block_losses(load_model(job.parents["model"]).to(device), corpus)
         scores[name] = in_units(float(losses.mean()), corpus)
-        ends = [in_units(end, corpus) for end in interval(losses)]
-        intervals[name] = {metric: tuple(end[metric] for end in ends) for metric in scores[name]}
+        low, high = (in_units(end, corpus) for end in interval(losses))
+        intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
     for name, (values, spread) in task_values(job).items():
         scores[name] = {**percent(values), **spread}
-        intervals[name] = {metric: tuple(100 * end for end in interval(column)) for metric, column in values.items()}
+        intervals[name] = percent_intervals(values)
         job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
     write_json(job.staging / "scores.json", scores)
     write_json(job.staging / "intervals.json", intervals)

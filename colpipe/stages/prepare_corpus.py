@@ -17,7 +17,7 @@ import torch
 from colpipe.config.parts import Dataset
 from colpipe.data.records import read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
-from colpipe.data.tokenising import Document, tokenised
+from colpipe.data.tokenising import Document, tokenise
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_tokenizer
 from colpipe.jobs.command import run_stage
@@ -64,7 +64,7 @@ def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) ->
         job.event("resumed", f"resumes after {done:,} documents")
     begun = saved = shown = time.monotonic()
     begun_with = tokens_of(counts)
-    with closing(tokenised(islice(documents, done, None), tokenizer, torch.get_num_threads())) as batches:
+    with closing(tokenise(islice(documents, done, None), tokenizer, torch.get_num_threads())) as batches:
         for batch in batches:
             before, now = counts, time.monotonic()
             counts = before | {split: append(job.state, split, before[split], piece) for split, piece in batch.items()}
@@ -84,7 +84,7 @@ def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) ->
     return counts
 
 
-def checksums(folder: Path, counts: dict[str, dict[str, int]], known: dict[str, list[int]] | None = None) -> dict:
+def checksums(folder: Path, counts: dict[str, dict[str, int]], known: dict[str, list] | None = None) -> dict:
     """Shard → tokens that are counted in it, checksums of its ids and ends; full ones that are known are not read again."""
     found = {}
     for split, count in counts.items():

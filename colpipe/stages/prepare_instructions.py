@@ -25,7 +25,9 @@ def main(job: Job[Settings]) -> None:
     settings = job.settings.instructions
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
-    kinds, left_out, places = set(), Counter(), {}
+    kinds: set[str] = set()
+    left_out: Counter[str] = Counter()
+    places: dict[str, str] = {}
     for record in read(job.settings.dataset, job.parents["dataset"]):
         if "left_out" in record:
             left_out[record["left_out"]] += 1
@@ -41,7 +43,8 @@ def main(job: Job[Settings]) -> None:
     for split, records in rows.items():
         records.sort(key=_shuffled)
         wanted = settings.train_rows if split == "train" else settings.test_rows
-        kept, too_long = [], 0
+        kept: list[dict] = []
+        too_long = 0
         for record in records:
             if wanted and len(kept) == wanted:
                 break

@@ -13,7 +13,7 @@ from colpipe.config.stages import Stack, Task
 from colpipe.data.prompts import prompt
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
-from colpipe.evaluation.scores import interval, percent, score_rows
+from colpipe.evaluation.scores import percent, percent_intervals, score_rows
 from colpipe.hf.models import load_model, load_tokenizer
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
@@ -39,7 +39,7 @@ def main(job: Job[Settings]) -> None:
         rows, answers, notes = run_through(job, name)
         values = score_rows(answers, rows)
         scores[name] = percent(values)
-        intervals[name] = {metric: tuple(100 * end for end in interval(column)) for metric, column in values.items()}
+        intervals[name] = percent_intervals(values)
         job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
         with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
             for row, answer, written in zip(rows, answers, notes, strict=True):
@@ -54,7 +54,8 @@ def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], l
     """(test rows, their answers, the notes of the steps before) of one task."""
     settings, folder, tokenizer = job.settings, job.parents_of("task")[name], load_tokenizer(job.parents["model"])
     train, test = read_rows(folder, "train")[: settings.stack.train_rows], read_rows(folder, "test")
-    taught, read = [[] for _ in train], [[] for _ in test]  # notes of the ancestor, and of the stack
+    taught: list[list[str]] = [[] for _ in train]  # notes of the ancestor
+    read: list[list[str]] = [[] for _ in test]  # and of the stack
     for number, step in enumerate(settings.stack.steps):
         if job.should_stop():
             job.stop()

@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="results/<study> of finished studies")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the tables and figures")
     parser.add_argument(
-        "--reference", metavar="METHOD", help="method that differences are from: 'ANCESTOR INITIALISER' (default: the first)"
+        "--reference",
+        metavar="METHOD",
+        help="method that differences are from: 'ANCESTOR INITIALISER' (default: the first)",
     )
     arguments = parser.parse_args()
     try:
@@ -72,7 +74,9 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
         shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
         panels = curves_of(results, shown)
         write(output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
-        built = every[every.tokens == 0].assign(method=(every.ancestor + " " + every.init).str.strip(), model=every.desnet)
+        built = every[every.tokens == 0].assign(
+            method=(every.ancestor + " " + every.init).str.strip(), model=every.desnet
+        )
         compare_by_seed(output / "differences.md", built, reference)
     if frame[frame.init == "distilled"].ancestor.nunique() > 1:
         members = chain_frame(results, frame)

@@ -15,7 +15,7 @@ from colpipe.hf.models import load_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
-from colpipe.learngene.importance import kept_signal, measure, reorder
+from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 
@@ -60,7 +60,7 @@ def main(job: Job[Settings]) -> None:
                 select,
                 known.get("ranking"),
                 tied=False,
-                gain=kept_signal(
+                gain=signal_gain(
                     known.get("energy"), source.sizes["hidden"], cut.get("hidden", source.sizes["hidden"])
                 ),
             )

@@ -18,10 +18,10 @@ import yaml
 
 from colpipe.config.loading import load_study
 from colpipe.config.study import Study
-from colpipe.cost.inputs import EXACT, worst
+from colpipe.cost.inputs import EXACT, least_sure
 from colpipe.cost.passes import Work
 from colpipe.errors import ColpipeError
-from colpipe.jobs.usage import account
+from colpipe.jobs.usage import read_account
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import RATES
 from colpipe.pipeline.rules import RULES
@@ -74,7 +74,7 @@ def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
         max(work.main_memory if work.flops else 0 for work in every),
         sum(work.tokens for work in every),
         dict(flops),
-        worst(*(work.bound for work in every)),
+        least_sure(*(work.bound for work in every)),
     )
 
 
@@ -88,7 +88,7 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     `` is that of all stages together."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for path in results.glob("*/**/run.json"):
-        run = account(path.parent)
+        run = read_account(path.parent)
         known = run and run["host"] == host and run["device"] == "cpu" and run["flops"] > 0
         for stage in (run["stage"], "") if known else ():
             sums[stage][0] += run["flops"]
@@ -134,7 +134,7 @@ def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
             + [_bounded(value, stage.bound) for value in (stage.tokens, flops)]
             + [hour(value) for value in hours]
         )
-    bound = worst(*(stage.bound for stage in found))
+    bound = least_sure(*(stage.bound for stage in found))
     total = [sum(stage.jobs for stage in found), sum(stage.finished for stage in found)]
     tokens, flops = sum(stage.tokens for stage in found), sum(sum(stage.flops.values()) for stage in found)
     largest = number(max(stage.memory for stage in found), "B")

@@ -41,7 +41,7 @@ class Submodels:
         self.config, self.family, self.sizes, self.tied = known.config, known.family, known.sizes, known.tied
         self.names = known.stored_names
         self.smallest = {**elastic.smallest, **{axis: self.sizes[axis] for axis in ("vocabulary", "position")}}
-        self._skeleton = lru_cache(maxsize=32)(self._skeleton)
+        self._skeleton = lru_cache(maxsize=32)(self._build_skeleton)
 
     def at(self, step: int, steps: int) -> list[dict[str, int]]:
         """Sizes of the submodels that learn at an update, the first of which is 0, of so many."""
@@ -80,7 +80,7 @@ class Submodels:
                 found[name.format(layer=layer)] = value * gain if tensor.role == "gain" and gain != 1 else value
         return found
 
-    def _skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
+    def _build_skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
         """Modules of one shape, and the name of its head."""
         role = "embed" if self.tied else "head"
         head = next(name for name, tensor in self.family.table(self.tied) if tensor.role == role)

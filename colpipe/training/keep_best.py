@@ -11,12 +11,12 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import discard, is_valid, mark_complete
-from colpipe.training.resumable import agreed
+from colpipe.training.resumable import any_process
 from colpipe.training.sharding import full_state
 from colpipe.training.trainer import ObjectiveTrainer
 
 
-def best_evaluation(records: Sequence[Mapping], keep: str) -> tuple[dict, str, list[int]]:
+def best_evaluation(records: Sequence[Mapping], keep: str) -> tuple[Mapping, str, list[int]]:
     """The best of the validation records after the start.
 
     Returns:
@@ -44,7 +44,7 @@ class KeepBest(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model=None, **_):
         is_best = state.global_step and args.should_save and self._best_step(state) == state.global_step
-        if not agreed(self.trainer, bool(is_best))[0]:
+        if not any_process(self.trainer, bool(is_best))[0]:
             return
         weights = full_state(self.trainer.accelerator.unwrap_model(model))
         if args.should_save:

@@ -72,7 +72,8 @@ class RemembersBatch:
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         started = time.monotonic()
-        self.batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = super().get_batch_samples  # type: ignore[misc]  # the Trainer's that this is mixed into
+        self.batches, tokens = batches(epoch_iterator, num_batches, device)
         self.data_wait += time.monotonic() - started
         return self.batches, tokens
 
@@ -90,7 +91,7 @@ def _last_valid_state(folder: Path, job: Job) -> Path | None:
     return None
 
 
-def agreed(trainer: Trainer, *flags: bool) -> list[bool]:
+def any_process(trainer: Trainer, *flags: bool) -> list[bool]:
     """Which flags any of the processes has: they must save, and stop, at the same step."""
     if trainer.accelerator.num_processes == 1:
         return list(flags)
@@ -117,7 +118,7 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         now, last = time.monotonic(), state.global_step >= state.max_steps
         due = self.job.is_main and now - self.last_save >= 60 * self.job.runtime.save_minutes
-        due, stop = agreed(self.trainer, due, self.job.should_stop())
+        due, stop = any_process(self.trainer, due, self.job.should_stop())
         if (due or stop) and not last:
             parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
             require_space(Path(args.output_dir), 12 * parameters, "the in-step state")  # weights and optimizer state

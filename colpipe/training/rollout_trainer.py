@@ -61,7 +61,7 @@ def sample_all(
             _save(sample(models, shares, chosen, limits, end, seed * 1_000_003 + number), path)
         completions.update(zip(batch, torch.load(path), strict=True))
     if processes > 1:
-        shared = [None] * processes
+        shared: list[dict] = [{} for _ in range(processes)]
         torch.distributed.all_gather_object(shared, completions)
         completions = {index: row for of_process in shared for index, row in of_process.items()}
     return [completions[index] for index in range(len(prompts))]

@@ -55,7 +55,8 @@ def sample(
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, tokens, log-probabilities of each step
     rows = torch.arange(len(prompts), device=device)
     for step in range(max(limits)):
-        logs, mixed = [], 0.0
+        logs: list[Tensor] = []
+        mixed = torch.zeros((), device=device)
         for name, model in models.items():
             logits = model(
                 input_ids=ids,

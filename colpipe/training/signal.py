@@ -51,7 +51,8 @@ def cache_log_probabilities(
     job.say(f"{name}: {starts[-1]:,} tokens × {top_k} take {size / 1e6:,.1f} MB")
     job.state.mkdir(exist_ok=True)
     done_file, paths = job.state / f"{name}-{DONE}", [job.state / f"{name}-{array}.npy" for array in ARRAYS]
-    done, ends, sums = read_record(done_file) or (0, [], [])
+    record: tuple[int, list[int], list[int]] = read_record(done_file) or (0, [], [])
+    done, ends, sums = record
     if done and not all(map(starts_with, paths, ends, sums)):
         job.event("state not used", f"{name}: what was written before is damaged: not used")
         done = 0

@@ -13,7 +13,8 @@ from colpipe.data.tokens import IGNORE, Rows
 from colpipe.hf.counting import count_logits
 from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
-from colpipe.training.trainer import RemembersBatch, run_resumable, training_arguments
+from colpipe.training.arguments import training_arguments
+from colpipe.training.resumable import RemembersBatch, run_resumable
 
 
 class _Trainer(RemembersBatch, SFTTrainer):
@@ -22,7 +23,8 @@ class _Trainer(RemembersBatch, SFTTrainer):
         labels = inputs["labels"][:, 1:]
         positions = labels.numel() if labels.device.type == "cpu" else int((labels != IGNORE).sum())
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        count_logits(positions, *head.weight.shape, FUSED_HEAD if torch.is_grad_enabled() else 1)
+        vocabulary, hidden = head.weight.shape
+        count_logits(positions, vocabulary, hidden, FUSED_HEAD if torch.is_grad_enabled() else 1)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments, default_data_collator
+from transformers import PreTrainedModel, Trainer, TrainerControl, TrainingArguments, default_data_collator
 
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE
@@ -139,7 +139,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         labels = inputs.pop("labels")[:, 1:]
         predicts = labels != IGNORE
         columns = {name: inputs.pop(name)[:, 1:][predicts] for name in COLUMNS if name in inputs}
-        teacher = None
+        teacher: Projection | TopK | None = None
         if "top_ids" in columns:
             teacher = TopK(columns["top_ids"], columns["top_logs"])
         elif uses_teacher and self.teacher is not None:
@@ -174,7 +174,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             if self.answer_score:
                 metrics["eval_rouge_l"] = self.answer_score(self.accelerator.unwrap_model(self.model))
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 

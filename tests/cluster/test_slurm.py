@@ -48,9 +48,9 @@ def start(slurm, tmp_path, inputs, articles):
         home = tmp_path / profile
         home.mkdir()
         checkout(home, inputs, study or small_study(articles))
-        path = home / "workflow/profiles" / profile / "profile.v9+.yaml"
         if profile_lines:
-            path.write_text(path.read_text().replace("set-resources: {}\n", f"set-resources:\n{profile_lines}"))
+            with open(home / "workflow/profiles" / profile / "profile.v9+.yaml", "a") as file:
+                file.write(f"set-resources:\n{profile_lines}")
         quick = "--latency-wait 5 --max-threads 1 --slurm-no-account --slurm-status-command squeue"
         quick += " --slurm-init-seconds-before-status-checks 2 --slurm-keep-successful-logs"
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "my-study.yaml"]

@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
+import colpipe
 from tests.conftest import CHECKOUT, make_gpt2, make_tokenizer
 
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "config/README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
+PAGES += sorted((CHECKOUT / "docs").glob("*.md"))
 ROOTS = (
     "colpipe/",
     "config/",
@@ -76,3 +79,18 @@ def test_completion_in_bash(tmp_path):
     ):
         found = subprocess.run(["bash", "-c", script, typed], capture_output=True, text=True, check=True)
         assert " ".join(found.stdout.split()) == expected, found
+
+
+def test_one_version():
+    """It stands in colpipe/__init__.py; the citation and the newest section of the changelog have the same."""
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
+    released = re.search(r"^## (\d+\.\d+\.\d+)", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert citation["version"] == released == colpipe.__version__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_lines_are_not_longer_than_a_screen(page):
+    """Prose only: a row of a table and code stay in one line."""
+    text = page.read_text().partition("## Every key")[0]  # what follows is made from the code
+    text = re.sub(r"^(```[\s\S]*?^```|    .*|\|.*)$", "", text, flags=re.MULTILINE)
+    assert not [line for line in text.splitlines() if len(line) > 120]

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from colpipe.data.choices import HELD_BACK, likelihood
-from colpipe.data.files import rows_of, split_in_name
+from colpipe.data.files import Fields, rows_of, split_in_name
 from colpipe.data.records import split_of
 from colpipe.errors import ColpipeError
 
-FIELDS = {"ind": int, "activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
+FIELDS: Fields = {"ind": int, "activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
 
 
 def records(folder: Path) -> Iterator[dict]:

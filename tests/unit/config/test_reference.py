@@ -54,6 +54,9 @@ def test_conda_environments_hold_the_versions_of_the_constraints(name):
         "pytest",
         "ruff",
         "snakefmt",
+        "codespell",
+        "mypy",
+        "types-",
         "snakemake-executor",
         "snakemake-logger",
     )  # for tests, and where jobs start from

@@ -241,7 +241,7 @@ def test_a_desnet_above_the_chain_may_be_cloned(study):
     study["desnets"]["above"] = {"shape": shape, "initialisers": ["cloned", "rand"]}
     loaded = load_study(study)
     assert loaded.neighbours("above") == ("large", None)
-    assert loaded.cloned("above") == "large"
+    assert loaded.hypercloning_source("above") == "large"
     assert loaded.initialisers_of("above") == ["cloned", "rand"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from colpipe.data import tokenising
 from colpipe.data.shards import Piece
-from colpipe.data.tokenising import tokenised
+from colpipe.data.tokenising import tokenise
 from colpipe.errors import ColpipeError
 from tests.conftest import WORDS, make_tokenizer
 
@@ -38,7 +38,7 @@ def collect(batches) -> dict[str, list[Piece]]:
 @pytest.mark.parametrize("size", [1, 500, 10**6])  # batches of one document, of a few, one batch of all
 def test_equals_a_loop_of_calls(tokenizer, monkeypatch, workers, size):
     monkeypatch.setattr(tokenising, "BATCH", size)
-    found = collect(tokenised(iter(DOCUMENTS), tokenizer, workers))
+    found = collect(tokenise(iter(DOCUMENTS), tokenizer, workers))
     for split in set(SPLITS):
         texts = [text for each, text in DOCUMENTS if each == split]
         expected = [tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for text in texts]
@@ -59,13 +59,13 @@ def test_a_handful_of_batches_is_read_ahead(tokenizer, monkeypatch):
             taken += 1
             yield document
 
-    with closing(tokenised(documents(), tokenizer, 2)) as batches:
+    with closing(tokenise(documents(), tokenizer, 2)) as batches:
         next(batches)
         assert taken <= 4
 
 
 def test_nothing_gives_nothing(tokenizer):
-    assert list(tokenised(iter([]), tokenizer, 2)) == []
+    assert list(tokenise(iter([]), tokenizer, 2)) == []
 
 
 def children() -> list[int]:
@@ -75,7 +75,7 @@ def children() -> list[int]:
 
 def test_processes_end_with_the_generator(tokenizer):
     before = children()
-    batches = tokenised(iter(DOCUMENTS), tokenizer, 2)
+    batches = tokenise(iter(DOCUMENTS), tokenizer, 2)
     with closing(batches):
         next(batches)
         assert len(children()) == len(before) + 2
@@ -85,7 +85,7 @@ def test_processes_end_with_the_generator(tokenizer):
 def test_a_process_that_was_killed_is_reported(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenising, "BATCH", 1)
     before = children()
-    with closing(tokenised(iter(DOCUMENTS), tokenizer, 2)) as batches:
+    with closing(tokenise(iter(DOCUMENTS), tokenizer, 2)) as batches:
         next(batches)
         for child in set(children()) - set(before):
             os.kill(child, signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_processes_end_with_a_parent_that_was_killed(tokenizer):
     parent = os.fork()
     if not parent:
         try:
-            batches = tokenised(iter(DOCUMENTS), tokenizer, 2)
+            batches = tokenise(iter(DOCUMENTS), tokenizer, 2)
             next(batches)
             os.write(theirs, " ".join(map(str, children())).encode())
             time.sleep(60)

@@ -245,7 +245,7 @@ def test_rollouts_of_two_models():
     }
     prompts = [torch.arange(5), torch.arange(9), torch.arange(3)]
     with Counter() as counter:
-        sample(models, {"student": 0.8, "teacher": 0.2}, prompts, [12, 7, 12], end=499, seed=0)
+        sample(models, {"student": 0.8, "teacher": 0.2}, prompts, [12, 7, 12], end_id=499, seed=0)
     assert counter.recorded == counter.get_total_flops() > 0
 
 

@@ -14,7 +14,7 @@ import colpipe
 from colpipe.config.parts import Shape
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
-from colpipe.learngene.inheritance import Inheritance, inheritance, passed_on
+from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_entries
 from colpipe.learngene.initialisers import KINDS
 from colpipe.learngene.linit import linit
 from tests.conftest import make_tokenizer
@@ -166,8 +166,8 @@ def test_inheritance_reads_a_manifest(descended, gpt2):
 
 def test_what_a_member_passes_on():
     source = Inheritance([5, 6, 7], [2, 0, 1], [0.5, 1.0])
-    assert passed_on(source, [0, 2]) == {"layer_map": [0, 2], "ranking": [1, 0], "energy": [0.5, 1.0]}
-    assert passed_on(Inheritance(), [0, 2]) == {"layer_map": [0, 2]}
+    assert inherited_entries(source, [0, 2]) == {"layer_map": [0, 2], "ranking": [1, 0], "energy": [0.5, 1.0]}
+    assert inherited_entries(Inheritance(), [0, 2]) == {"layer_map": [0, 2]}
 
 
 def test_a_search_takes_the_minimum_and_loads_each_neighbour_once(gpt2, tmp_path, monkeypatch):

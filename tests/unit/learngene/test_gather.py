@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from colpipe.architectures.families import Tensor
+from colpipe.architectures.families import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.gather import close_axes, gather, open_axes
 
-TENSOR = Tensor("hidden (qkv head head_dim)", "read")
+TENSOR = TensorSpec("hidden (qkv head head_dim)", "read")
 SIZES = {"hidden": 40, "qkv": 3, "head": 4, "head_dim": 2}
 INDICES = [
     [0, 1, 2],  # leading ones

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from colpipe.errors import ColpipeError
-from colpipe.learngene.importance import kept_signal, measure, reorder
+from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 from tests.unit.learngene.tiny import GROUPED, IDS, distance
@@ -142,10 +142,10 @@ def test_measuring_leaves_no_hooks(gpt2, ids):
 
 def test_kept_signal_makes_up_for_channels_that_carry_little():
     even, steep = [0.25, 0.5, 0.75, 1.0], [0.7, 0.9, 0.98, 1.0]
-    assert kept_signal(even, 4, 2) == 1.0
-    assert kept_signal(steep, 4, 2) == pytest.approx((0.9 / 0.5) ** 0.5)
-    assert kept_signal(steep, 3, 2) == pytest.approx((0.9 / 0.98 * 3 / 2) ** 0.5)  # cut once already
-    assert kept_signal(None, 4, 2) == kept_signal(steep, 4, 4) == 1.0
+    assert signal_gain(even, 4, 2) == 1.0
+    assert signal_gain(steep, 4, 2) == pytest.approx((0.9 / 0.5) ** 0.5)
+    assert signal_gain(steep, 3, 2) == pytest.approx((0.9 / 0.98 * 3 / 2) ** 0.5)  # cut once already
+    assert signal_gain(None, 4, 2) == signal_gain(steep, 4, 4) == 1.0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -71,18 +71,18 @@ def test_hours_of_a_device():
 
 
 def test_rates_are_of_this_host_and_of_accounts_that_are_whole(tmp_path):
-    def account(name: str, **changes) -> None:
+    def read_account(name: str, **changes) -> None:
         run = {"host": "here", "device": "cpu", "stage": "sft", "flops": 6e9, "device_seconds": 2.0}
         folder = tmp_path / "study" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(run | changes))
 
-    account("one")
-    account("two", flops=4e9, device_seconds=3.0)
-    account("three", stage="distill", flops=10e9, device_seconds=1.0)
-    account("elsewhere", host="there", flops=1e15)
-    account("faster", device="NVIDIA H100", flops=1e15)
-    account("idle", flops=0, device_seconds=100.0)
+    read_account("one")
+    read_account("two", flops=4e9, device_seconds=3.0)
+    read_account("three", stage="distill", flops=10e9, device_seconds=1.0)
+    read_account("elsewhere", host="there", flops=1e15)
+    read_account("faster", device="NVIDIA H100", flops=1e15)
+    read_account("idle", flops=0, device_seconds=100.0)
     old = tmp_path / "study" / "old"
     old.mkdir()
     (old / "run.json").write_text('{"host": "here", "seconds": 3}')

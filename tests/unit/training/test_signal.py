@@ -113,5 +113,7 @@ def test_what_is_damaged_is_made_again(teacher, new_job, capsys):
 def test_other_data_are_refused(teacher, new_job):
     job = new_job()
     cache_log_probabilities(job, teacher, ITEMS, 8, 50, 0, "train")
-    with pytest.raises(ColpipeError, match=r"train has log-probabilities of 11 items, .*the data here are others \(1 items\)"):
+    with pytest.raises(
+        ColpipeError, match=r"has log-probabilities of 11 items, .*the data here are others \(1 items\)"
+    ):
         WithCachedTeacher([item(0, 2)], job.staging, "train")
