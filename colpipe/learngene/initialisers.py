@@ -8,17 +8,20 @@ rand                transformers' random initialisation
 """
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import torch
 
 from colpipe.architectures.families import FAMILIES
+from colpipe.config.parts import InitialiserKind
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.linit import lossless_growth, mixture, require_compatible, take_subset
 from colpipe.learngene.selection import Selection, expand, subset, tile
 from colpipe.learngene.weights import Weights
 
-KINDS = ("rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning")
+# All but LInit, which takes two neighbours, and a distillation.
+KINDS = tuple(kind for kind in get_args(InitialiserKind) if kind not in ("linit", "distilled"))
 LEARNGENE_LAYERS = 3  # what Auto- and Vanilla-LearnGene take from the ancestor (Appendix I)
 
 
@@ -39,21 +42,22 @@ def make(
         select, ranking: of `subset`, as in `take_subset`.
         seed: of random weights.
     """
-    if kind == "rand":
-        config = source.family.resize(source.config, target, source.tied)
-        return rand(config, seed, source.dtype)
-    if kind == "single":
-        if method not in ("paper", "lossless"):
-            raise ColpipeError(f"method {method!r}: single has paper and lossless")
-        return single(source, target, method)
-    if kind == "subset":
-        if select not in ("first", "even", "rank", "rotate"):
-            raise ColpipeError(f"select {select!r}: known are first, even, rank, rotate")
-        return take_subset(source, target, select, ranking)
-    if kind == "hypercloning":
-        return hypercloning(source, target)
-    if kind in ("auto-learngene", "vanilla-learngene"):
-        return learngene(source, target, last=kind.startswith("vanilla"), seed=seed)
+    match kind:
+        case "rand":
+            config = source.family.resize(source.config, target, source.tied)
+            return rand(config, seed, source.dtype)
+        case "single":
+            if method not in ("paper", "lossless"):
+                raise ColpipeError(f"method {method!r}: single has paper and lossless")
+            return single(source, target, method)
+        case "subset":
+            if select not in ("first", "even", "rank", "rotate"):
+                raise ColpipeError(f"select {select!r}: known are first, even, rank, rotate")
+            return take_subset(source, target, select, ranking)
+        case "hypercloning":
+            return hypercloning(source, target)
+        case "auto-learngene" | "vanilla-learngene":
+            return learngene(source, target, last=kind == "vanilla-learngene", seed=seed)
     raise ColpipeError(f"kind {kind!r}: known are {', '.join(KINDS)}; linit takes two neighbours")
 
 
