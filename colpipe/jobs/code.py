@@ -43,17 +43,25 @@ def _collect_code(module: str, trees: dict[str, str]) -> None:
     path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
     if module in trees or not path.is_file():
         return
-    tree = ast.parse(path.read_text())
-    if not affects_results(tree):
+    counted = _what_counts(path.read_text())
+    if counted is None:
         return
+    trees[module], imports = counted
+    for imported in imports:
+        _collect_code(imported, trees)
+
+
+@cache  # most stages share most modules
+def _what_counts(text: str) -> tuple[str, list[str]] | None:
+    """The syntax that a run executes, and the imports from colpipe; None for a module that does not count."""
+    tree = ast.parse(text)
+    if not affects_results(tree):
+        return None
     tree.body = [node for node in tree.body if not _is_for_annotations(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    trees[module] = ast.dump(tree)
-    for imported in imported_names(tree):
-        if imported.startswith("colpipe."):
-            _collect_code(imported, trees)
+    return ast.dump(tree), [name for name in imported_names(tree) if name.startswith("colpipe.")]
 
 
 def _is_for_annotations(node: ast.stmt) -> bool:
