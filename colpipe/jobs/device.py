@@ -77,18 +77,20 @@ def require_precision(device: torch.device, precision: str) -> None:
     Raises:
         ColpipeError: it has none.
     """
-    backend = getattr(torch, device.type, None)
-    if precision == "bfloat16" and device.type != "cpu" and not backend.is_bf16_supported():
+    if precision != "bfloat16" or device.type == "cpu":
+        return
+    backend = getattr(torch, device.type)
+    if not backend.is_bf16_supported():
         raise ColpipeError(f"precision: bfloat16 is not supported by {backend.get_device_name()}; use float32")
 
 
 def main() -> None:
     print(f"used: {pick_device('auto').type}")
     for kind in ("npu", "cuda"):
-        reason, backend = why_not(kind), getattr(torch, kind, None)
-        if reason:
+        if reason := why_not(kind):
             print(f"{kind}: no: {reason}")
             continue
+        backend = getattr(torch, kind)
         for index in range(backend.device_count()):
             half = "bfloat16" if backend.is_bf16_supported() else "no bfloat16"
             memory = backend.get_device_properties(index).total_memory / 1e9

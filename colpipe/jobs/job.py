@@ -179,8 +179,9 @@ class Job(Generic[SettingsT]):
     def stop(self) -> None:
         """End the job after its state was saved."""
         self.ledger.keep()
-        late = self._seconds and not self._told_to_stop
-        why = f"the {self._seconds / 60:g} minutes are nearly over" if late else "told to stop"
+        why = "told to stop"
+        if self._seconds and not self._told_to_stop:
+            why = f"the {self._seconds / 60:g} minutes are nearly over"
         self.event("stopped", f"{why}: state saved; the same command goes on from here")
         raise SystemExit(STOPPED)
 

@@ -40,10 +40,14 @@ class ElasticMember:
 
     def submodel(self, family: Family, source: Mapping[str, int], target: Mapping[str, int]) -> tuple[Selection, float]:
         """What a submodel of size `target` takes from a member of size `source`, and the factor of its norm gains."""
-        layers = between(self.kept, source["layer"], target["layer"], self.ranking)
+        layers, gain = self.layers_and_gain(source, target)
+        return Selection(layers, leading(family, source, target)), gain
+
+    def layers_and_gain(self, source: Mapping[str, int], target: Mapping[str, int]) -> tuple[list[int], float]:
+        """The member's layers that a submodel has, and the factor of its norm gains."""
         gain = signal_gain(self.energy, source["hidden"], target["hidden"])
         gain *= (source["hidden"] / target["hidden"]) ** self.compensate
-        return Selection(layers, leading(family, source, target)), gain
+        return between(self.kept, source["layer"], target["layer"], self.ranking), gain
 
     def require_within(self, name: str, family: Family, target: Mapping[str, int]) -> None:
         """Refuse a target that is smaller than what was trained.
@@ -76,8 +80,8 @@ def cut(source: Weights, target: Mapping[str, int], elastic: ElasticMember, tied
         ColpipeError: the target is not between the member and its smallest shape.
     """
     elastic.require_within(source.name, source.family, target)
-    selection, gain = elastic.submodel(source.family, source.sizes, target)
-    assembly = take_subset(source, target, layers=selection.layers, tied=tied, gain=gain)
+    layers, gain = elastic.layers_and_gain(source.sizes, target)
+    assembly = take_subset(source, target, layers=layers, tied=tied, gain=gain)
     assembly.details.update(method="cut", gain=gain)
     return assembly
 

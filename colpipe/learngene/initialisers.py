@@ -173,8 +173,9 @@ def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: in
     random = rand(config, seed)
 
     def value(name: str, layer: int | None) -> torch.Tensor:
-        taken = ancestor.take(name, layer, chosen)
-        return random.value(name, layer) if taken is None else taken.float()
+        if layer is not None and layers[layer] is None:
+            return random.value(name, layer)
+        return ancestor.take(name, layer, chosen).float()
 
     details = {"index_maps": {"ancestor": chosen.brief()}}
     return Assembly(family, target, ancestor.tied, config, ancestor.dtype, value, details)

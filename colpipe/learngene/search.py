@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from colpipe.config.constants import SEARCH_ALPHAS, SEARCH_COMPENSATIONS
 from colpipe.config.sizing import automatic_alpha
+from colpipe.errors import ColpipeError
 from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.linit import linit
 from colpipe.learngene.weights import Weights
@@ -39,6 +40,8 @@ def sweep(
         some = compensations if target["hidden"] < larger.sizes["hidden"] else compensations[:1]
         for method, alpha, compensate in candidates(methods, alphas, some):
             if method == "cut":
+                if elastic is None:
+                    raise ColpipeError(f"{larger.name}: method 'cut' needs an elastic member, which this model is not")
                 model = cut(larger, target, elastic).load()
             else:
                 alpha = automatic_alpha(small, large, count) if alpha == "auto" else alpha

@@ -134,7 +134,7 @@ class Weights:
         except (OSError, ValueError) as error:
             raise ColpipeError(f"{place.path}: tensor {stored} cannot be read: {error}") from None
 
-    def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor | None:
+    def take(self, name: str, layer: int | None, selection: Selection) -> torch.Tensor:
         """The selected part of a tensor, one dimension per axis, for one layer of the target.
 
         Args:
@@ -143,9 +143,14 @@ class Weights:
             selection: what is taken.
 
         Returns:
-            None where the selection has no source for the layer. An untied head is the embedding in a tied source.
+            The tensor as stored. An untied head is the embedding in a tied source.
+
+        Raises:
+            ColpipeError: the selection has no source for the layer.
         """
-        return next(self.take_rows(name, layer, selection, None), None)
+        for value in self.take_rows(name, layer, selection, None):
+            return value
+        raise ColpipeError(f"{self.name}: {name}: nothing is selected for layer {layer} of the target")
 
     def take_rows(self, name: str, layer: int | None, selection: Selection, rows: int | None) -> Iterator[torch.Tensor]:
         """What `take` gives, so many rows (indices of the first axis) at a time; nothing where it has no source."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from colpipe.config.constants import SEARCH_TOKENS
 from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
+from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_model, load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
@@ -36,7 +37,7 @@ def main(job: Job[Settings]) -> None:
         assembly = _interpolated(job, sizes)
     else:
         source = Weights(job.parents["source"])
-        known = inheritance(source.folder)
+        known = inheritance(job.parents["source"])
         if settings.kind == "linit" and settings.method == "cut":
             assembly = cut(source, sizes, known.require_elastic(source.name))
         elif settings.kind == "linit":  # below the chain: a subset of its smallest member
@@ -53,6 +54,8 @@ def _interpolated(job: Job[Settings], sizes: dict) -> Assembly:
     small, large = job.parents["smaller"], job.parents["larger"]
     known = {"layer_map": inheritance(small, large).layer_map, "ranking": inheritance(large).ranking}
     alpha, compensate = settings.alpha, settings.compensate
+    if alpha is None:
+        raise ColpipeError("settings: kind linit needs alpha, a number, one for each layer, or search")
     if alpha == "search":
         alpha, compensate = _search(job, sizes, known)
     return linit(Weights(small), Weights(large), sizes, alpha, settings.method, compensate, **known)

@@ -110,6 +110,8 @@ def prepare_submodels(job: Job[Settings], student: PreTrainedModel, details: dic
     settings = job.settings
     if settings.elastic is None:
         return None
+    if settings.elastic.smallest is None:
+        raise ColpipeError("settings: elastic needs smallest, the shape of the next member")
     smallest = settings.architecture.sizes(settings.elastic.smallest)
     ranking, energy, compensate = details.get("ranking"), details.get("energy"), settings.elastic.compensate
     layers = keep_layers(settings.select, settings.shape.layers, smallest["layer"], ranking)

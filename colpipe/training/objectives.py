@@ -93,7 +93,7 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, teacher, objective, chunk, wants_gradient):
         student = Projection(hidden, weight, bias)
         vocabulary = min(len(weight), len(teacher.weight)) if isinstance(teacher, Projection) else len(weight)
-        grads = [torch.zeros_like(value) if wants_gradient and value is not None else None for value in student]
+        grads = [torch.zeros_like(value) for value in student if value is not None] if wants_gradient else []
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         step = max(1, chunk // vocabulary)
         few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)
@@ -129,7 +129,8 @@ class _Chunked(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("the gradients of this loss were used already; compute it again")
-        return *(None if value is None else value.mul_(grad) for value in gradients), None, None, None, None
+        scaled = [value.mul_(grad) for value in gradients]
+        return *scaled, *[None] * (len(ctx.needs_input_grad) - len(scaled))
 
 
 def reverse_kl(log_q: Tensor, log_p: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

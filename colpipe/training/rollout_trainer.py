@@ -118,7 +118,7 @@ class RolloutTrainer(ObjectiveTrainer):
             own = batch["place"].tolist()
             batches.append(self.collate_rows([rows[place] for place in own]))
             if self.text is not None:
-                batches[-1]["text"] = torch.stack([self._block(place) for place in own])
+                batches[-1]["text"] = torch.stack([self._block(self.text, place) for place in own])
         tokens = sum(int((row["labels"] != IGNORE).sum()) for row in rows.values())
         self.batches = batches
         return batches, torch.tensor(tokens, device=device)
@@ -130,9 +130,9 @@ class RolloutTrainer(ObjectiveTrainer):
             self.rollouts = {"number": number, "rows": self._sample(number)}
         return self.rollouts["rows"][shuffled(size, turn, self.job.seed)[place]]
 
-    def _block(self, place: int) -> Tensor:
-        turn, place = divmod(place, len(self.text))
-        return self.text[shuffled(len(self.text), turn, self.job.seed)[place]]["input_ids"]
+    def _block(self, text: Dataset, place: int) -> Tensor:
+        turn, place = divmod(place, len(text))
+        return text[shuffled(len(text), turn, self.job.seed)[place]]["input_ids"]
 
     def _sample(self, number: int) -> list[dict[str, Tensor]]:
         """Sample rollout `number` from the student as it is now."""

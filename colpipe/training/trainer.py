@@ -119,10 +119,11 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             tokens = tokens / self.accelerator.num_processes  # whose gradients are averaged
         # Submodels go first and backward at once: one graph is held at a time, and where processes average gradients, they
         # do so in the model's own backward pass, which comes last.
-        for sizes in self.submodels.at(self.state.global_step, self.state.max_steps) if self.submodels else ():
-            with self.accelerator.autocast():
-                loss = self.loss_of(self.submodels.projection(sizes), rows, self.submodel_objective, tokens)
-            self.accelerator.backward(self.submodels.settings.weight * loss)
+        if submodels := self.submodels:
+            for sizes in submodels.at(self.state.global_step, self.state.max_steps):
+                with self.accelerator.autocast():
+                    loss = self.loss_of(submodels.projection(sizes), rows, self.submodel_objective, tokens)
+                self.accelerator.backward(submodels.settings.weight * loss)
         with self.accelerator.autocast():
             loss = self.loss_of(partial(project, model), rows, self.objective, tokens)
         return (loss, {}) if return_outputs else loss

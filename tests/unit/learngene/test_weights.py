@@ -98,7 +98,8 @@ def test_take_opens_the_axes_and_gathers(llama):
     stored = large.read(name.format(layer=3))
     assert taken.shape == (2, 2, 4, 1)  # group, query, head_dim, hidden
     assert taken[0, 1, 3, 0] == stored[2 * 8 + 1 * 4 + 3, 5]
-    assert large.take(name, 1, Selection([3, None], {})) is None
+    with pytest.raises(ColpipeError, match="nothing is selected for layer 1 of the target"):
+        large.take(name, 1, Selection([3, None], {}))
 
 
 def test_a_tied_source_has_its_embedding_for_a_head(gpt2):
