@@ -5,7 +5,7 @@ Everything here takes the rule table as an argument; `rules.py` has it.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace as Wildcards
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from colpipe.config.layout import Layout
 from colpipe.cost.passes import Work
+from colpipe.cost.workload import parameters_read
 from colpipe.pipeline.model_inputs import Parents
 
 Settings = BaseModel | dict
@@ -121,6 +122,18 @@ def lineage(rules: Rules, layout: Layout, *folders: str) -> dict[str, PlannedJob
             jobs[waiting.pop()] = job
         waiting += missing
     return jobs
+
+
+def in_order(rules: Rules, jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
+    """Jobs rule by rule, in the order of the table."""
+    order = list(rules)
+    return sorted(jobs, key=lambda job: order.index(job.rule))
+
+
+def work_of(rule: Rule, layout: Layout, wildcards: Wildcards, parents: Mapping[str, str], settings: Any) -> Work:
+    """What a job has to do: that of its models, or reading those of its parents where it does not train."""
+    work = rule.work(layout, wildcards, parents, settings) if rule.work else Work()
+    return work if work.trained else replace(work, read=parameters_read(layout, parents))
 
 
 def count_by_rule(rules: Rules, jobs: Mapping[str, PlannedJob]) -> tuple[dict[str, int], set[tuple[str, str]]]:

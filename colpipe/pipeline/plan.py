@@ -7,7 +7,6 @@ fingerprints that decide about reruns.
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Wildcards
 
@@ -16,11 +15,10 @@ from colpipe.config.paper import paper
 from colpipe.config.parts import reader_module
 from colpipe.config.study import Study
 from colpipe.cost.passes import Work
-from colpipe.cost.workload import parameters_read
 from colpipe.jobs import artifacts
 from colpipe.jobs.code import code_version
 from colpipe.pipeline import exhibits
-from colpipe.pipeline.graph import PlannedJob, Settings, flatten, lineage
+from colpipe.pipeline.graph import PlannedJob, Settings, flatten, in_order, lineage, work_of
 from colpipe.pipeline.model_inputs import Parents
 from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.snakefile import one_of
@@ -89,10 +87,8 @@ class Plan(Layout):
 
     def work(self, rule: str, wildcards: Wildcards) -> Work:
         """What a job has to do; nothing that counts where no model is at work."""
-        row, parents, work = RULES[rule], dict(self.parents(rule, wildcards)), Work()
-        if row.work:
-            work = row.work(self, wildcards, parents, self.settings_of(rule, wildcards))
-        return work if work.trained else replace(work, read=parameters_read(self, parents))
+        row, parents = RULES[rule], dict(self.parents(rule, wildcards))
+        return work_of(row, self, wildcards, parents, self.settings_of(rule, wildcards) if row.work else None)
 
     def lineage(self, *folders: str) -> list[str]:
         """All folders that these descend from, and themselves: parents before their children, fetched ones too."""
@@ -106,8 +102,7 @@ class Plan(Layout):
 
     def work_by_job(self, folders: Iterable[str] | None = None) -> Iterator[tuple[PlannedJob, Work]]:
         """The same with what each job has to do, rule by rule in the order of the table."""
-        order = list(RULES)
-        for job in sorted(self.jobs(folders), key=lambda job: order.index(job.rule)):
+        for job in in_order(RULES, self.jobs(folders)):
             yield job, self.work(job.rule, job.wildcards)
 
     # What a rule says to Snakemake: functions of wildcards.
@@ -183,7 +178,9 @@ class Plan(Layout):
             # Slurm's gres are those of each node, its gpus those of all.
             on_each = int(str(resources.get("gres", "")).rpartition(":")[2] or 0)
             count = resources.get("gpu") or on_each * resources.get("nodes", 1)
-            words = [f"--devices {count}", *(["--parallel"] if parallel and count > 1 else [])]
+            words = [f"--devices {count}"]
+            if parallel and (count > 1 or self.remote):  # a scheduler may grant several nodes of one device, or of none
+                words.append("--parallel")
             return " ".join([*words, *([f"--granted --minutes {resources.runtime}"] if self.remote else [])])
 
         return flags

@@ -13,6 +13,7 @@ from typing import Any
 from colpipe.architectures.flops import REAL
 from colpipe.config.stages import Training
 from colpipe.cost.passes import PROCESS
+from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
 
@@ -83,7 +84,7 @@ def resources_of_job(plan: Plan, rule: str, wildcards: Wildcards) -> Resources:
         return Resources(0, _megabytes(BASE + max(twice, MARGIN * (work.main_memory - PROCESS))), _limit(minutes))
     count = 1
     if kind == "data-parallel":
-        batch_size = _training(plan.settings_of(rule, wildcards)).batch_size
+        batch_size = _training(rule, plan.settings_of(rule, wildcards)).batch_size
         while minutes / count > ENOUGH and count < MOST and batch_size % (2 * count) == 0:
             count *= 2
     return Resources(count, _megabytes(BASE + twice), _limit(minutes / count))
@@ -98,6 +99,12 @@ def _limit(minutes: float) -> int:
     return LEAST + ceil(3 * minutes)
 
 
-def _training(settings) -> Training:
+def _training(rule: str, settings) -> Training:
     """The training among the settings of a data-parallel stage."""
-    return settings if isinstance(settings, Training) else settings["training"]
+    training = settings if isinstance(settings, Training) else dict(settings).get("training")
+    if not isinstance(training, Training):
+        raise ColpipeError(
+            f"rule {rule}: its kind is data-parallel, but its settings have no training: give a Training, or a mapping with "
+            "one under training"
+        )
+    return training

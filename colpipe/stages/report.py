@@ -1,5 +1,6 @@
 """The study's summary.csv, cost.csv, report.html and the table that is printed at the end."""
 
+from colpipe.config.loading import load_study
 from colpipe.config.study import Study
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
@@ -9,7 +10,7 @@ from colpipe.reporting.summary import compact, readable, summarise
 
 
 def main(job: Job[Study]) -> None:
-    study = job.settings
+    study = load_study(job.settings.model_dump(mode="json"), "--settings")  # by hand it may be one as a user writes it
     results = job.output
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)

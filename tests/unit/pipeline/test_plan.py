@@ -330,3 +330,24 @@ def test_exhibits_that_are_there_are_what_the_page_is_made_again_for(plan_of, st
     assert plan.built_paper_tables(wildcards()) == {}  # not finished
     (folder / "manifest.json").write_text("{}")
     assert plan.built_paper_tables(wildcards()) == {"table3": fingerprint(folder)}
+
+
+def test_only_what_trains_runs_on_several_devices_or_nodes(plan_of, study):
+    here, far = plan_of(study), plan_of(study)
+    far.remote = True
+
+    def flags(plan, rule, **resources) -> str:
+        return plan.devices(rule)(None, AttributeDict(runtime=30, **resources))
+
+    assert flags(here, "distill", gpu=0) == "--devices 0"
+    assert flags(here, "distill", gpu=2) == "--devices 2 --parallel"
+    assert flags(here, "evaluate", gpu=2) == "--devices 2"
+    assert flags(far, "distill", gpu=0, nodes=2) == "--devices 0 --parallel --granted --minutes 30"  # processes of CPUs
+    assert flags(far, "distill", gpu=0, nodes=2, gres="npu:ascend910b:4").startswith("--devices 8 --parallel")
+    assert flags(far, "evaluate", gpu=1) == "--devices 1 --granted --minutes 30"
+
+
+class AttributeDict(dict):
+    """Resources as Snakemake gives them, by attribute and by key."""
+
+    __getattr__ = dict.__getitem__

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from colpipe.config.loading import load_study
+from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
-from colpipe.pipeline.resources import resources_of_job
+from colpipe.pipeline.resources import _training, resources_of_job
 
 
 @pytest.fixture
@@ -58,3 +59,10 @@ def test_what_trains_nothing_needs_no_device(plan):
         ("report", SimpleNamespace()),
     ):
         assert resources_of_job(plan(), rule, wildcards).accelerators == 0
+
+
+def test_a_data_parallel_rule_without_a_training_is_explained():
+    with pytest.raises(
+        ColpipeError, match="rule distill: its kind is data-parallel, but its settings have no training"
+    ):
+        _training("distill", {"rows": 3})

@@ -1,7 +1,7 @@
 """The rule table against workflow/rules/, the stages, and what the profiles ask for."""
 
 import re
-from importlib.util import find_spec
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +40,7 @@ def test_a_rule_is_written_as_its_row_says(rule):
     assert (f'**resources_of("{rule.name}")' in text) == (rule.kind != "fetch")
     assert (f'PLAN.manifests("{rule.name}")' in text) == (rule.kind != "fetch")
     assert (f'**PLAN.allowed("{rule.name}")' in text) == (rule.allowed is not None)
-    assert find_spec(rule.module)
+    import_module(rule.module)
 
 
 def test_only_rules_have_stages():
