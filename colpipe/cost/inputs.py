@@ -87,7 +87,11 @@ class Data:
 
     def cut(self, length: int) -> "Data":
         """Rows are cut to `length`; those whose prompt fills it are left out."""
-        kept = tuple((asked, min(answer, length - asked)) for asked, answer in self.lengths if asked < length)
+        kept = tuple(
+            (prompt_tokens, min(answer, length - prompt_tokens))
+            for prompt_tokens, answer in self.lengths
+            if prompt_tokens < length
+        )
         share = len(kept) / len(self.lengths) if self.lengths else 0
         return replace(self, rows=self.rows * share, lengths=kept)
 
@@ -114,8 +118,8 @@ def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -
     if not counts or not path.exists():
         limit = settings.train_rows if split == "train" else settings.test_rows
         rows = limit or UNSEEN // settings.max_tokens
-        asked = settings.max_tokens // 2
-        return Data(rows, ((asked, settings.max_tokens - asked),), AT_MOST if limit else ASSUMED)
+        prompt_tokens = settings.max_tokens // 2
+        return Data(rows, ((prompt_tokens, settings.max_tokens - prompt_tokens),), AT_MOST if limit else ASSUMED)
     rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)

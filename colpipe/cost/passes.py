@@ -182,11 +182,11 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
 
 def generating(model: SizedModel, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
-    asked = longest([replace(data, lengths=tuple((0, asked) for asked, _ in data.lengths))], batch)
-    read, cache = inference_memory(REAL * model.parameters, model.vocabulary, batch), _cache(model, batch, asked + new)
+    prompt = longest([replace(data, lengths=tuple((0, prompt) for prompt, _ in data.lengths))], batch)
+    read, cache = inference_memory(REAL * model.parameters, model.vocabulary, batch), _cache(model, batch, prompt + new)
     return Work(
-        tokens=rows * (asked + max(0, new - 1)),
-        flops=model.forward.generation(rows, asked, new),
+        tokens=rows * (prompt + max(0, new - 1)),
+        flops=model.forward.generation(rows, prompt, new),
         memory=read + cache,
         heap=read + GROWN * cache,
         bound=least_sure(AT_MOST, model.bound, data.bound),
@@ -218,19 +218,19 @@ def distillation(
     submodels = submodels_of(study.architecture, student, elastic) if elastic else []
     how = Pass(study.runtime, teacher=teacher, submodels=submodels)
     data, validation = (mixed(layout, settings.data, split, settings.max_length) for split in ("train", "validation"))
-    asked = [each for each, name in zip(data, settings.data, strict=True) if name in study.instructions]
+    with_prompts = [each for each, name in zip(data, settings.data, strict=True) if name in study.instructions]
     text = [each for each, name in zip(data, settings.data, strict=True) if name in study.corpora]
-    prompts = [_within(each, settings.rollout.max_prompt) for each in asked]
+    prompts = [_within(each, settings.rollout.max_prompt) for each in with_prompts]
     if settings.objective in SAMPLED_OBJECTIVES:
         work = _on_rollouts(student, prompts, text, settings, how, validation)
     elif settings.objective == "seqkd":
         work = _on_teacher_completions(student, prompts, text, settings, how, validation)
     else:
         work = training(student, data, settings, how, validation)
-    if settings.evaluations and settings.answer_rows and asked:
-        scored = sum(min(settings.answer_rows / len(asked), each.rows) for each in asked)
+    if settings.evaluations and settings.answer_rows and with_prompts:
+        scored = sum(min(settings.answer_rows / len(with_prompts), each.rows) for each in with_prompts)
         for _ in range(settings.evaluations + 1):
-            work += generating(student, asked[0], scored, settings.answer_tokens, settings.rollout.batch_size)
+            work += generating(student, with_prompts[0], scored, settings.answer_tokens, settings.rollout.batch_size)
     return work
 
 
@@ -277,7 +277,9 @@ def _within(data: Data, most: int) -> Data:
 def _completed(data: Data, length: int) -> Data:
     """Completions as long as they may be."""
     return replace(
-        data, lengths=tuple((asked, length - asked) for asked, _ in data.lengths), bound=least_sure(AT_MOST, data.bound)
+        data,
+        lengths=tuple((prompt, length - prompt) for prompt, _ in data.lengths),
+        bound=least_sure(AT_MOST, data.bound),
     )
 
 

@@ -166,12 +166,12 @@ def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict
         train, test = (instructions(layout, task.instructions, split) for split in ("train", "test"))
         train = replace(train, rows=min(train.rows, stack.train_rows))
         for step in range(len(stack.steps) + 1):
-            learnt, asked = (_with_notes(data, step * stack.max_new_tokens) for data in (train, test))
+            train_data, test_data = (_with_notes(data, step * stack.max_new_tokens) for data in (train, test))
             new = stack.max_new_tokens if step < len(stack.steps) else task.max_new_tokens
-            work += training(model, [learnt.cut(stack.fine_tune.max_length)], stack.fine_tune, how)
-            work += generating(model, asked, asked.rows, new, GENERATION_ROWS)
+            work += training(model, [train_data.cut(stack.fine_tune.max_length)], stack.fine_tune, how)
+            work += generating(model, test_data, test_data.rows, new, GENERATION_ROWS)
             if step < len(stack.steps):
-                work += generating(teacher, learnt, learnt.rows, new, GENERATION_ROWS)
+                work += generating(teacher, train_data, train_data.rows, new, GENERATION_ROWS)
     return work
 
 

@@ -97,8 +97,8 @@ def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[
     if needed and not rows:
         raise ColpipeError(f"{folder}: the {split} split has no rows")
     for row in rows:
-        asked = (row["instruction"], row["input"])
-        row |= {"prompt": chat_prompt(chat, *asked) if chat else prompt(*asked), "completion": row["output"]}
+        question = (row["instruction"], row["input"])
+        row |= {"prompt": chat_prompt(chat, *question) if chat else prompt(*question), "completion": row["output"]}
     return rows
 
 

@@ -57,16 +57,16 @@ def words_stand_alone(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether it is known that a text's ids are those of its words."""
     if not tokenizer.is_fast:
         return False
-    told = json.loads(tokenizer.backend_tokenizer.to_str())
-    steps = told["pre_tokenizer"] or {}
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    steps = description["pre_tokenizer"] or {}
     steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
     return (
-        told["model"]["type"] == "BPE"
-        and not told["model"].get("dropout")
-        and (told["normalizer"] is None or told["normalizer"]["type"] == "NFC")
+        description["model"]["type"] == "BPE"
+        and not description["model"].get("dropout")
+        and (description["normalizer"] is None or description["normalizer"]["type"] == "NFC")
         and all(_keeps_words(step) for step in steps)
         and any(step["type"] == "Split" or step.get("use_regex") for step in steps)
-        and all(_within_words(token) for token in told["added_tokens"])
+        and all(_within_words(token) for token in description["added_tokens"])
     )
 
 

@@ -22,7 +22,7 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-MEETING = "COLPIPE_MEETING"  # host:port where the processes of several nodes find each other
+RENDEZVOUS = "COLPIPE_MEETING"  # host:port where the processes of several nodes find each other
 VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
 FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--runtime", default="{}", help="runtime settings of the stage, as JSON")
     known, arguments = parser.parse_known_args()
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) if known.granted and known.parallel else 1
-    if nodes > 1 and MEETING not in os.environ:
+    if nodes > 1 and RENDEZVOUS not in os.environ:
         start_on_all(nodes)
     runtime = json.loads(known.runtime)
     count = known.devices // nodes if known.parallel else min(known.devices, 1)
@@ -99,7 +99,7 @@ def plan_launch(
         environment["OMP_NUM_THREADS"] = str(max(1, threads))
         meeting = ["--standalone"]
         if nodes > 1:
-            meeting = [f"--nnodes={nodes}", "--rdzv_backend=c10d", f"--rdzv_endpoint={os.environ[MEETING]}"]
+            meeting = [f"--nnodes={nodes}", "--rdzv_backend=c10d", f"--rdzv_endpoint={os.environ[RENDEZVOUS]}"]
             meeting += [f"--rdzv_id={os.environ['SLURM_JOB_ID']}"]
         launcher = ["-m", "torch.distributed.run", *meeting, f"--nproc_per_node={devices.processes}"]
     module = ["-m", *(["--"] if launcher else []), f"colpipe.stages.{stage}"]
@@ -110,7 +110,7 @@ def start_on_all(nodes: int) -> None:
     """Become an srun that starts this very command once on every node of the Slurm job."""
     # Of its own for every job: two on one node must not meet each other's processes.
     port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
-    os.environ[MEETING] = f"{hosts(os.environ['SLURM_JOB_NODELIST'])[0]}:{port}"
+    os.environ[RENDEZVOUS] = f"{hosts(os.environ['SLURM_JOB_NODELIST'])[0]}:{port}"
     once_on_each = ["--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     os.execvp("srun", ["srun", *once_on_each, sys.executable, "-m", "colpipe.jobs.launch", *sys.argv[1:]])
 
@@ -160,7 +160,7 @@ def take(kind: str, ids: list[str], count: int) -> list[str]:
     """
     home = Path(tempfile.gettempdir()) / f"colpipe-devices-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
-    told = False
+    announced = False
     while True:
         # One job at a time looks for free devices, or two could each hold half of what they want and wait for the other.
         with open(home / "turn", "w") as turn:
@@ -174,9 +174,9 @@ def take(kind: str, ids: list[str], count: int) -> list[str]:
             return [name for name, _ in locks[:count]]
         for _, lock in locks:
             os.close(lock)
-        if not told:
+        if not announced:
             print(f"waits for {count} of {kind} {', '.join(ids)}: {len(locks)} free", file=sys.stderr, flush=True)
-        told = True
+        announced = True
         time.sleep(1)
 
 

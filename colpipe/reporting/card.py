@@ -90,7 +90,7 @@ def results(
 def card(
     known: Described,
     config: Mapping,
-    made: Mapping[str, tuple[dict, str]],
+    manifests: Mapping[str, tuple[dict, str]],
     scores: Mapping[str, Mapping[str, float]],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
     guesses: Mapping[str, list[dict]],
@@ -101,12 +101,12 @@ def card(
 
     Args:
         config: its `config.json` mapping.
-        made: path → (manifest, fingerprint) of everything that it descends from, parents first, and itself last.
+        manifests: path → (manifest, fingerprint) of everything that it descends from, parents first, and itself last.
         scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
         guesses: task → rows of what guessing scores.
         prompt: that it was trained with; None where it has seen no instructions.
     """
-    descended = {folder: origin for folder, origin in known.sources.items() if folder in made}
+    descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
     name = "-".join((known.study, *known.path.split("/")[1:]))
     data = ModelCardData(
@@ -119,13 +119,13 @@ def card(
         model_name=name,
         eval_results=list(results(known, scores, tuned)) or None,
     )
-    path_of = {content: path for path, (_, content) in made.items()}
+    path_of = {content: path for path, (_, content) in manifests.items()}
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
         name=name,
         known=known,
-        parameters=made[known.path][0]["parameters"],
+        parameters=manifests[known.path][0]["parameters"],
         positions=FAMILIES[known.family].sizes(config)["position"],
         prompt=prompt,
         seed=seed,
@@ -148,12 +148,12 @@ def card(
                 "parents": sorted({path_of.get(parent, parent) for parent in manifest["parents"].values()}),
                 "content": content,
             }
-            for path, (manifest, content) in made.items()
+            for path, (manifest, content) in manifests.items()
         ],
         sources=[(origin, folder in descended) for folder, origin in known.sources.items()],
         recipe={
             path: yaml.safe_dump(_without_sources(manifest["settings"]), allow_unicode=True)
-            for path, (manifest, _) in made.items()
+            for path, (manifest, _) in manifests.items()
             if path not in descended
         },
     )

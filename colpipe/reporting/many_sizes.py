@@ -98,14 +98,14 @@ def recorded_sizes(plan: Plan, home: Path = Path()) -> SizesCost | None:
     """
     _, members, origin = _chain(plan)
     chain, before = (_seconds(home, plan.lineage(*folders)) for folders in (members, [origin]))
-    made: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    seconds_of: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for job in plan.jobs():
         if (method := _method(plan, job)) and (run := read_account(home / job.folder)):
-            made[method][job.wildcards.desnet].append(run["device_seconds"])
-    common = set.intersection(*map(set, made.values())) if len(made) > 1 else set()
+            seconds_of[method][job.wildcards.desnet].append(run["device_seconds"])
+    common = set.intersection(*map(set, seconds_of.values())) if len(seconds_of) > 1 else set()
     if chain is None or before is None or not common:
         return None
-    means = {method: fmean(fmean(by[desnet]) for desnet in common) for method, by in made.items()}
+    means = {method: fmean(fmean(by[desnet]) for desnet in common) for method, by in seconds_of.items()}
     most = max(plan.study.budgets)
     return SizesCost(
         once=chain,

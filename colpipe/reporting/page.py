@@ -47,13 +47,13 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
     panels, by_size = recovery.recovery_curves(study, results), recovery.loss_by_size(study, summary)
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
-    sizes_paid = recorded_sizes(plan, root)
+    sizes_cost = recorded_sizes(plan, root)
     comparisons, events = recovery.compare_with_random(study, panels), history.read_events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
         asked=tables.describe_study(study),
-        short=in_short(comparisons, cost, events),
+        short=describe_run(comparisons, cost, events),
         workflow=workflow(*count_by_rule(RULES, jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
@@ -64,8 +64,8 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
         cost=tables.plain(readable(cost)),
-        sizes_paid=sizes_paid,
-        sizes_table=tables.plain(pd.DataFrame(sizes_paid.rows(len(study.desnets)))) if sizes_paid else None,
+        sizes_cost=sizes_cost,
+        sizes_table=tables.plain(pd.DataFrame(sizes_cost.rows(len(study.desnets)))) if sizes_cost else None,
         lineages=lineages(plan, jobs, known),
         fetched=sources,
         staged={source.folder for source in sources},
@@ -80,7 +80,7 @@ def _titled(study: Study, desnet: str) -> str:
     return f"{desnet}: {study.desnets[desnet].shape}"
 
 
-def in_short(comparisons: list[recovery.Comparison], cost: pd.DataFrame, events: list[history.Event]) -> list[str]:
+def describe_run(comparisons: list[recovery.Comparison], cost: pd.DataFrame, events: list[history.Event]) -> list[str]:
     """What came out, in a few sentences."""
     lines = []
     if comparisons:
@@ -92,14 +92,14 @@ def in_short(comparisons: list[recovery.Comparison], cost: pd.DataFrame, events:
         )
     whole = cost.iloc[-1]
     if whole.recorded:
-        lines.append(f"{whole.recorded:,} jobs took {duration(whole.seconds)} of work, all added up.")
+        lines.append(f"{whole.recorded:,} jobs took {format_duration(whole.seconds)} of work, all added up.")
     if broken := {event.job for event in events if event.kind in history.BROKEN}:
         jobs = "1 job" if len(broken) == 1 else f"{len(broken):,} jobs"
         lines.append(f"{jobs} needed more than one attempt.")
     return lines
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """45 s, 12 min, 3 h 5 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -190,8 +190,8 @@ def describe_study(study: Study) -> dict[str, list[str]]:
         members = study.members(name)
         objectives = dict.fromkeys(study.distill_settings(name, member).objective for member in members)
         starts = dict.fromkeys(STARTS[ancestor.start or study.chain[member].start] for member in members)
-        taught = "directly by the ancestor" if ancestor.teacher == "ancestor" else "step by step"
-        words = f"{', '.join(members)} {' or '.join(starts)}; distilled {taught} by {' and '.join(objectives)}"
+        steps = "directly by the ancestor" if ancestor.teacher == "ancestor" else "step by step"
+        words = f"{', '.join(members)} {' or '.join(starts)}; distilled {steps} by {' and '.join(objectives)}"
         ancestors.append(f"{name}: {origin}; {words}; select {ancestor.select}")
     initialisers = []
     for name, entry in study.initialisers.items():

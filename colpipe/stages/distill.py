@@ -169,9 +169,9 @@ def _completed_by(
     count = len(prompts) + len(blocks)
     seen = min(count, training.steps * training.batch_size) if training.steps else count
     chosen = chosen_prompts(count, 0, seen, job.seed)
-    asked = [prompts[index] for index in chosen if index < len(prompts)]
+    teacher_prompts = [prompts[index] for index in chosen if index < len(prompts)]
     models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
-    rows = sample_all(job, models, {"teacher": 1.0}, asked, training, end_id, job.seed, job.state / "answers")
+    rows = sample_all(job, models, {"teacher": 1.0}, teacher_prompts, training, end_id, job.seed, job.state / "answers")
     return [as_item(row) for row in rows] + [blocks[index - len(prompts)] for index in chosen if index >= len(prompts)]
 
 

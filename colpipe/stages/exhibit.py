@@ -20,15 +20,15 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings, name = job.settings, job.settings.exhibit
     if settings.sizes:
-        made = sizes(settings.shown, settings.models, settings.sizes)
+        built = sizes(settings.shown, settings.models, settings.sizes)
     else:
         results = job.output.parents[1]
-        made = build(name, settings.shown, settings.models, settings.stand_ins, job.seed, results)
-    made.numbers.to_csv(job.staging / f"{name}.csv", index=False)
-    text = f"{heading(settings)}\n{made.text}"
+        built = build(name, settings.shown, settings.models, settings.stand_ins, job.seed, results)
+    built.numbers.to_csv(job.staging / f"{name}.csv", index=False)
+    text = f"{heading(settings)}\n{built.text}"
     (job.staging / f"{name}.md").write_text(text)
-    if made.figure:
-        svg, png = pictures(made.figure)
+    if built.figure:
+        svg, png = pictures(built.figure)
         (job.staging / f"{name}.svg").write_text(svg)
         (job.staging / f"{name}.png").write_bytes(png)
     print(text, flush=True)

@@ -23,8 +23,10 @@ def main(job: Job[Described]) -> None:
     known = job.settings
     folders = {**job.parents_of("made-of"), known.path: job.parents["model"]}
     fingerprints = {**job.manifest["parents"], f"made-of.{known.path}": job.manifest["parents"]["model"]}
-    made = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}
-    instructed = any(manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in made.values())
+    manifests = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}
+    instructed = any(
+        manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in manifests.values()
+    )
     config = copy_model(job.parents["model"], job.staging, chat_template() if instructed else None)
     scores, intervals = (
         json.loads((job.parents["score"] / f"{name}.json").read_text()) for name in ("scores", "intervals")
@@ -33,7 +35,7 @@ def main(job: Job[Described]) -> None:
     trained = {**tasks, **job.parents_of("train")}
     guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
     prompt = WITHOUT_INPUT if instructed else None
-    text = card(known, config, made, scores, intervals, guessed, prompt, job.seed)
+    text = card(known, config, manifests, scores, intervals, guessed, prompt, job.seed)
     text.save(job.staging / "README.md")
     if job.output.exists():  # of an earlier model; the card that Snakemake waits for is gone already
         for path in content_files(job.output):
@@ -44,8 +46,11 @@ def main(job: Job[Described]) -> None:
 def chat_template() -> str:
     """The paper's prompts as a chat template: the last message is the instruction, and may have an `input` beside its
     `content`."""
-    asked = {"instruction": "{{ messages[-1]['content'] | trim }}", "input": "{{ messages[-1]['input'] | trim }}"}
-    with_input, without = WITH_INPUT.format(**asked), WITHOUT_INPUT.format(**asked)
+    placeholders = {
+        "instruction": "{{ messages[-1]['content'] | trim }}",
+        "input": "{{ messages[-1]['input'] | trim }}",
+    }
+    with_input, without = WITH_INPUT.format(**placeholders), WITHOUT_INPUT.format(**placeholders)
     return f"{{% if messages[-1]['input'] %}}{with_input}{{% else %}}{without}{{% endif %}}"
 
 

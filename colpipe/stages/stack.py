@@ -54,36 +54,36 @@ def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], l
     """(test rows, their answers, the notes of the steps before) of one task."""
     settings, folder, tokenizer = job.settings, job.parents_of("task")[name], load_tokenizer(job.parents["model"])
     train, test = read_rows(folder, "train")[: settings.stack.train_rows], read_rows(folder, "test")
-    taught: list[list[str]] = [[] for _ in train]  # notes of the ancestor
-    read: list[list[str]] = [[] for _ in test]  # and of the stack
+    teacher_notes: list[list[str]] = [[] for _ in train]  # notes of the ancestor
+    model_notes: list[list[str]] = [[] for _ in test]  # and of the stack
     for number, step in enumerate(settings.stack.steps):
         if job.should_stop():
             job.stop()
         kept = job.state / f"{name}-{number}.json"
         written = read_record(kept)
         if written is None:
-            asked = _prompts(settings, tokenizer, train, taught, step)
-            targets = _write(job, load_model(job.parents["teacher"]), tokenizer, asked)
-            model = _tuned(job, f"{name} step {number + 1}: ", tokenizer, asked, targets)
-            written = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, read, step))
+            queries = _prompts(settings, tokenizer, train, teacher_notes, step)
+            targets = _write(job, load_model(job.parents["teacher"]), tokenizer, queries)
+            model = _fine_tune(job, f"{name} step {number + 1}: ", tokenizer, queries, targets)
+            written = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, model_notes, step))
             write_record(kept, written)
-        for notes, texts in zip((taught, read), written, strict=True):
+        for notes, texts in zip((teacher_notes, model_notes), written, strict=True):
             for each, text in zip(notes, texts, strict=True):
                 each.append(text)
-    asked = _prompts(settings, tokenizer, train, taught)
-    model = _tuned(job, f"{name} answer: ", tokenizer, asked, [row["output"] for row in train])
+    queries = _prompts(settings, tokenizer, train, teacher_notes)
+    model = _fine_tune(job, f"{name} answer: ", tokenizer, queries, [row["output"] for row in train])
     tokens = settings.tasks[name].max_new_tokens
-    asked = _prompts(settings, tokenizer, test, read)
-    return test, answer_all(model, tokenizer, asked, tokens, GENERATION_ROWS), read
+    queries = _prompts(settings, tokenizer, test, model_notes)
+    return test, answer_all(model, tokenizer, queries, tokens, GENERATION_ROWS), model_notes
 
 
-def _write(job: Job[Settings], model, tokenizer, asked: list[str]) -> list[str]:
+def _write(job: Job[Settings], model, tokenizer, queries: list[str]) -> list[str]:
     model = model.to(pick_device(job.runtime.device))
-    return answer_all(model, tokenizer, asked, job.settings.stack.max_new_tokens, GENERATION_ROWS)
+    return answer_all(model, tokenizer, queries, job.settings.stack.max_new_tokens, GENERATION_ROWS)
 
 
-def _tuned(job: Job[Settings], label: str, tokenizer, asked: list[str], targets: list[str]):
-    rows = [{"prompt": text, "completion": target} for text, target in zip(asked, targets, strict=True)]
+def _fine_tune(job: Job[Settings], label: str, tokenizer, queries: list[str], targets: list[str]):
+    rows = [{"prompt": text, "completion": target} for text, target in zip(queries, targets, strict=True)]
     return fine_tune(job, load_model(job.parents["model"]), tokenizer, rows, job.settings.stack.fine_tune, label=label)
 
 

@@ -100,14 +100,14 @@ class _Chunked(torch.autograd.Function):
         for start in range(0, len(hidden), step):
             rows = slice(start, start + step)
             logits = student.logits(rows, vocabulary)
-            taught = teacher.logits(rows, vocabulary) if isinstance(teacher, Projection) else None
+            teacher_logits = teacher.logits(rows, vocabulary) if isinstance(teacher, Projection) else None
             for first in range(0, len(logits), few):
                 part, at = slice(first, first + few), slice(start + first, min(start + first + few, start + step))
                 log_q, log_p = _log_softmax(logits[part]), None
                 if isinstance(teacher, TopK):
                     log_p = teacher.spread(at, log_q)
-                elif taught is not None:
-                    log_p = _log_softmax(taught[part])
+                elif teacher_logits is not None:
+                    log_p = _log_softmax(teacher_logits[part])
                 losses, logits[part] = objective(log_q, log_p, at)  # the slopes take the place of the logits
                 total += losses.sum()
             if wants_gradient:
@@ -120,7 +120,7 @@ class _Chunked(torch.autograd.Function):
                     grads[1][:vocabulary] += slope.T @ hidden[rows]
                 if bias is not None:
                     grads[2][:vocabulary] += slope.sum(0)
-            del logits, taught  # before the next chunk's are made
+            del logits, teacher_logits  # before the next chunk's are made
         ctx.gradients = grads  # not saved for backward: scaled in place there, or the head's would be there twice
         return total
 

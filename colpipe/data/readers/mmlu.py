@@ -18,7 +18,7 @@ def records(folder: Path) -> Iterator[dict]:
         if not 0 <= row["answer"] < len(choices):
             raise ColpipeError(f"{place}: answer {row['answer']} is not the index of one of {len(choices)} choices")
         question = row["question"].strip()
-        asked = f"{question}\n{lettered(choices)}"
+        text = f"{question}\n{lettered(choices)}"
         split = split_in_name(place.name)
         about = f" about {subject}" if subject else ""
         yield {
@@ -27,11 +27,11 @@ def records(folder: Path) -> Iterator[dict]:
             "split": split if split in ("validation", "test") else "train",
             "kind": row["subject"] or "mmlu",
             "instruction": f"Answer this multiple choice question{about} with the letter of the right choice.",
-            "input": asked,
+            "input": text,
             "output": letters(choices)[row["answer"]],
             "choices": letters(choices),
             "likelihood": likelihood(
-                f"The following are multiple choice questions (with answers){about}.\n\n{asked}\nAnswer:",
+                f"The following are multiple choice questions (with answers){about}.\n\n{text}\nAnswer:",
                 letters(choices),
             ),
         }

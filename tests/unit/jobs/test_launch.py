@@ -82,8 +82,8 @@ def test_several_nodes_meet_at_the_first(started, monkeypatch, tmp_path):
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setenv(launch.MEETING, "unset")
-    monkeypatch.delenv(launch.MEETING)
+    monkeypatch.setenv(launch.RENDEZVOUS, "unset")
+    monkeypatch.delenv(launch.RENDEZVOUS)
 
     def become(file, command):
         raise SystemExit(" ".join(command))
@@ -95,7 +95,7 @@ def test_several_nodes_meet_at_the_first(started, monkeypatch, tmp_path):
         SystemExit, match=r"^srun --overlap --nodes=2 .*-m colpipe.jobs.launch distill --devices 4 --parallel --granted"
     ):
         started(*words)
-    assert os.environ[launch.MEETING] == "a-3:20007"
+    assert os.environ[launch.RENDEZVOUS] == "a-3:20007"
     meeting = [
         "--nnodes=2",
         "--rdzv_backend=c10d",

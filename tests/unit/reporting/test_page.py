@@ -9,7 +9,7 @@ import pytest
 
 from colpipe.reporting import tables
 from colpipe.reporting.cost import estimate_and_fact
-from colpipe.reporting.page import built_paper_tables, curves, duration, page
+from colpipe.reporting.page import built_paper_tables, curves, format_duration, page
 from colpipe.reporting.recovery import Comparison
 from colpipe.reporting.summary import summarise
 
@@ -165,7 +165,7 @@ def test_only_pairs_that_share_anything_leak(tmp_path):
 
 @pytest.mark.parametrize("seconds, words", [(45.2, "45 s"), (89, "89 s"), (720, "12 min"), (11_100, "3 h 5 min")])
 def test_durations(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_the_ancestor_is_drawn_by_what_was_fetched(results):
