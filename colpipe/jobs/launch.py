@@ -60,6 +60,8 @@ def main() -> None:
         start_on_all(nodes)
     runtime = json.loads(known.runtime)
     count = known.devices // nodes if known.parallel else min(known.devices, 1)
+    if known.devices > 1 and not known.parallel:
+        print(f"{known.stage}: uses 1 of {known.devices} devices; --parallel is for stages that train", file=sys.stderr)
     devices = take_devices(known.stage, runtime.get("device", "auto"), count, known.granted)
     plan = plan_launch(known.stage, arguments, runtime, devices, nodes, known.granted)
     os.environ.update(plan.environment)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def launch(name: str, output, devices: int, world, shard: bool = False) -> subprocess.Popen:
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices)]
+    words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices), "--parallel"]
     words += [*command(name, output, steps=12, shard=shard), "--log", f"{output}.log"]
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -37,6 +37,7 @@ def test_two_processes_learn_as_one(name, shard, finished, tmp_path):
         assert process.returncode == 0, said
     assert len(losses(tmp_path / "1")) == 12
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+    assert json.loads((tmp_path / "2" / "run.json").read_text())["processes"] == 2
     manifests = [json.loads((tmp_path / each / "manifest.json").read_text()) for each in "12"]
     assert set(manifests[0]["files"]) == set(manifests[1]["files"])
 
@@ -80,7 +81,7 @@ def test_a_killed_process_takes_the_others_with_it(finished, tmp_path):
     assert (output / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
-def test_a_shared_out_state_needs_several_processes(finished, tmp_path):
+def test_a_sharded_state_needs_several_processes(finished, tmp_path):
     cut_off(tmp_path / "cut", 2, finished.results, shard=True)
     alone = launch("recover", tmp_path / "cut", 1, finished.results)
     said = alone.communicate()[1]

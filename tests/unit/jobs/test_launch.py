@@ -50,10 +50,11 @@ def test_one_process_a_device(started, monkeypatch, tmp_path):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6" and os.environ["OMP_NUM_THREADS"] == "3"
 
 
-def test_stages_that_do_not_train_use_one(started, monkeypatch, tmp_path):
+def test_stages_that_do_not_train_use_one_and_say_so(started, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(launch.tempfile, "gettempdir", lambda: str(tmp_path))
     assert started("evaluate", "--devices", "2", *runtime("npu"))[:2] == ["-m", "colpipe.stages.evaluate"]
+    assert "evaluate: uses 1 of 2 devices" in capsys.readouterr().err
     assert os.environ["ASCEND_RT_VISIBLE_DEVICES"] == "0"
 
 
