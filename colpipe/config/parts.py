@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from colpipe.architectures.families import FAMILIES, Family
 
@@ -28,6 +38,16 @@ def parse_tokens(value: Any) -> Any:
     """`"78M"`, `"300k"` and `78_000_000` alike; anything else is left for pydantic to refuse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB])", value) if isinstance(value, str) else None
     return round(float(match[1]) * TOKEN_UNITS[match[2]]) if match else value
+
+
+def require_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """YAML reads `1e-5` as text; where nothing says that a key is a number, it would stay text."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            require_numbers(value)
+        elif isinstance(value, str) and re.fullmatch(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+", value):
+            raise ValueError(f"{key}: {value!r} is text in YAML; write it with point and sign, as in 1.0e-5 and 1.0e+6")
+    return values
 
 
 def tokens_label(tokens: int) -> str:
@@ -54,7 +74,17 @@ InitialiserKind = Literal[
 class Strict(BaseModel):
     """Unknown keys are refused: a misspelt key must never be a silently ignored one."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def numbers_are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        """`yes`, `on`, `no` and `off` are true and false in YAML, which pydantic would take for 1 and 0."""
+        kind = str(cls.model_fields[str(info.field_name)].annotation)
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, bool) and "bool" not in kind and re.search(r"\b(int|float)\b", kind):
+                raise ValueError(f"{each} is no number (YAML reads yes, on, no and off as true and false)")
+        return value
 
 
 def problem_lines(error: ValidationError) -> Iterator[str]:
@@ -145,7 +175,7 @@ class Architecture(Strict):
     """Longest sequence, tokens."""
     tied: bool | None = None
     """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
-    config: dict[str, Any] = {}
+    config: Annotated[dict[str, Any], AfterValidator(require_numbers)] = {}
     """Other keys of `config.json` for models made from scratch, such as `rope_parameters`; inherited ones keep theirs."""
 
     @property

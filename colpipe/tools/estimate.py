@@ -14,9 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from colpipe.config.loading import load_study
+from colpipe.config.loading import load_study, read_study
 from colpipe.config.study import Study
 from colpipe.cost.inputs import EXACT, least_sure
 from colpipe.cost.passes import Work
@@ -228,9 +226,9 @@ def main() -> None:
     given = parser.parse_args().study
     is_text = given.lstrip().startswith("{")
     try:
-        config = json.loads(given) if is_text else yaml.safe_load(Path(given).read_text())
+        config = json.loads(given) if is_text else read_study(given)
         print(report(load_study(config, "study" if is_text else given)))
-    except (ColpipeError, OSError, ValueError, yaml.YAMLError) as error:
+    except (ColpipeError, OSError, ValueError) as error:
         sys.exit(f"estimate: error: {error}")
 
 

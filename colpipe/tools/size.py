@@ -9,10 +9,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-import yaml
-
 from colpipe.architectures.families import family_of
-from colpipe.config.loading import load_study
+from colpipe.config.loading import load_study, read_study
 from colpipe.config.parts import Architecture, Shape
 from colpipe.config.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
@@ -33,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.study:
-            study = load_study(yaml.safe_load(arguments.study.read_text()), str(arguments.study))
+            study = load_study(read_study(arguments.study), str(arguments.study))
             architecture, members = study.architecture, {name: entry.shape for name, entry in study.chain.items()}
             elastic = [name for name in members if any(study.elastic(ancestor, name) for ancestor in study.ancestors)]
         else:
