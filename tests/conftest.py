@@ -152,6 +152,17 @@ def make_tokenizer(texts: list[str], vocabulary: int):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="</s>")
 
 
+def make_word_tokenizer():
+    """A tokenizer of whole words, whose special tokens are words: it cannot keep their text as text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"</s>": 0, "<unk>": 1, **{word: 2 + number for number, word in enumerate(sorted({*WORDS, "b"}))}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>")
+
+
 def write_tokens(folder: Path, split: str, ids) -> None:
     """A split of a prepared corpus, one document of these token ids (N,)."""
     import numpy as np

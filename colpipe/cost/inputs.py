@@ -85,13 +85,12 @@ class Data:
     lengths: tuple[tuple[float, float], ...]
     bound: str = EXACT
 
-    def cut(self, length: int) -> "Data":
-        """Rows are cut to `length`; those whose prompt fills it are left out."""
-        kept = tuple(
-            (prompt_tokens, min(answer, length - prompt_tokens))
-            for prompt_tokens, answer in self.lengths
-            if prompt_tokens < length
-        )
+    def within(self, length: int) -> "Data":
+        """Rows that are longer than `length` are left out; where that would be all, they are as long as they may be."""
+        kept = tuple(pair for pair in self.lengths if sum(pair) <= length)
+        if not kept:
+            longest_pair = ((length // 2, length - length // 2),)
+            return replace(self, lengths=longest_pair, bound=least_sure(AT_MOST, self.bound))
         share = len(kept) / len(self.lengths) if self.lengths else 0
         return replace(self, rows=self.rows * share, lengths=kept)
 
@@ -172,7 +171,9 @@ def mixed(layout: Layout, names: Iterable[str], split: str, length: int) -> list
     """Corpora and instructions by name, as a training reads them."""
     study = layout.study
     return [
-        corpus(layout, name, split, length) if name in study.corpora else instructions(layout, name, split).cut(length)
+        corpus(layout, name, split, length)
+        if name in study.corpora
+        else instructions(layout, name, split).within(length)
         for name in names
     ]
 

@@ -26,6 +26,7 @@ from colpipe.cost.inputs import (
     SizedModel,
     answer_tokens,
     corpus,
+    instructions,
     least_sure,
     longest,
     mixed,
@@ -220,7 +221,9 @@ def distillation(
     data, validation = (mixed(layout, settings.data, split, settings.max_length) for split in ("train", "validation"))
     with_prompts = [each for each, name in zip(data, settings.data, strict=True) if name in study.instructions]
     text = [each for each, name in zip(data, settings.data, strict=True) if name in study.corpora]
-    prompts = [_within(each, settings.rollout.max_prompt) for each in with_prompts]
+    most = min(settings.rollout.max_prompt, settings.max_length - 1)
+    asked = [instructions(layout, name, "train") for name in settings.data if name in study.instructions]
+    prompts = [_within(each, most) for each in asked]  # of rows whose own answer would be too long, too
     if settings.objective in SAMPLED_OBJECTIVES:
         work = _on_rollouts(student, prompts, text, settings, how, validation)
     elif settings.objective == "seqkd":

@@ -65,7 +65,8 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
     sft, model = settings["training"], model_in(layout, parents["model"])
     foreign = model.vocabulary != layout.study.architecture.vocabulary
     data, validation = (
-        instructions(layout, sft.instructions, split, foreign).cut(sft.max_length) for split in ("train", "validation")
+        instructions(layout, sft.instructions, split, foreign).within(sft.max_length)
+        for split in ("train", "validation")
     )
     return training(model, [data], sft, fused_head(layout.study.runtime), [validation])
 
@@ -80,7 +81,9 @@ def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, setti
 def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bridge) -> Work:
     data = _answered(layout, layout.study.stages.answers)
     held_out = min(VALIDATION_ITEMS, data.rows // 10)
-    data, validation = (replace(data, rows=rows).cut(settings.max_length) for rows in (data.rows - held_out, held_out))
+    data, validation = (
+        replace(data, rows=rows).within(settings.max_length) for rows in (data.rows - held_out, held_out)
+    )
     return training(
         model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime), [validation]
     )
@@ -138,7 +141,7 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         key = (task.train or task.instructions, repr(task.fine_tune))
         if task.fine_tune and key not in tuned:
             tuned.add(key)
-            data = instructions(layout, key[0], "train").cut(task.fine_tune.max_length)
+            data = instructions(layout, key[0], "train").within(task.fine_tune.max_length)
             work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime))
         work += _task(layout, model, task)
     return work
@@ -168,7 +171,7 @@ def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict
         for step in range(len(stack.steps) + 1):
             train_data, test_data = (_with_notes(data, step * stack.max_new_tokens) for data in (train, test))
             new = stack.max_new_tokens if step < len(stack.steps) else task.max_new_tokens
-            work += training(model, [train_data.cut(stack.fine_tune.max_length)], stack.fine_tune, how)
+            work += training(model, [train_data.within(stack.fine_tune.max_length)], stack.fine_tune, how)
             work += generating(model, test_data, test_data.rows, new, GENERATION_ROWS)
             if step < len(stack.steps):
                 work += generating(teacher, train_data, train_data.rows, new, GENERATION_ROWS)

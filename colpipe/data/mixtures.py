@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from colpipe.config.constants import VALIDATION_ITEMS
+from colpipe.data.encoding import encode
 from colpipe.data.shards import shard_path
-from colpipe.data.tokens import Blocks, Rows, read_rows
+from colpipe.data.tokens import Blocks, Rows, account_for, read_rows
+from colpipe.jobs.job import Job
 
 
 def mixed(datasets: Sequence[Dataset]) -> Dataset:
@@ -27,14 +30,34 @@ def split_kinds(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return [folder for folder in folders if folder not in corpora], corpora
 
 
-def items_of(folders: Iterable[Path], split: str, tokenizer, length: int) -> tuple[list[Rows], list[Blocks]]:
+def items_of(job: Job, folders: Iterable[Path], split: str, tokenizer, length: int) -> tuple[list[Rows], list[Blocks]]:
     """Rows of the instructions and blocks of the corpora among prepared data."""
     instructions, corpora = split_kinds(folders)
-    rows = [Rows(read_rows(folder, split), tokenizer, length) for folder in instructions]
+    rows = [Rows(read_rows(folder, split), tokenizer, length, f"{folder.name} {split}") for folder in instructions]
+    for each in rows:
+        account_for(job, each)
     return rows, [Blocks(folder, split, length) for folder in corpora]
 
 
-def validation_of(folders: Iterable[Path], tokenizer, length: int) -> Dataset:
+def validation_of(job: Job, folders: Iterable[Path], tokenizer, length: int) -> Dataset:
     """The first validation items of each of the data sets."""
-    rows, text = items_of(folders, "validation", tokenizer, length)
+    rows, text = items_of(job, folders, "validation", tokenizer, length)
     return mixed([validation_items(each) for each in (*rows, *text)])
+
+
+def prompts_of(job: Job, folders: Iterable[Path], tokenizer, longest: int) -> list[torch.Tensor]:
+    """Token ids of the training prompts of the instructions among prepared data that are not longer than this; how many
+    are longer is said, and in the manifest."""
+    found = []
+    for folder in split_kinds(folders)[0]:
+        prompts = encode(tokenizer, [row["prompt"] for row in read_rows(folder, "train")])
+        kept = [torch.tensor(prompt) for prompt in prompts if len(prompt) <= longest]
+        left_out = len(prompts) - len(kept)
+        job.manifest.setdefault("prompts", {})[folder.name] = {"prompts": len(kept), "too_long": left_out}
+        if left_out:
+            job.say(
+                f"{folder.name}: {len(kept):,} of {len(prompts):,} prompts are completed, {left_out:,} were left out: "
+                f"longer than {longest} tokens"
+            )
+        found += kept
+    return found

@@ -1,6 +1,6 @@
 """The paper's two prompt templates (Appendix C.1), and chat templates: one source for training and evaluation."""
 
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, first_line
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -20,15 +20,21 @@ def prompt(instruction: str, input: str = "") -> str:
     return template.format(instruction=instruction.strip(), input=input.strip())
 
 
-def chat_prompt(tokenizer, instruction: str, input: str = "") -> str:
-    """The same as a user's message in the tokenizer's chat template, up to where the model answers.
+def chat_prompt(tokenizer, instruction: str, input: str = "") -> list[int]:
+    """Token ids of the same as a user's message in the tokenizer's chat template, up to where the model answers.
+
+    The special tokens are those of the template; what looks like one in the message stays text.
 
     Raises:
-        ColpipeError: it has none.
+        ColpipeError: the tokenizer has no chat template, or cannot keep a special token's text as text.
     """
     if not tokenizer.chat_template:
         raise ColpipeError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use `prompts: paper`")
     text = "\n\n".join(filter(None, (instruction.strip(), input.strip())))
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
+    message = {"role": "user", "content": text}
+    try:
+        return tokenizer.apply_chat_template(
+            [message], add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+        )
+    except ValueError as error:
+        raise ColpipeError(f"{tokenizer.name_or_path}: {first_line(error)}, of the message {text[:80]!r}") from None

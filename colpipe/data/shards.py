@@ -18,7 +18,13 @@ import numpy as np
 from colpipe.errors import ColpipeError
 
 SIZE = 2**24  # tokens in a shard
-NOTHING = {"documents": 0, "tokens": 0, "bytes": 0, "ended": 0}  # counts of a split before its first document
+NOTHING = {
+    "documents": 0,
+    "tokens": 0,
+    "bytes": 0,
+    "special": 0,
+    "ended": 0,
+}  # counts of a split before its first document
 
 
 class Piece(NamedTuple):
@@ -30,6 +36,8 @@ class Piece(NamedTuple):
     """(D,): positions after each document's end-of-text"""
     size: int
     """of the text, bytes of UTF-8"""
+    special: int = 0
+    """special tokens that the tokenizer made of their text (`confused_ids`)"""
 
 
 def id_type(vocabulary: int) -> np.dtype:
@@ -52,7 +60,8 @@ def append(folder: Path, split: str, counts: dict[str, int], piece: Piece) -> di
 
     Args:
         folder: of the shards.
-        counts: of the split before: its `documents`, `tokens`, `bytes`, and how many documents `ended` in its last shard.
+        counts: of the split before: its `documents`, `tokens`, `bytes`, `special` tokens made of text, and how many
+            documents `ended` in its last shard.
 
     Returns:
         The counts after.
@@ -69,8 +78,8 @@ def append(folder: Path, split: str, counts: dict[str, int], piece: Piece) -> di
         _write(path, piece.ids[first - start : last - start], first - begin)
         _write(path.with_suffix(".ends.npy"), inside.astype(np.uint32), ended)
         ended += len(inside)
-    documents, size = counts["documents"] + len(ends), counts["bytes"] + piece.size
-    return {"documents": documents, "tokens": stop, "bytes": size, "ended": ended}
+    more = {"documents": len(ends), "tokens": len(piece.ids), "bytes": piece.size, "special": piece.special}
+    return {name: counts[name] + count for name, count in more.items()} | {"ended": ended}
 
 
 def _write(path: Path, values: np.ndarray, position: int) -> None:

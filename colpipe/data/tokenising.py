@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from colpipe.data.encoding import confused_ids
 from colpipe.data.shards import Piece, id_type
 from colpipe.data.words import encoder
 from colpipe.errors import ColpipeError
@@ -93,16 +94,22 @@ def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBa
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
     kind = id_type(len(tokenizer))
     encode, end = encoder(tokenizer, kind), np.array(tokenizer.eos_token_id, kind).tobytes()
+    confused = confused_ids(tokenizer)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             texts: dict[str, list[str]] = {}
             for split, text in theirs.recv():
                 texts.setdefault(split, []).append(text)
-            theirs.send({split: _piece(of_split, encode, end, kind) for split, of_split in texts.items()})
+            theirs.send({split: _piece(of_split, encode, end, kind, confused) for split, of_split in texts.items()})
 
 
-def _piece(texts: list[str], encode: Callable[[list[str]], list[bytes]], end: bytes, kind: np.dtype) -> Piece:
-    documents = [ids + end for ids in encode(texts)]
-    ends = np.cumsum([len(document) // kind.itemsize for document in documents])
-    size = sum(len(text.encode()) for text in texts)
-    return Piece(np.frombuffer(b"".join(documents), kind), ends, size)
+def _piece(
+    texts: list[str], encode: Callable[[list[str]], list[bytes]], end: bytes, kind: np.dtype, confused: list[int]
+) -> Piece:
+    encoded = encode(texts)
+    ids = np.frombuffer(b"".join(ids + end for ids in encoded), kind)
+    ends = np.cumsum([len(ids) // kind.itemsize + 1 for ids in encoded])
+    special = 0
+    if confused:  # the ends of the documents are meant to be special
+        special = int(np.isin(ids, confused).sum()) - len(texts) * (ids[-1] in confused)
+    return Piece(ids, ends, sum(len(text.encode()) for text in texts), special)

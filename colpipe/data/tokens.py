@@ -1,15 +1,19 @@
 """Prepared data as training sees it: packed blocks of a corpus, masked rows of instructions."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
+from colpipe.data.encoding import confused_ids, encode
 from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.data.shards import Tokens
 from colpipe.errors import ColpipeError
+from colpipe.jobs.job import Job
 
+TOGETHER = 1000  # rows that are tokenised at a time
 IGNORE = -100  # labels that carry no loss, the convention of torch and transformers
 
 
@@ -48,27 +52,44 @@ class Blocks(Dataset):
 class Rows(Dataset):
     """Prompts with answers as token ids; the loss is on the answer and its end-of-text only.
 
+    No row is ever cut: one whose prompt, answer and end-of-text are longer than `length` together is left out and counted.
+
     Args:
         rows: mappings with `prompt` and `completion`.
         tokenizer: of the model that is trained.
-        length: rows are cut to this many tokens; rows whose prompt alone fills it are left out.
+        length: longest row, tokens.
+        name: of the rows, for messages.
+
+    Attributes:
+        too_long: rows that were left out.
+        special: special tokens that the tokenizer made of their text (`confused_ids`).
 
     Raises:
         ColpipeError: no row is left.
     """
 
-    def __init__(self, rows: list[dict], tokenizer, length: int):
-        self.rows = []
-        for row in rows:
-            head = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
-            tail = tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-            if len(head) < length:
-                ids = torch.tensor((head + tail)[:length])
-                labels = ids.clone()
-                labels[: len(head)] = IGNORE
-                self.rows.append({"input_ids": ids, "labels": labels})
+    def __init__(self, rows: list[dict], tokenizer, length: int, name: str = "rows"):
+        self.rows, self.name, self.length = [], name, length
+        confused, self.special = set(confused_ids(tokenizer)), 0
+        shortest = None
+        for head, tail, row in _encoded(rows, tokenizer):
+            whole = [*head, *tail, tokenizer.eos_token_id]
+            shortest = min(len(whole), shortest or len(whole))
+            if len(whole) > length:
+                continue
+            ids = torch.tensor(whole)
+            labels = ids.clone()
+            labels[: len(head)] = IGNORE
+            self.rows.append({"input_ids": ids, "labels": labels})
+            if confused:  # a chat template's special tokens are meant
+                texts = tail if isinstance(row["prompt"], list) else [*head, *tail]
+                self.special += sum(number in confused for number in texts)
+        self.too_long = len(rows) - len(self.rows)
         if not self.rows:
-            raise ColpipeError(f"no row's prompt is shorter than max_length {length} tokens; raise it")
+            raise ColpipeError(
+                f"{name}: none of {len(rows):,} rows fits max_length {length} tokens whole (prompt, answer and end-of-text; "
+                f"the shortest has {shortest}); raise it"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,17 +97,51 @@ class Rows(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self.rows[index]
 
-    def prompts(self, longest: int) -> list[torch.Tensor]:
-        """Token ids of the prompts that are not longer than this."""
-        prompts = [row["input_ids"][row["labels"] == IGNORE] for row in self.rows]
-        return [prompt for prompt in prompts if len(prompt) <= longest]
+
+def _encoded(rows: list[dict], tokenizer) -> Iterator[tuple[list[int], list[int], dict]]:
+    """(prompt, answer, row) of each row, tokenised apart, so that the prompt is what generation starts from."""
+    for start in range(0, len(rows), TOGETHER):
+        part = rows[start : start + TOGETHER]
+        heads, tails = (encode(tokenizer, [row[name] for row in part]) for name in ("prompt", "completion"))
+        yield from zip(heads, tails, part, strict=True)
+
+
+def account_for(job: Job, rows: Rows) -> None:
+    """Say how many rows are not used, and why; the manifest has the numbers."""
+    counts = {"rows": len(rows), "too_long": rows.too_long, "special": rows.special}
+    job.manifest.setdefault("rows", {})[rows.name] = counts
+    if rows.too_long:
+        job.say(
+            f"{rows.name}: {len(rows):,} of {len(rows) + rows.too_long:,} rows are used, {rows.too_long:,} were left out: "
+            f"longer than max_length {rows.length} tokens"
+        )
+    if rows.special:
+        job.say(
+            f"{rows.name}: {rows.special:,} times the text of a special token became that token, which this tokenizer "
+            "cannot keep as text"
+        )
+
+
+def require_batch(rows: Sequence[Rows], count: int, batch_size: int) -> None:
+    """Refuse to train on what is left where rows were left out.
+
+    Raises:
+        ColpipeError: `count` items are less than a batch.
+    """
+    if count < batch_size and any(each.too_long for each in rows):
+        left_out = sum(each.too_long for each in rows)
+        names, length = ", ".join(each.name for each in rows), rows[0].length
+        raise ColpipeError(
+            f"{names}: {count:,} are left after {left_out:,} rows longer than max_length {length} tokens were left out, "
+            f"less than one batch ({batch_size}); raise max_length"
+        )
 
 
 def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[dict]:
     """Rows of prepared instructions, with their `prompt` and its `completion`.
 
     Args:
-        chat: a tokenizer, to have prompts in its chat template; None: in the paper's.
+        chat: a tokenizer, to have prompts in its chat template, as token ids; None: in the paper's, as text.
         needed: whether an empty split is an error.
 
     Raises:

@@ -13,6 +13,8 @@ from itertools import chain
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from colpipe.data.encoding import encode
+
 KEPT = 2**19  # characters of words in the table, which begins anew when it has more
 WORD = re.compile(r"(?<=\S)(?= \S)")  # where a word begins: at a single space
 PATTERNS = [  # of Llama 3 and Qwen: like GPT-2's, no alternative has a space anywhere but at its beginning or among spaces
@@ -24,12 +26,10 @@ PATTERNS = [  # of Llama 3 and Qwen: like GPT-2's, no alternative has a space an
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase, kind: np.dtype) -> Callable[[list[str]], list[bytes]]:
-    """Function from texts to their token ids, without special tokens, each id in bytes of `kind`."""
+    """Function from texts to their token ids (`encode`), each id in bytes of `kind`."""
 
     def whole(texts: list[str]) -> list[bytes]:
-        # not `verbose`: a document longer than the model's positions gives no warning, blocks cut it
-        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        return [np.array(ids, kind).tobytes() for ids in encoded]
+        return [np.array(ids, kind).tobytes() for ids in encode(tokenizer, texts)]
 
     table: dict[str, bytes] = {}
     size = 0
@@ -41,6 +41,7 @@ def encoder(tokenizer: PreTrainedTokenizerBase, kind: np.dtype) -> Callable[[lis
             size = 0
         words = [WORD.split(text) for text in texts]
         if new := list(set(chain.from_iterable(words)) - table.keys()):
+            tokenizer.backend_tokenizer.encode_special_tokens = True  # that is, as text
             found = tokenizer.backend_tokenizer.encode_batch(new, add_special_tokens=False)
             table.update((word, np.array(each.ids, kind).tobytes()) for word, each in zip(new, found, strict=True))
             size += sum(map(len, new))

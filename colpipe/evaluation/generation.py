@@ -1,12 +1,16 @@
 """Batched generation: prompts of similar length together, padded on the left, seeded."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from colpipe.data.encoding import Prompt, encode
 
-def batches_by_length(prompts: list[str], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
+
+def batches_by_length(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
     """Indices of the prompts in batches of similar length, so that little is spent on padding; longest first."""
-    lengths = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    lengths = [len(ids) for ids in encode(tokenizer, prompts)]
     order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -15,7 +19,7 @@ def batches_by_length(prompts: list[str], tokenizer: PreTrainedTokenizerBase, si
 def answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     temperature: float,
     seed: int,
@@ -28,7 +32,7 @@ def answer(
         temperature: 0 is greedy, else sampling from the whole distribution.
         seed: of the sampling.
     """
-    encoded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    encoded = tokenizer.pad({"input_ids": encode(tokenizer, prompts)}, padding_side="left", return_tensors="pt")
     encoded = encoded.to(model.device)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     torch.manual_seed(seed)
@@ -47,7 +51,7 @@ def answer(
 def answer_all(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     batch_size: int,
     temperature: float = 0.0,

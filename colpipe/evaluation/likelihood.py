@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 from lm_eval.api.instance import Instance
@@ -29,6 +30,8 @@ def choice_scores(
     ]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     longest = model.config.max_position_embeddings
+    tokenizer = copy(tokenizer)
+    tokenizer.split_special_tokens = True  # what looks like a special token in a row is text
     scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
     logs = iter([log for log, _ in scorer.loglikelihood(requests, disable_tqdm=True)])
     found: dict[str, list[float]] = {"likelihood": [], "likelihood_normalised": []}

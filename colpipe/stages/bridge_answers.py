@@ -65,9 +65,11 @@ def main(job: Job[Settings]) -> None:
     ]
     if not kept_rows:
         raise ColpipeError(f"{job.parents['model']}: gave an empty answer to all {len(rows)} prompts")
+    if empty := len(rows) - len(kept_rows):
+        job.say(f"{len(kept_rows):,} of {len(rows):,} answers are kept, {empty:,} empty ones were left out")
     with open(job.staging / "train.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept_rows)
-    job.publish(answers=len(kept_rows), empty=len(rows) - len(kept_rows))
+    job.publish(answers=len(kept_rows), empty=empty)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ an equivalent of the ancestor whose leading indices are the important ones (stag
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.config.constants import SAMPLED_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic
-from colpipe.data.mixtures import items_of, mixed, split_kinds, validation_of
-from colpipe.data.tokens import read_rows
+from colpipe.data.encoding import encode
+from colpipe.data.mixtures import items_of, mixed, prompts_of, split_kinds, validation_of
+from colpipe.data.tokens import Blocks, read_rows, require_batch
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
@@ -133,32 +135,44 @@ def prepare_data(
     Raises:
         ColpipeError: no prompt is short enough for an objective that completes prompts.
     """
-    training = job.settings.training
-    folders = job.parents_of("data").values()
-    rows, text = items_of(folders, "train", tokenizer, training.max_length)
-    validation = validation_of(folders, tokenizer, training.max_length)
-    prompts = [prompt for each in rows for prompt in each.prompts(training.rollout.max_prompt)]
-    if not prompts and training.objective in (*SAMPLED_OBJECTIVES, "seqkd"):
-        most = training.rollout.max_prompt
-        raise ColpipeError(
-            f"no prompt of {', '.join(training.data)} has {most} tokens or fewer; raise rollout.max_prompt"
-        )
-    items = mixed([*rows, *text])
-    if cache := job.parents.get("signal"):
-        items, validation = (
-            WithCachedTeacher(items, cache, "train"),
-            WithCachedTeacher(validation, cache, "validation"),
-        )
-    elif training.objective == "seqkd":
-        items = _completed_by(job, teacher, prompts, text, tokenizer.eos_token_id)
+    training, cache = job.settings.training, job.parents.get("signal")
+    folders, length = list(job.parents_of("data").values()), training.max_length
+    prompts: list[Tensor] = []
+    items: Dataset | None = None
+    if training.objective in (*SAMPLED_OBJECTIVES, "seqkd"):
+        prompts = _prompts(job, folders, tokenizer)
+        text = [Blocks(folder, "train", length) for folder in split_kinds(folders)[1]]
+        if training.objective == "seqkd":
+            items = _completed_by(job, teacher, prompts, text, tokenizer.eos_token_id)
+    else:
+        rows, text = items_of(job, folders, "train", tokenizer, length)
+        items = mixed([*rows, *text])
+        require_batch(rows, len(items), training.batch_size)
+        items = WithCachedTeacher(items, cache, "train") if cache else items
+    validation = None
+    if training.evaluations:
+        validation = validation_of(job, folders, tokenizer, length)
+        validation = WithCachedTeacher(validation, cache, "validation") if cache else validation
     return DistillationData(
-        items=None if training.objective in SAMPLED_OBJECTIVES else items,
+        items=items,
         prompts=prompts,
         text=mixed(text) if text and training.objective == "minillm" else None,
         validation=validation,
         end_id=tokenizer.eos_token_id,
         pad_id=tokenizer.pad_token_id,
     )
+
+
+def _prompts(job: Job[Settings], folders: list[Path], tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
+    """The prompts that are completed: those that leave room for a token, whatever the length of the data's own answers."""
+    training = job.settings.training
+    longest = min(training.rollout.max_prompt, training.max_length - 1)
+    prompts = prompts_of(job, folders, tokenizer, longest)
+    if not prompts:
+        raise ColpipeError(
+            f"no prompt of {', '.join(training.data)} has {longest} tokens or fewer; raise rollout.max_prompt or max_length"
+        )
+    return prompts
 
 
 def _completed_by(
@@ -192,8 +206,14 @@ def prepare_answer_score(job: Job[Settings], tokenizer: PreTrainedTokenizerBase)
     rows = []
     for folder in folders:
         candidates = read_rows(folder, "validation")
-        ids = tokenizer([row["prompt"] for row in candidates], add_special_tokens=False)["input_ids"]
-        rows += [row for row, prompt in zip(candidates, ids, strict=True) if len(prompt) <= longest][:share]
+        ids = encode(tokenizer, [row["prompt"] for row in candidates])
+        fitting = [row for row, prompt in zip(candidates, ids, strict=True) if len(prompt) <= longest]
+        if len(fitting) < len(candidates):
+            job.say(
+                f"{folder.name}: {len(candidates) - len(fitting):,} of {len(candidates):,} validation prompts leave less "
+                f"than answer_tokens {training.answer_tokens} of {positions} positions: not asked"
+            )
+        rows += fitting[:share]
     if not rows:
         raise ColpipeError(
             f"no validation prompt leaves answer_tokens {training.answer_tokens} of {positions} positions"

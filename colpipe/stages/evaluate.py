@@ -69,7 +69,9 @@ def task_values(job: Job[Settings]) -> dict[str, tuple[Values, dict[str, float]]
                 first = next(other for other in tasks if keys[other] == keys[name])
                 tuned = {keys[name]: _tuned(job, first, trained[name], tokenizer)}
             kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
+            kept["rows"] = job.manifest.get("rows", {})
             write_record(done, kept)
+        job.manifest["rows"] = {**kept["rows"], **job.manifest.get("rows", {})}
         found[name] = kept["values"], kept["deviations"]
         with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
             for row, answers in zip(rows, zip(*kept["answers"], strict=True), strict=True):

@@ -1,13 +1,15 @@
 """Tokenise a data set's documents end to end, with end-of-text after each, into shards of every split.
 
-Documents are read, tokenised on all of the job's threads and written as they come; none but those at work are in memory. The
-counts are kept when a shard is full and by the clock; a job that was cut off goes on behind the documents that they count.
+Documents without text are left out and counted. The others are read, tokenised on all of the job's threads and written as
+they come; none but those at work are in memory. The counts are kept when a shard is full and by the clock; a job that was
+cut off goes on behind the documents that they count.
 """
 
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 
 from colpipe.config.parts import Dataset
-from colpipe.data.records import read
+from colpipe.data.records import Record, read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenise
 from colpipe.errors import ColpipeError
@@ -29,16 +31,19 @@ SPLITS = ("train", "validation", "test")
 
 def main(job: Job[Dataset]) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
-    records = read(job.settings, job.parents["dataset"])
-    documents = ((record["split"], record["text"]) for record in records if record.get("text"))
-    found = write_shards(job, documents, tokenizer)
+    empty: Counter[str] = Counter()
+    found = write_shards(job, documents_in(read(job.settings, job.parents["dataset"]), empty), tokenizer)
     counts = {}
     for split in SPLITS:
         count = found[split]
         if not count["documents"]:
-            raise ColpipeError(f"{job.output}: the {split} split has no documents; the data set needs more of them")
-        counts[split] = {name: count[name] for name in ("documents", "tokens", "bytes")} | {
-            "shards": shard_count(count)
+            besides = f" (but {empty[split]:,} empty ones)" if empty[split] else ""
+            raise ColpipeError(
+                f"{job.output}: the {split} split has no documents{besides}; the data set needs more of them"
+            )
+        counts[split] = {name: count[name] for name in ("documents", "tokens", "bytes", "special")} | {
+            "shards": shard_count(count),
+            "empty": empty[split],
         }
         for number in range(shard_count(count)):
             path = shard_path(job.state, split, number)
@@ -47,8 +52,25 @@ def main(job: Job[Dataset]) -> None:
         job.say(
             f"{split}: {count['documents']:,} documents, {count['tokens']:,} tokens, "
             f"{count['bytes'] / count['tokens']:.2f} bytes a token"
+            + (f"; {empty[split]:,} empty documents were left out" if empty[split] else "")
         )
+        if count["special"]:
+            job.say(
+                f"{split}: {count['special']:,} times the text of a special token became that token, which this tokenizer "
+                "cannot keep as text: a document may seem to end there"
+            )
     job.publish(counts=counts)
+
+
+def documents_in(records: Iterable[Record], empty: Counter[str]) -> Iterator[Document]:
+    """The documents among records; those without text are counted by split, and left out."""
+    for record in records:
+        if "text" not in record:
+            continue
+        if not record["text"] or record["text"].isspace():
+            empty[record["split"]] += 1
+        else:
+            yield record["split"], record["text"]
 
 
 def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:

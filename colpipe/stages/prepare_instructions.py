@@ -1,12 +1,16 @@
-"""A data set's instructions, split by split; rows that are too long are counted and left out."""
+"""A data set's instructions, split by split; rows that are too long, or have no answer, are counted and left out.
+
+A row without an answer would teach a model nothing but to end at once.
+"""
 
 import hashlib
 import json
 from collections import Counter
 
 from colpipe.config.parts import Dataset, Instructions, Strict
+from colpipe.data.encoding import encode
 from colpipe.data.prompts import prompt
-from colpipe.data.records import read
+from colpipe.data.records import Record, read
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_tokenizer
 from colpipe.jobs.command import run_stage
@@ -14,6 +18,7 @@ from colpipe.jobs.job import Job
 
 FIELDS = ("id", "kind", "instruction", "input", "output", "references", "choices")
 TESTED = ("likelihood",)  # kept of test rows only
+EMPTY = "empty answer"
 
 
 class Settings(Strict):
@@ -35,8 +40,13 @@ def main(job: Job[Settings]) -> None:
         if "instruction" not in record:
             continue
         kinds.add(record["kind"])
-        if not settings.kinds or record["kind"] in settings.kinds:
-            rows[record["split"]].append(record)
+        if settings.kinds and record["kind"] not in settings.kinds:
+            continue
+        if answered := with_answer(record):
+            rows[record["split"]].append(answered)
+        else:
+            left_out[EMPTY] += 1
+            places.setdefault(EMPTY, record["id"])
     if unknown := set(settings.kinds) - kinds:
         raise ColpipeError(f"{job.output}: the data set has no rows of kind {sorted(unknown)}; it has {sorted(kinds)}")
     counts = {}
@@ -48,8 +58,8 @@ def main(job: Job[Settings]) -> None:
         for record in records:
             if wanted and len(kept) == wanted:
                 break
-            text = prompt(record["instruction"], record["input"]) + record["output"]
-            if len(tokenizer(text)["input_ids"]) >= settings.max_tokens:
+            parts = encode(tokenizer, [prompt(record["instruction"], record["input"]), record["output"]])
+            if sum(map(len, parts)) + 1 > settings.max_tokens:  # and end-of-text
                 too_long += 1
                 continue
             kept.append(
@@ -69,6 +79,15 @@ def main(job: Job[Settings]) -> None:
     for reason, count in left_out.items():
         job.say(f"{count:,} rows left out: {reason} (the first: {places[reason]})")
     job.publish(counts=counts, left_out=dict(sorted(left_out.items())))
+
+
+def with_answer(record: Record) -> Record | None:
+    """A record with its answers that are not blank, the first as its `output`; None where it has none."""
+    references = [text for text in record.get("references", [record["output"]]) if text.strip()]
+    if not references:
+        return None
+    output = record["output"] if record["output"].strip() else references[0]
+    return {**record, "output": output, **({"references": references} if "references" in record else {})}
 
 
 def _shuffled(record: dict) -> str:

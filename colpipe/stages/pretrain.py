@@ -27,7 +27,9 @@ def main(job: Job[Settings]) -> None:
     model = random_model(settings.architecture.configure(settings.shape, tokenizer.eos_token_id), job.seed)
     length = settings.training.max_length
     data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)
-    validation = validation_items(Blocks(job.parents["corpus"], "validation", length))
+    validation = None
+    if settings.training.evaluations:
+        validation = validation_items(Blocks(job.parents["corpus"], "validation", length))
     job.say(f"{settings.shape}, {model.num_parameters():,} parameters, {len(data) * length:,} tokens")
     model = train(job, model, settings.training, data, validation=validation)
     save_model(model, tokenizer, job.staging)

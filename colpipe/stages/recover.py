@@ -14,7 +14,9 @@ def main(job: Job[Pretrain]) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     model = load_model(job.parents["model"])
     data = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
-    validation = validation_items(Blocks(job.parents["corpus"], "validation", settings.max_length))
+    validation = None
+    if settings.evaluations:
+        validation = validation_items(Blocks(job.parents["corpus"], "validation", settings.max_length))
     model = train(job, model, settings, data, validation=validation)
     save_model(model, tokenizer, job.staging)
     job.publish(parameters=model.num_parameters())

@@ -20,7 +20,8 @@ def main(job: Job[Settings]) -> None:
     model = load_model(job.parents["model"])
     chat = tokenizer if job.settings.prompts == "chat" else None
     rows = read_rows(job.parents["instructions"], "train", chat)
-    validation = read_rows(job.parents["instructions"], "validation", chat)[:VALIDATION_ITEMS]
+    scored = job.settings.training.evaluations > 0
+    validation = read_rows(job.parents["instructions"], "validation", chat, needed=scored)[:VALIDATION_ITEMS]
     model = fine_tune(job, model, tokenizer, rows, job.settings.training, validation)
     save_model(model, tokenizer, job.staging)
     job.publish(parameters=model.num_parameters())

@@ -10,6 +10,7 @@ import json
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Positive, Strict
 from colpipe.config.stages import Stack, Task
+from colpipe.data.encoding import encode
 from colpipe.data.prompts import prompt
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
@@ -65,9 +66,11 @@ def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], l
             queries = _prompts(settings, tokenizer, train, teacher_notes, step)
             targets = _write(job, load_model(job.parents["teacher"]), tokenizer, queries)
             model = _fine_tune(job, f"{name} step {number + 1}: ", tokenizer, queries, targets)
-            written = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, model_notes, step))
+            texts = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, model_notes, step))
+            written = {"texts": texts, "rows": job.manifest.get("rows", {})}
             write_record(kept, written)
-        for notes, texts in zip((teacher_notes, model_notes), written, strict=True):
+        job.manifest["rows"] = {**written["rows"], **job.manifest.get("rows", {})}
+        for notes, texts in zip((teacher_notes, model_notes), written["texts"], strict=True):
             for each, text in zip(notes, texts, strict=True):
                 each.append(text)
     queries = _prompts(settings, tokenizer, train, teacher_notes)
@@ -93,10 +96,11 @@ def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[s
     A question that leaves no room for an answer is cut too.
     """
     longest = max([settings.stack.max_new_tokens, *(task.max_new_tokens for task in settings.tasks.values())])
+    length = min(settings.positions, settings.stack.fine_tune.max_length)  # rows that are longer would be left out
     found = []
     for row, written in zip(rows, notes, strict=True):
         instruction = step or row["instruction"]
-        room = settings.positions - longest - MARGIN - _count(tokenizer, prompt(instruction, "?"))
+        room = length - longest - MARGIN - _count(tokenizer, prompt(instruction, "?"))
         question = _cut(tokenizer, f"{row['instruction']}\n{row['input']}" if step else row["input"], room)
         note = _cut(tokenizer, "\n".join(written), room - _count(tokenizer, question))
         found.append(prompt(instruction, f"{question}\n{note}".strip()))
@@ -104,11 +108,11 @@ def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[s
 
 
 def _count(tokenizer, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(encode(tokenizer, [text])[0])
 
 
 def _cut(tokenizer, text: str, tokens: int) -> str:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    [ids] = encode(tokenizer, [text])
     return text if len(ids) <= tokens else tokenizer.decode(ids[: max(0, tokens)])
 
 

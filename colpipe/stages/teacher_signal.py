@@ -20,9 +20,12 @@ def main(job: Job[Settings]) -> None:
     tokenizer = load_tokenizer(job.parents["teacher"])
     teacher = load_model(job.parents["teacher"]).to(pick_device(job.runtime.device)).eval()
     folders, length = job.parents_of("data").values(), settings.max_length
-    rows, text = items_of(folders, "train", tokenizer, length)
+    rows, text = items_of(job, folders, "train", tokenizer, length)
     top_k, vocabulary = min(settings.top_k, settings.architecture.vocabulary - 1), settings.architecture.vocabulary
-    for name, items in (("train", mixed([*rows, *text])), ("validation", validation_of(folders, tokenizer, length))):
+    for name, items in (
+        ("train", mixed([*rows, *text])),
+        ("validation", validation_of(job, folders, tokenizer, length)),
+    ):
         cache_log_probabilities(job, teacher, items, top_k, vocabulary, tokenizer.pad_token_id, name)
     job.publish(top_k=top_k)
 

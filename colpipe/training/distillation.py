@@ -33,8 +33,8 @@ class DistillationData(NamedTuple):
     """token ids of the prompts that are completed, where they are"""
     text: Dataset | None
     """blocks for the cross-entropy beside sampled completions, or None"""
-    validation: Dataset
-    """scored at `settings.evaluations` steps"""
+    validation: Dataset | None
+    """scored at `settings.evaluations` steps; None without any"""
     end_id: int
     """id of the end-of-text token"""
     pad_id: int

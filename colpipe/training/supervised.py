@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
-from colpipe.data.tokens import IGNORE, Rows
+from colpipe.data.tokens import IGNORE, Rows, account_for, require_batch
 from colpipe.hf.counting import count_logits
 from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
@@ -44,8 +44,20 @@ def fine_tune(
     rows that it is: filling sequences with as many rows as fit would make other batches of them.
 
     Args:
+        validation: rows that are scored at `settings.evaluations` steps.
         label: names the run where one job has several (one a task).
+
+    Raises:
+        ColpipeError: no row, or less than a batch, is left without those that are longer than `settings.max_length`.
     """
+    data = Rows(rows, tokenizer, settings.max_length, f"{label}train")
+    held_out = None
+    if validation and settings.evaluations:
+        held_out = Rows(validation, tokenizer, settings.max_length, f"{label}validation")
+    for each in (data, held_out):
+        if each is not None:
+            account_for(job, each)
+    require_batch([data], len(data), settings.batch_size)
     state, packing = f"trainer-{label.strip(' :')}" if label else "trainer", job.runtime.packing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # trl turns checkpointing on under the name that is going away
@@ -53,7 +65,7 @@ def fine_tune(
             **training_arguments(job, settings, state),
             gradient_checkpointing=None,
             padding_free=packing,
-            max_length=None,  # Rows has cut them already
+            max_length=None,  # Rows has left longer ones out
             dataset_kwargs={"skip_prepare_dataset": True},
         )
     if packing:
@@ -63,8 +75,8 @@ def fine_tune(
         model=model,
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=_columns(Rows(rows, tokenizer, settings.max_length)),
-        eval_dataset=_columns(Rows(validation, tokenizer, settings.max_length)) if validation else None,
+        train_dataset=_columns(data),
+        eval_dataset=_columns(held_out) if held_out is not None else None,
     )
     return run_resumable(job, trainer, settings, label)
 

@@ -53,7 +53,7 @@ def content(folder) -> dict[str, bytes]:
 
 def test_shards_are_npy_files_with_the_ends_of_their_documents(tmp_path):
     counts = write(tmp_path, pieces())
-    assert counts == {"documents": 11, "tokens": 73, "bytes": 146, "ended": 1}
+    assert counts == {"documents": 11, "tokens": 73, "bytes": 146, "special": 0, "ended": 1}
     assert shard_count(counts) == 8
     ids, ends = joined(pieces()).ids, np.cumsum(LENGTHS)
     for number in range(8):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from colpipe.data import tokenising
+from colpipe.data.encoding import encode
 from colpipe.data.shards import Piece
 from colpipe.data.tokenising import tokenise
 from colpipe.errors import ColpipeError
-from tests.conftest import WORDS, make_tokenizer
+from tests.conftest import WORDS, make_tokenizer, make_word_tokenizer
 
 SPLITS = ("train", "train", "test", "validation", "train")
 DOCUMENTS = [
@@ -41,12 +42,27 @@ def test_equals_a_loop_of_calls(tokenizer, monkeypatch, workers, size):
     found = collect(tokenise(iter(DOCUMENTS), tokenizer, workers))
     for split in set(SPLITS):
         texts = [text for each, text in DOCUMENTS if each == split]
-        expected = [tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for text in texts]
+        expected = [[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts)]
         ids = np.concatenate([piece.ids for piece in found[split]])
         assert ids.dtype == np.uint16 and ids.tolist() == list(chain.from_iterable(expected))
         lengths = np.concatenate([np.diff(piece.ends, prepend=0) for piece in found[split]])
         assert lengths.tolist() == [len(ids) for ids in expected]
         assert sum(piece.size for piece in found[split]) == sum(len(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize("text", ["</s>", "a </s> b", "a</s>b </s></s>\n</s>"])
+def test_the_text_of_a_special_token_stays_text(tokenizer, text):
+    [[piece]] = collect(tokenise(iter([("train", text)]), tokenizer, 1)).values()
+    *ids, end = piece.ids.tolist()
+    assert end == tokenizer.eos_token_id and end not in ids
+    assert tokenizer.decode(ids) == text
+    assert piece.special == 0
+
+
+def test_what_a_tokenizer_cannot_keep_as_text_is_counted():
+    texts = [("train", "a </s> b </s>"), ("train", "b a"), ("train", "x </s> y")]
+    [[piece]] = collect(tokenise(iter(texts), make_word_tokenizer(), 1)).values()
+    assert piece.special == 3 and len(piece.ends) == 3  # nor the unknown words, nor the ends of the documents
 
 
 def test_a_handful_of_batches_is_read_ahead(tokenizer, monkeypatch):

@@ -1,11 +1,15 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from colpipe.config.parts import Runtime
+from colpipe.config.stages import Training
 from colpipe.data import shards
-from colpipe.data.tokens import IGNORE, Blocks, Rows, collate
+from colpipe.data.tokens import IGNORE, Blocks, Rows, account_for, collate, require_batch
 from colpipe.errors import ColpipeError
-from tests.conftest import make_tokenizer, write_tokens
+from tests.conftest import make_tokenizer, make_word_tokenizer, open_job, write_tokens
 
 
 def test_blocks_are_consecutive_and_a_budget_is_their_beginning(tmp_path):
@@ -44,8 +48,61 @@ def test_rows_carry_loss_on_the_answer_and_its_end(tmp_path):
     head = tokenizer("a b ")["input_ids"]
     assert row["input_ids"].tolist() == [*head, *tokenizer("c")["input_ids"], tokenizer.eos_token_id]
     assert row["labels"].tolist() == [IGNORE] * len(head) + row["input_ids"].tolist()[len(head) :]
-    with pytest.raises(ColpipeError, match="no row's prompt is shorter than max_length 2"):
-        Rows([{"prompt": "a b c d", "completion": "c"}], tokenizer, 2)
+
+
+@pytest.fixture
+def letters():
+    """A tokenizer that takes every letter for itself, and rows of 3 to 8 tokens."""
+    tokenizer = make_tokenizer(["a"], 257)
+    return tokenizer, [{"prompt": "p" * head, "completion": "c" * tail} for head in (1, 4) for tail in (1, 2, 3)]
+
+
+def test_rows_that_do_not_fit_are_left_out_whole(letters):
+    tokenizer, rows = letters
+    for length, kept in ((8, 6), (7, 5), (6, 4), (5, 3), (4, 2), (3, 1)):
+        found = Rows(rows, tokenizer, length)
+        assert (len(found), found.too_long, found.special) == (kept, len(rows) - kept, 0)
+        for row in found:
+            ids, labels = row["input_ids"].tolist(), row["labels"].tolist()
+            assert len(ids) <= length and ids[-1] == labels[-1] == tokenizer.eos_token_id
+            assert tokenizer.decode([id_ for id_ in labels[:-1] if id_ != IGNORE]) in ("c", "cc", "ccc")
+    message = r"describe train: none of 6 rows fits max_length 2 tokens whole \(.*; the shortest has 3\); raise it"
+    with pytest.raises(ColpipeError, match=message):
+        Rows(rows, tokenizer, 2, "describe train")
+
+
+def test_less_than_a_batch_is_refused_where_rows_were_left_out(letters):
+    tokenizer, rows = letters
+    require_batch([Rows(rows, tokenizer, 8)], 6, 16)  # all that there is
+    require_batch([Rows(rows, tokenizer, 5, "a"), Rows(rows, tokenizer, 8, "b")], 9, 9)
+    message = "a, b: 9 are left after 3 rows longer than max_length 5 tokens were left out, less than one batch (10)"
+    with pytest.raises(ColpipeError, match=re.escape(message)):
+        require_batch([Rows(rows, tokenizer, 5, "a"), Rows(rows, tokenizer, 8, "b")], 9, 10)
+
+
+def test_what_is_left_out_is_said_and_recorded(letters, tmp_path, capfd):
+    tokenizer, rows = letters
+    rows = [{**row, "completion": row["completion"] + "</s>"} for row in rows]
+    job = open_job("sft", tmp_path / "out", tmp_path / "work", Training(), Runtime(), {}, 0)
+    for name, maker in (("letters", tokenizer), ("words", make_word_tokenizer())):
+        account_for(job, Rows(rows, maker, 9, f"{name} train"))
+    job.close()
+    assert job.manifest["rows"] == {
+        "letters train": {"rows": 3, "too_long": 3, "special": 0},
+        "words train": {"rows": 6, "too_long": 0, "special": 0},
+    }
+    said = "letters train: 3 of 6 rows are used, 3 were left out: longer than max_length 9 tokens"
+    assert said in capfd.readouterr().err
+
+
+def test_special_tokens_in_rows_are_text_or_counted():
+    row = {"prompt": "a </s> b ", "completion": "c </s> d"}
+    tokenizer = make_tokenizer(["a"], 257)
+    [found] = Rows([row], tokenizer, 100)
+    assert found["input_ids"].tolist().count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(found["input_ids"][:-1]) == row["prompt"] + row["completion"]
+    assert Rows([row], make_word_tokenizer(), 100).special == 2
+    assert Rows([{**row, "prompt": [0, 5, 0]}], make_word_tokenizer(), 100).special == 1  # a template's are meant
 
 
 def test_collate_pads_on_the_right():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from itertools import chain, count
@@ -212,6 +213,34 @@ def test_damaged_shards_are_made_again(run, tmp_path):
         log = (tmp_path / f"cut-{number}.work/log.txt").read_text()
         assert ("is damaged: not used" in log) == (name != "counts.json") and "resumes after" not in log
         assert content(tmp_path / f"cut-{number}") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_documents_without_text_are_left_out_and_counted(run, parents, tmp_path, monkeypatch, capfd, cut):
+    read = prepare_corpus.read
+    blank = {"train": [" \n", ""], "validation": ["\u3000"], "test": []}
+
+    def with_blanks(*places):
+        yield from ({"split": split, "text": text} for split, texts in blank.items() for text in texts)
+        yield from read(*places)
+
+    run("plain")
+    monkeypatch.setattr(prepare_corpus, "read", with_blanks)
+    if cut:
+        with pytest.raises(SystemExit):
+            run("out", lambda job: setattr(job, "should_stop", lambda: True))
+    run("out")
+    assert content(tmp_path / "out") == content(tmp_path / "plain")
+    counts = json.loads((tmp_path / "out/manifest.json").read_text())["counts"]
+    assert {split: count["empty"] for split, count in counts.items()} == {"train": 2, "validation": 1, "test": 0}
+    assert re.search("train: .*; 2 empty documents were left out", capfd.readouterr().err)
+
+
+def test_only_empty_documents_are_an_error(run, monkeypatch):
+    records = [{"split": "train", "text": " "}] * 3
+    monkeypatch.setattr(prepare_corpus, "read", lambda *places: iter(records))
+    with pytest.raises(ColpipeError, match=r"the train split has no documents \(but 3 empty ones\)"):
+        run("out")
 
 
 def test_a_split_without_documents_is_named(run, monkeypatch):

@@ -1,12 +1,13 @@
-"""The stage that prepares prompts: splits, what is too long or left out, and sets that have only a test split."""
+"""The stage that prepares prompts: splits, what is too long, empty or left out, and sets that have only a test split."""
 
 import json
 
 import pytest
 
 from colpipe.config.parts import Runtime
-from colpipe.data.tokens import read_rows
+from colpipe.data.tokens import Rows, read_rows
 from colpipe.errors import ColpipeError
+from colpipe.hf.models import load_tokenizer
 from colpipe.stages import prepare_instructions
 from tests.conftest import WORDS, make_tokenizer, open_job
 from tests.unit.data.test_files import write_table
@@ -97,3 +98,30 @@ def test_a_kind_that_the_data_set_does_not_have(prepared):
     rows = [{"instruction": "a", "context": "", "response": "b", "category": "open_qa"}]
     with pytest.raises(ColpipeError, match=r"has no rows of kind \['closed_qa'\]; it has \['open_qa'\]"):
         prepared("dolly", {"rows.jsonl": rows}, kinds=["closed_qa"])
+
+
+def test_rows_without_an_answer_are_left_out_and_counted(prepared, capfd):
+    answers = ["done", "", " \n", ["", "second"], ["", " "], "done"]
+    rows = [{"instruction": f"Do {n}.", "input": "", "output": answers[n % 6]} for n in range(60)]
+    folder, manifest = prepared("alpaca", {"rows.jsonl": rows})
+    assert manifest["left_out"] == {"empty answer": 30}
+    kept = [row for split in ("train", "validation", "test") for row in read_rows(folder, split, needed=False)]
+    assert sum(counts["read"] for counts in manifest["counts"].values()) == len(kept) == 30
+    assert {(row["output"], *row.get("references", ())) for row in kept} == {("done",), ("second", "second")}
+    assert "30 rows left out: empty answer (the first: rows.jsonl:2)" in capfd.readouterr().err
+
+
+def test_only_empty_answers_are_an_error(prepared):
+    rows = [{"instruction": f"Do {n}.", "input": "", "output": " "} for n in range(6)]
+    with pytest.raises(ColpipeError, match=r"no instructions; the reader left out \{'empty answer': 6\}"):
+        prepared("alpaca", {"rows.jsonl": rows})
+
+
+def test_the_longest_row_is_max_tokens_long_with_its_end(prepared):
+    rows = [{"instruction": "a", "input": "", "output": "b" * count} for count in range(1, 30)]
+    folder, manifest = prepared("alpaca", {"rows.jsonl": rows}, max_tokens=150)
+    tokenizer = load_tokenizer(folder.parent / "tokenizer")
+    kept = [row for split in ("train", "validation", "test") for row in read_rows(folder, split, needed=False)]
+    assert 0 < len(kept) == len(Rows(kept, tokenizer, 150)) < 29
+    lengths = [len(each["input_ids"]) for each in Rows(kept, tokenizer, 150)]
+    assert max(lengths) == 150 and sum(counts["too_long"] for counts in manifest["counts"].values()) == 29 - len(kept)
