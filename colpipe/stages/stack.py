@@ -6,6 +6,7 @@ for the test rows the steps read each other.
 """
 
 import json
+from collections import Counter
 
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Positive, Strict
@@ -57,26 +58,34 @@ def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], l
     train, test = read_rows(folder, "train")[: settings.stack.train_rows], read_rows(folder, "test")
     teacher_notes: list[list[str]] = [[] for _ in train]  # notes of the ancestor
     model_notes: list[list[str]] = [[] for _ in test]  # and of the stack
+    cut: Counter[str] = Counter()
     for number, step in enumerate(settings.stack.steps):
         if job.should_stop():
             job.stop()
         kept = job.state / f"{name}-{number}.json"
         written = read_record(kept)
         if written is None:
-            queries = _prompts(settings, tokenizer, train, teacher_notes, step)
+            queries = _prompts(settings, tokenizer, train, teacher_notes, cut, step)
             targets = _write(job, load_model(job.parents["teacher"]), tokenizer, queries)
             model = _fine_tune(job, f"{name} step {number + 1}: ", tokenizer, queries, targets)
-            texts = targets, _write(job, model, tokenizer, _prompts(settings, tokenizer, test, model_notes, step))
-            written = {"texts": texts, "rows": job.manifest.get("rows", {})}
+            queries = _prompts(settings, tokenizer, test, model_notes, cut, step)
+            texts = targets, _write(job, model, tokenizer, queries)
+            written = {"texts": texts, "rows": job.manifest.get("rows", {}), "cut": cut}
             write_record(kept, written)
         job.manifest["rows"] = {**written["rows"], **job.manifest.get("rows", {})}
+        cut = Counter(written["cut"])
         for notes, texts in zip((teacher_notes, model_notes), written["texts"], strict=True):
             for each, text in zip(notes, texts, strict=True):
                 each.append(text)
-    queries = _prompts(settings, tokenizer, train, teacher_notes)
+    queries = _prompts(settings, tokenizer, train, teacher_notes, cut)
     model = _fine_tune(job, f"{name} answer: ", tokenizer, queries, [row["output"] for row in train])
     tokens = settings.tasks[name].max_new_tokens
-    queries = _prompts(settings, tokenizer, test, model_notes)
+    queries = _prompts(settings, tokenizer, test, model_notes, cut)
+    job.manifest.setdefault("cut", {})[name] = dict(cut)
+    if cut.total():
+        job.say(
+            f"{name}: to leave room for answers, {cut['questions']:,} questions and {cut['notes']:,} notes were cut"
+        )
     return test, answer_all(model, tokenizer, queries, tokens, GENERATION_ROWS), model_notes
 
 
@@ -90,10 +99,12 @@ def _fine_tune(job: Job[Settings], label: str, tokenizer, queries: list[str], ta
     return fine_tune(job, load_model(job.parents["model"]), tokenizer, rows, job.settings.stack.fine_tune, label=label)
 
 
-def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[str]], step: str = "") -> list[str]:
+def _prompts(
+    settings: Settings, tokenizer, rows: list[dict], notes: list[list[str]], cut: Counter[str], step: str = ""
+) -> list[str]:
     """What a step reads, or without one what the last model reads: the question, and of the notes what there is room for.
 
-    A question that leaves no room for an answer is cut too.
+    A question that leaves no room for an answer is cut too. `cut` counts both.
     """
     longest = max([settings.stack.max_new_tokens, *(task.max_new_tokens for task in settings.tasks.values())])
     length = min(settings.positions, settings.stack.fine_tune.max_length)  # rows that are longer would be left out
@@ -101,8 +112,10 @@ def _prompts(settings: Settings, tokenizer, rows: list[dict], notes: list[list[s
     for row, written in zip(rows, notes, strict=True):
         instruction = step or row["instruction"]
         room = length - longest - MARGIN - _count(tokenizer, prompt(instruction, "?"))
-        question = _cut(tokenizer, f"{row['instruction']}\n{row['input']}" if step else row["input"], room)
-        note = _cut(tokenizer, "\n".join(written), room - _count(tokenizer, question))
+        asked, noted = f"{row['instruction']}\n{row['input']}" if step else row["input"], "\n".join(written)
+        question = _cut(tokenizer, asked, room)
+        note = _cut(tokenizer, noted, room - _count(tokenizer, question))
+        cut.update({"questions": question != asked, "notes": note != noted})
         found.append(prompt(instruction, f"{question}\n{note}".strip()))
     return found
 

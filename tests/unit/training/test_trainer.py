@@ -147,6 +147,29 @@ def test_fine_tuning_with_trl_takes_the_loss_of_the_answers_only(tmp_path, new_j
     assert record["loss"] == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_fine_tuning_sees_whole_rows_only(tmp_path, new_job, capfd):
+    """Rows and validation rows that do not fit are left out, counted and said; less than a batch is refused."""
+    tokenizer = make_tokenizer(["a"], 257)
+    make_gpt2(tmp_path / "model", 1, 1, 8, seed=5, vocabulary=257, positions=64)
+    rows = [{"prompt": "p" * 5, "completion": "c" * count} for count in range(1, 13)]
+    settings = Training(steps=1, batch_size=4, max_length=12, evaluations=1)
+    job = new_job("whole", settings, device="cpu")
+    fine_tune(job, load_model(tmp_path / "model"), tokenizer, rows, settings, rows[4:8], label="boolq: ")
+    assert job.manifest["rows"] == {
+        "boolq: train": {"rows": 6, "too_long": 6, "special": 0},
+        "boolq: validation": {"rows": 2, "too_long": 2, "special": 0},
+    }
+    said = "boolq: train: 6 of 12 rows are used, 6 were left out: longer than max_length 12 tokens"
+    assert said in capfd.readouterr().err
+    few = settings.model_copy(update={"max_length": 9})
+    with pytest.raises(ColpipeError, match=r"train: 3 are left after 9 rows longer .*, less than one batch \(4\)"):
+        fine_tune(new_job("few", few, device="cpu"), load_model(tmp_path / "model"), tokenizer, rows, few)
+    none = Training(steps=1, batch_size=4, max_length=12)  # validation that nobody looks at is not read
+    job = new_job("none", none, device="cpu")
+    fine_tune(job, load_model(tmp_path / "model"), tokenizer, rows, none, [{"prompt": "p" * 99, "completion": "c"}])
+    assert list(job.manifest["rows"]) == ["train"]
+
+
 def test_a_saved_model_is_a_stock_folder(folder, tmp_path):
     tokenizer = make_tokenizer(["words"], 300)
     save_model(load_model(folder), tokenizer, tmp_path / "saved")
