@@ -277,7 +277,7 @@ class Instructions(Strict):
     kinds: list[Name] = []
     """Kinds of row to keep, as the reader names them; empty keeps all."""
     max_tokens: Positive = 512
-    """Longer rows (prompt and answer) are left out and counted, tokens."""
+    """Longer rows (prompt, answer and end-of-text) are left out and counted, tokens."""
     train_rows: Positive | None = None
     """Keep at most this many training rows, in the order of their hashed ids; `null` keeps all."""
     test_rows: Positive | None = None

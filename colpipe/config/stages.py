@@ -22,7 +22,8 @@ class Training(Strict):
     batch_size: Positive = 8
     """Sequences per optimiser step, over all devices."""
     max_length: Positive = 512
-    """Longest sequence, tokens; corpora are cut into blocks of this length."""
+    """Longest sequence, tokens. Corpora are cut into blocks of this length; rows of instructions are never cut: those that
+    are longer (prompt, answer and end-of-text) are left out and counted."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -100,7 +101,7 @@ class Rollout(Strict):
     epochs: Positive | None = None
     """Passes over them (paper: 4); `null` is 4 for `minillm`, 1 for `on_policy`."""
     max_prompt: Positive = 256
-    """Longer prompts are left out, tokens; prompt and answer together have at most `max_length`."""
+    """Longer prompts are left out and counted, tokens; prompt and answer together have at most `max_length`."""
     batch_size: Positive = 32
     """Prompts answered together; part of the result, because sums round differently in other batches."""
     teacher_mix: Fraction = 0.2

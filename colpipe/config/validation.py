@@ -202,6 +202,18 @@ def length_problems(study: Study) -> Iterator[str]:
     for path, length in lengths.items():
         if length > positions:
             yield f"{path}: {length} is more than architecture.positions {positions}"
+    yield from _less_than_a_block(study)
+
+
+def _less_than_a_block(study: Study) -> Iterator[str]:
+    """Texts that are too short for a single block."""
+    pretrain, recover, order = study.stages.pretrain, study.stages.recover, study.stages.order
+    texts = [("pretrain", "stages.pretrain.tokens", pretrain.tokens, pretrain.max_length)] if pretrain else []
+    texts += [("order", "stages.order.tokens", order.tokens, order.max_length)] if order else []
+    texts += [("recover", "budgets", tokens, recover.max_length) for tokens in study.budgets] if recover else []
+    for stage, path, tokens, length in texts:
+        if tokens and tokens < length:
+            yield f"{path}: {tokens} tokens are less than a block of stages.{stage}.max_length {length}"
 
 
 def distill_problems(study: Study) -> Iterator[str]:

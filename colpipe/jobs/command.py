@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from colpipe.config.parts import Runtime
+from colpipe.config.needs import JobRuntime
 from colpipe.errors import ColpipeError, failure_text
 from colpipe.jobs.job import Job, JobSpec, SettingsT
 
@@ -51,7 +51,7 @@ def run_stage(
             arguments["output"],
             arguments["work"] or arguments["output"].with_name(arguments["output"].name + ".work"),
             _validated(arguments["settings"], settings, "--settings"),
-            _validated(arguments["runtime"], Runtime, "--runtime"),
+            _validated(arguments["runtime"], JobRuntime, "--runtime"),
             _parents(inputs, arguments),
             arguments["seed"],
             arguments["log"],

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace as Wildcards
 
 from colpipe.config.layout import Layout
+from colpipe.config.needs import JobRuntime, needs_of
 from colpipe.config.paper import paper
 from colpipe.config.parts import reader_module
 from colpipe.config.study import Study
@@ -38,6 +39,11 @@ class Plan(Layout):
         super().__init__(study)
         self.code_version, self.remote = code_version, remote
         self.runtime = study.runtime.model_dump_json()
+        needs = {self.data(name): found for name, found in needs_of(study).items()}
+        self.preparing = {
+            folder: JobRuntime(**study.runtime.model_dump(), needs=found).model_dump_json()
+            for folder, found in needs.items()
+        }
         self._parents: dict[tuple[str, str], Parents] = {}
 
     # Targets, and what is there already.
@@ -162,12 +168,12 @@ class Plan(Layout):
         return lambda wildcards: _json(self.settings_of(rule, wildcards), sort_keys)
 
     def where(self, wildcards, output) -> str:
-        """Params function: output, work folder and runtime settings. A param that looks at the output is never compared
-        between runs, so moving or tuning these reruns nothing."""
+        """Params function: output, work folder and runtime settings, of data also what the study needs of them. A param that
+        looks at the output is never compared between runs, so moving or tuning these reruns nothing."""
         home = Path(output[0]).parent
         root = Path(self.results if home.is_relative_to(self.results) else "resources")
         words = ["--output", str(home), "--work", str(root / "work" / home.relative_to(root))]
-        return shlex.join([*words, "--runtime", self.runtime])
+        return shlex.join([*words, "--runtime", self.preparing.get(str(home), self.runtime)])
 
     def devices(self, rule: str) -> Callable:
         """Params function: what a job may use, for `colpipe.jobs.launch`. A param that looks at the resources is never

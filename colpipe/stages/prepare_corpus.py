@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset
 from colpipe.data.records import Record, read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
@@ -59,6 +60,7 @@ def main(job: Job[Dataset]) -> None:
                 f"{split}: {count['special']:,} times the text of a special token became that token, which this tokenizer "
                 "cannot keep as text: a document may seem to end there"
             )
+    require_enough(job.output, counts, job.runtime)
     job.publish(counts=counts)
 
 

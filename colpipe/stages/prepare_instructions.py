@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 
+from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset, Instructions, Strict
 from colpipe.data.encoding import encode
 from colpipe.data.prompts import prompt
@@ -78,6 +79,7 @@ def main(job: Job[Settings]) -> None:
         raise ColpipeError(f"{job.output}: the data set has no instructions; the reader left out {dict(left_out)}")
     for reason, count in left_out.items():
         job.say(f"{count:,} rows left out: {reason} (the first: {places[reason]})")
+    require_enough(job.output, counts, job.runtime)
     job.publish(counts=counts, left_out=dict(sorted(left_out.items())))
 
 

@@ -8,6 +8,7 @@ MOVERS = {
     "architectures.flops",
     "config.loading",
     "config.names",
+    "config.needs",
     "config.parts",
     "config.sizing",
     "config.stages",

@@ -1,4 +1,5 @@
 import json
+import shlex
 from types import SimpleNamespace as wildcards
 
 import pytest
@@ -351,3 +352,22 @@ class AttributeDict(dict):
     """Resources as Snakemake gives them, by attribute and by key."""
 
     __getattr__ = dict.__getitem__
+
+
+def test_jobs_that_prepare_data_are_told_what_is_needed_of_them(plan_of, study):
+    plan = plan_of(study)
+
+    def runtime(folder: str) -> dict:
+        return json.loads(shlex.split(plan.where(None, [f"results/tiny/{folder}/manifest.json"]))[-1])
+
+    assert runtime("data/stories")["needs"] == [
+        ["train", 1024, "stages.pretrain with its tokens 1,024"],
+        ["validation", 32, "stages.recover.max_length 32"],
+    ]
+    assert "needs" not in runtime("sft/llama")
+    study["stages"]["recover"]["max_length"] = 64  # prepares nothing again
+    for name in ("settings", "flags"):
+        here, there = (
+            getattr(each, name)("prepare_corpus")(wildcards(corpus="stories")) for each in (plan, plan_of(study))
+        )
+        assert here == there

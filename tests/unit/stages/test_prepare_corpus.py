@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colpipe.config.parts import Dataset, Runtime
+from colpipe.config.needs import JobRuntime, Need
+from colpipe.config.parts import Dataset
 from colpipe.data import shards, tokenising
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import STOPPED, Job
@@ -53,7 +54,7 @@ def run(tmp_path, parents):
 
     def start(name: str, change=lambda job: None, **runtime) -> Job:
         output, work = tmp_path / name, tmp_path / f"{name}.work"
-        job = open_job("prepare_corpus", output, work, SETTINGS, Runtime(**runtime), parents, 0)
+        job = open_job("prepare_corpus", output, work, SETTINGS, JobRuntime(**runtime), parents, 0)
         try:
             change(job)
             prepare_corpus.main(job)
@@ -241,6 +242,18 @@ def test_only_empty_documents_are_an_error(run, monkeypatch):
     monkeypatch.setattr(prepare_corpus, "read", lambda *places: iter(records))
     with pytest.raises(ColpipeError, match=r"the train split has no documents \(but 3 empty ones\)"):
         run("out")
+
+
+def test_too_little_for_a_stage_is_found_before_anything_is_trained(run, tmp_path):
+    why = "stages.recover.max_length 128"
+    enough = [Need("train", 1000, why), Need("validation", 128, why)]
+    run("enough", needs=enough)
+    run("plain")
+    assert (tmp_path / "enough/manifest.json").read_bytes() == (tmp_path / "plain/manifest.json").read_bytes()
+    message = r"short: the validation split has [0-9,]+ tokens, but stages.recover.max_length 5000 needs 5,000; lower"
+    with pytest.raises(ColpipeError, match=message):
+        run("short", needs=[Need("validation", 5000, "stages.recover.max_length 5000")])
+    assert not (tmp_path / "short/manifest.json").exists()
 
 
 def test_a_split_without_documents_is_named(run, monkeypatch):
