@@ -102,6 +102,8 @@ class Rollout(Strict):
     """Passes over them (paper: 4); `null` is 4 for `minillm`, 1 for `on_policy`."""
     max_prompt: Positive = 256
     """Longer prompts are left out and counted, tokens; prompt and answer together have at most `max_length`."""
+    max_new_tokens: Positive | None = None
+    """Longest completion, tokens; `null` is what `max_length` leaves after the prompt."""
     batch_size: Positive = 32
     """Prompts answered together; part of the result, because sums round differently in other batches."""
     teacher_mix: Fraction = 0.2
@@ -115,10 +117,16 @@ class Rollout(Strict):
     count_own: bool = False
     """`minillm`: whether a token's own reward counts in its return although the exact divergence has it too, as in MiniLLM's
     published code."""
+    whiten: Literal["rollout", "update"] = "rollout"
+    """`minillm`: what advantages are whitened over: the tokens of the `rollout`, or, as in MiniLLM's published code, each
+    `update` for itself, its tokens and the padding behind them."""
     clip: float = Field(default=0.2, gt=0)
     """`minillm`: ε, how far a probability ratio may move from 1 (paper: 0.2)."""
     text_weight: Annotated[float, Field(ge=0)] = 1.0
     """`minillm`: weight of the cross-entropy on the corpora among `data`, if there are any."""
+    text_teacher: Fraction = 0.0
+    """`minillm`: share s of the teacher in that: (1 − s) · cross-entropy + s · KL(teacher ‖ student); 0.5 in MiniLLM's
+    published scripts."""
 
 
 class Distill(Training):

@@ -247,10 +247,12 @@ def _on_rollouts(
     rows = settings.steps * settings.batch_size if settings.steps else rounds * rollout.size * passes
     sampled = rollout.size * -(-rows // (rollout.size * passes))
     samplers = [student, *([teacher] if minillm and rollout.teacher_mix else [])]
-    completed = [_completed(each, settings.max_length) for each in prompts]
+    completed = [_completed(each, settings) for each in prompts]
     work = training(student, completed, settings, how, validation, rows)
     if text and minillm:
-        work += training(student, text, settings, replace(how, teacher=None), rows=rows)
+        work += training(
+            student, text, settings, how if rollout.text_teacher else replace(how, teacher=None), rows=rows
+        )
     read = REAL * teacher.parameters if teacher else 0
     learning = 3 * REAL * student.parameters  # weights and optimizer state; gradients are gone between two steps
     work += _sampling(samplers, completed, sampled, rollout.batch_size, learning + read)
@@ -262,7 +264,7 @@ def _on_teacher_completions(
     student: SizedModel, prompts: list[Data], text: list[Data], settings: Distill, how: Pass, validation: list[Data]
 ) -> Work:
     """`seqkd`: the teacher completes the prompts once, as many as the steps will see."""
-    completed = [_completed(each, settings.max_length) for each in prompts]
+    completed = [_completed(each, settings) for each in prompts]
     count = sum(each.rows for each in prompts)
     every = count + sum(each.rows for each in text)
     share = min(1.0, settings.steps * settings.batch_size / every) if settings.steps and every else 1.0
@@ -277,11 +279,12 @@ def _within(data: Data, most: int) -> Data:
     return replace(data, rows=data.rows * len(kept) / max(1, len(data.lengths)), lengths=kept)
 
 
-def _completed(data: Data, length: int) -> Data:
+def _completed(data: Data, settings: Distill) -> Data:
     """Completions as long as they may be."""
+    length, most = settings.max_length, settings.rollout.max_new_tokens or settings.max_length
     return replace(
         data,
-        lengths=tuple((prompt, length - prompt) for prompt, _ in data.lengths),
+        lengths=tuple((prompt, min(most, length - prompt)) for prompt, _ in data.lengths),
         bound=least_sure(AT_MOST, data.bound),
     )
 

@@ -76,6 +76,17 @@ def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     return count_calls(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
 
 
+def require_positions(model: PreTrainedModel, length: int, what: str) -> None:
+    """See that a model can read so many tokens; rotary positions would give wrong numbers without a word.
+
+    Raises:
+        ColpipeError: it cannot.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and length > positions:
+        raise ColpipeError(f"{what} has {length} tokens, but the model has {positions} positions; lower the length")
+
+
 def disable_dropout(model: PreTrainedModel) -> None:
     """Train without dropout, as MiniLLM does: a teacher's distribution is the better regulariser."""
     for module in model.modules():

@@ -11,10 +11,11 @@ import torch
 
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Answers
+from colpipe.data.encoding import encode
 from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
-from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model, load_tokenizer, require_positions
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
@@ -34,6 +35,9 @@ def main(job: Job[Settings]) -> None:
     model = load_model(job.parents["model"], getattr(torch, settings.precision))
     model = model.to(pick_device(job.runtime.device)).eval()
 
+    longest = max(map(len, encode(tokenizer, [row["prompt"] for row in rows])))
+    what = f"the longest prompt with max_new_tokens {settings.max_new_tokens}"
+    require_positions(model, longest + settings.max_new_tokens, what)
     batches = batches_by_length([row["prompt"] for row in rows], tokenizer, settings.batch_size)
     job.state.mkdir(exist_ok=True)
     answers: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""A data set's instructions, split by split; rows that are too long, or have no answer, are counted and left out.
+"""A data set's instructions, split by split; rows that are too long, or ask or answer nothing, are counted and left out.
 
 A row without an answer would teach a model nothing but to end at once.
 """
@@ -19,7 +19,6 @@ from colpipe.jobs.job import Job
 
 FIELDS = ("id", "kind", "instruction", "input", "output", "references", "choices")
 TESTED = ("likelihood",)  # kept of test rows only
-EMPTY = "empty answer"
 
 
 class Settings(Strict):
@@ -43,11 +42,14 @@ def main(job: Job[Settings]) -> None:
         kinds.add(record["kind"])
         if settings.kinds and record["kind"] not in settings.kinds:
             continue
-        if answered := with_answer(record):
+        answered, reason = with_answer(record), "empty answer"
+        if not (record["instruction"].strip() or record["input"].strip()):
+            answered, reason = None, "empty instruction"
+        if answered:
             rows[record["split"]].append(answered)
         else:
-            left_out[EMPTY] += 1
-            places.setdefault(EMPTY, record["id"])
+            left_out[reason] += 1
+            places.setdefault(reason, record["id"])
     if unknown := set(settings.kinds) - kinds:
         raise ColpipeError(f"{job.output}: the data set has no rows of kind {sorted(unknown)}; it has {sorted(kinds)}")
     counts = {}

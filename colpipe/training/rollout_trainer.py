@@ -22,10 +22,10 @@ from colpipe.data.tokens import IGNORE
 from colpipe.jobs.device import float64
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import is_valid, mark_complete
-from colpipe.training.objectives import chunked, cross_entropy
-from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled
+from colpipe.training.objectives import chunked, cross_entropy, forward_kl, weighted
+from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled, whitened
 from colpipe.training.sharding import unsharded
-from colpipe.training.trainer import ObjectiveTrainer
+from colpipe.training.trainer import ObjectiveTrainer, project
 
 ROLLOUTS = "rollouts.pt"  # in the in-step state
 
@@ -57,7 +57,8 @@ def sample_all(
             if job.should_stop():
                 job.stop()
             chosen = [prompts[index] for index in batch]
-            limits = [settings.max_length - len(prompt) for prompt in chosen]
+            most = settings.rollout.max_new_tokens or settings.max_length
+            limits = [min(most, settings.max_length - len(prompt)) for prompt in chosen]
             _save(sample(models, shares, chosen, limits, end, seed * 1_000_003 + number), path)
         completions.update(zip(batch, torch.load(path), strict=True))
     if processes > 1:
@@ -113,6 +114,8 @@ class RolloutTrainer(ObjectiveTrainer):
             return [], None
         update, size = int(places[0]["place"][0]) // self.settings.batch_size, self.settings.batch_size
         rows = {place: self._row(place) for place in range(update * size, (update + 1) * size)}
+        if self.settings.objective == "minillm" and self.settings.rollout.whiten == "update":
+            rows = dict(zip(rows, self._whitened(list(rows.values())), strict=True))
         batches = []
         for batch in places:
             own = batch["place"].tolist()
@@ -129,6 +132,17 @@ class RolloutTrainer(ObjectiveTrainer):
         if self.rollouts["number"] != number:
             self.rollouts = {"number": number, "rows": self._sample(number)}
         return self.rollouts["rows"][shuffled(size, turn, self.job.seed)[place]]
+
+    def _whitened(self, rows: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The rows of an update, their advantages whitened together, up to the length of MiniLLM's padded completions."""
+        answers = [row["labels"] != IGNORE for row in rows]
+        values = [row["advantages"][answer] for row, answer in zip(rows, answers, strict=True)]
+        settings = self.settings
+        longest = settings.rollout.max_new_tokens or settings.max_length - settings.rollout.max_prompt
+        found = whitened(values, max(longest, *map(len, values)))
+        columns = [row["advantages"].masked_scatter(answer, each.to(row["advantages"].dtype))
+                   for row, answer, each in zip(rows, answers, found, strict=True)]  # fmt: skip
+        return [{**row, "advantages": column} for row, column in zip(rows, columns, strict=True)]
 
     def _block(self, text: Dataset, place: int) -> Tensor:
         turn, place = divmod(place, len(text))
@@ -179,7 +193,12 @@ class RolloutTrainer(ObjectiveTrainer):
         loss, text = super().loss_of(student, rows, objective, tokens), self.text_rows
         if text is not None:
             predicts = torch.ones_like(text[:, 1:], dtype=torch.bool)
-            total = chunked(cross_entropy(text[:, 1:].flatten()), student({"input_ids": text}, predicts), None)
+            labels, teacher, said = cross_entropy(text[:, 1:].flatten()), self.settings.rollout.text_teacher, None
+            if teacher:
+                labels = weighted((1 - teacher, labels), (teacher, forward_kl))
+                with torch.no_grad():
+                    said = project(self.teacher, {"input_ids": text}, predicts)
+            total = chunked(labels, student({"input_ids": text}, predicts), said)
             share = self.settings.batch_size * (text.shape[1] - 1) / self.accelerator.num_processes
             loss = loss + self.settings.rollout.text_weight * total / share
         return loss

@@ -121,11 +121,23 @@ def returns(reward: Tensor, settings: Rollout) -> Tensor:
 
 
 def advantages(samples: Sequence[Mapping[str, Tensor]], settings: Rollout) -> list[Tensor]:
-    """Returns of all samples, whitened over their tokens (padding has no part in it)."""
+    """Returns of all samples, whitened over their tokens (padding has no part in it); as they are where each update whitens
+    its own."""
     found = [returns(rewards(each, settings), settings) for each in samples]
-    together = torch.cat(found)
-    mean, deviation = together.mean(), (together.var(unbiased=False) + 1e-8).sqrt()
-    return [((each - mean) / deviation).float() for each in found]
+    return [each.float() for each in (whitened(found) if settings.whiten == "rollout" else found)]
+
+
+def whitened(values: Sequence[Tensor], padded: int = 0) -> list[Tensor]:
+    """Values less their mean, divided by their deviation.
+
+    Args:
+        padded: length of all rows, whose places without a value count as zeros then; 0: values alone count.
+    """
+    together = torch.cat(list(values)).double()
+    count = max(len(together), padded * len(values))
+    mean = together.sum() / count
+    variance = ((together - mean).square().sum() + (count - len(together)) * mean.square()) / count
+    return [(each - mean) / (variance + 1e-8).sqrt() for each in values]
 
 
 def chosen_prompts(count: int, number: int, size: int, seed: int) -> list[int]:

@@ -11,7 +11,7 @@ from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, account_for, require_batch
 from colpipe.hf.counting import count_logits
-from colpipe.hf.models import disable_dropout
+from colpipe.hf.models import disable_dropout, require_positions
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.resumable import RemembersBatch, run_resumable
@@ -48,7 +48,8 @@ def fine_tune(
         label: names the run where one job has several (one a task).
 
     Raises:
-        ColpipeError: no row, or less than a batch, is left without those that are longer than `settings.max_length`.
+        ColpipeError: no row, or less than a batch, is left without those that are longer than `settings.max_length`; a row
+            is longer than the model can read.
     """
     data = Rows(rows, tokenizer, settings.max_length, f"{label}train")
     held_out = None
@@ -57,6 +58,7 @@ def fine_tune(
     for each in (data, held_out):
         if each is not None:
             account_for(job, each)
+            require_positions(model, max(len(row["input_ids"]) for row in each), f"{each.name}: the longest row")
     require_batch([data], len(data), settings.batch_size)
     state, packing = f"trainer-{label.strip(' :')}" if label else "trainer", job.runtime.packing
     with warnings.catch_warnings():

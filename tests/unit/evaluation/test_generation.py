@@ -80,3 +80,13 @@ def test_a_split_shorter_than_the_models_longest_sequence_is_one_block(tmp_path)
         log_probs = model(torch.arange(40)[None]).logits[0, :-1].double().log_softmax(-1)
     own = -log_probs[torch.arange(39), torch.arange(1, 40)].mean().item()
     assert held_out_loss(model, tmp_path)["loss"] == pytest.approx(own, rel=1e-5)
+
+
+def test_what_looks_like_a_special_token_in_a_prompt_is_text(model, tokenizer, monkeypatch):
+    seen = {}
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **given: seen.update(given) or generate(**given))
+    answer(model, tokenizer, ["some </s> words", [5, tokenizer.eos_token_id, 6]], 1, 0.0, seed=0)
+    (text, mask), (ids, other) = zip(seen["input_ids"].tolist(), seen["attention_mask"].tolist(), strict=True)
+    assert all(mask) and tokenizer.eos_token_id not in text and tokenizer.decode(text) == "some </s> words"
+    assert [token for token, kept in zip(ids, other, strict=True) if kept] == [5, tokenizer.eos_token_id, 6]

@@ -111,6 +111,13 @@ def test_rows_without_an_answer_are_left_out_and_counted(prepared, capfd):
     assert "30 rows left out: empty answer (the first: rows.jsonl:2)" in capfd.readouterr().err
 
 
+def test_rows_that_ask_nothing_are_left_out_and_counted(prepared):
+    rows = [{"instruction": ("a", " ")[n % 2], "input": ("", "b")[n // 2 % 2], "output": "c"} for n in range(40)]
+    _, manifest = prepared("alpaca", {"rows.jsonl": rows})
+    assert manifest["left_out"] == {"empty instruction": 10}
+    assert sum(counts["rows"] for counts in manifest["counts"].values()) == 30
+
+
 def test_only_empty_answers_are_an_error(prepared):
     rows = [{"instruction": f"Do {n}.", "input": "", "output": " "} for n in range(6)]
     with pytest.raises(ColpipeError, match=r"no instructions; the reader left out \{'empty answer': 6\}"):

@@ -22,6 +22,7 @@ from colpipe.training.distillation import DistillationData, distill
 from colpipe.training.elastic import Submodels
 from colpipe.training.keep_best import best_evaluation
 from colpipe.training.rollout_trainer import RolloutTrainer
+from colpipe.training.rollouts import shuffled
 from tests.conftest import CHECKOUT, make_gpt2, open_job
 from tests.unit.training.test_hooks import PRIVATE, PUBLIC
 
@@ -131,6 +132,39 @@ def test_a_job_that_is_killed_anywhere_ends_with_the_same_bits(world, objective)
         assert torch.equal(whole, again)
         assert metrics_again == metrics
         assert kept_again == kept
+
+
+# The keys that come as near as can be to MiniLLM's published code (docs/distillation.md).
+PUBLISHED = {**SETTINGS["rollout"], "max_new_tokens": 3, "count_own": True, "whiten": "update", "text_teacher": 0.5}
+
+
+def test_as_published_too(world):
+    whole, metrics, _ = world("whole", "minillm", rollout=PUBLISHED)
+    for kill_at in (3, 6):
+        with pytest.raises(Killed):
+            world("cut", "minillm", kill_at, rollout=PUBLISHED)
+    again, metrics_again, _ = world("cut", "minillm", rollout=PUBLISHED)
+    assert torch.equal(whole, again) and metrics_again == metrics
+    assert max(record["answer_tokens"] for record in metrics if record["split"] == "rollout") <= 3
+    here, *_ = world("here", "minillm", rollout=PUBLISHED, steps=2, evaluations=0)
+    for key, plain in (("whiten", "rollout"), ("count_own", False), ("text_teacher", 0.0), ("max_new_tokens", None)):
+        other, *_ = world(f"other-{key}", "minillm", rollout={**PUBLISHED, key: plain}, steps=2, evaluations=0)
+        assert not torch.equal(other, here), key
+
+
+def test_the_teacher_has_its_share_of_the_loss_on_text(world, tmp_path):
+    losses = {}
+    for share in (0.0, 0.25, 1.0):
+        rollout = {**SETTINGS["rollout"], "text_teacher": share, "text_weight": 2.0}
+        _, metrics, _ = world(f"share-{share}", "minillm", steps=1, evaluations=0, rollout=rollout)
+        [losses[share]] = [record["loss"] for record in metrics if record["split"] == "train"]
+    text = torch.stack([TEXT[index]["input_ids"] for index in shuffled(len(TEXT), 0, 0)[:4]])
+    with torch.no_grad():
+        q, p = (load_model(tmp_path / name)(text).logits[:, :-1].log_softmax(-1) for name in ("student", "teacher"))
+    cross_entropy = -q.gather(-1, text[:, 1:, None]).mean().item()
+    divergence = (p.exp() * (p - q)).sum(-1).mean().item()
+    for share in (0.25, 1.0):
+        assert losses[share] - losses[0.0] == pytest.approx(2 * share * (divergence - cross_entropy), rel=1e-3)
 
 
 def recorded(name: str, method, called: set):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from colpipe.config.stages import Rollout
-from colpipe.training.rollouts import advantages, chosen_prompts, returns, rewards, sample
+from colpipe.training.rollouts import advantages, chosen_prompts, returns, rewards, sample, whitened
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import architecture, shape
 
@@ -101,6 +101,17 @@ def test_rewards_returns_and_advantages(count_own):
     deviation = math.sqrt(sum((value - mean) ** 2 for value in flat) / len(flat) + 1e-8)
     for found, row in zip(advantages(samples, settings), whole, strict=True):
         assert found.tolist() == pytest.approx([(value - mean) / deviation for value in row], abs=1e-5)
+
+
+def test_each_update_may_whiten_its_own_with_the_padding():
+    settings, samples = Rollout(whiten="update"), made_up(3)
+    found = advantages(samples, settings)
+    plain = [returns(rewards(each, settings), settings).float() for each in samples]
+    assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
+    padded = torch.stack([torch.nn.functional.pad(each, (0, 9 - len(each))) for each in found]).double()
+    expected = (padded - padded.mean()) * torch.rsqrt(padded.var(unbiased=False) + 1e-8)
+    for one, other in zip(whitened(found, 9), expected, strict=True):
+        torch.testing.assert_close(one, other[: len(one)].float())
 
 
 def test_rewards_reach_their_limit():

@@ -164,6 +164,13 @@ def test_fine_tuning_sees_whole_rows_only(tmp_path, new_job, capfd):
     few = settings.model_copy(update={"max_length": 9})
     with pytest.raises(ColpipeError, match=r"train: 3 are left after 9 rows longer .*, less than one batch \(4\)"):
         fine_tune(new_job("few", few, device="cpu"), load_model(tmp_path / "model"), tokenizer, rows, few)
+    rows = [{"prompt": "p" * 60, "completion": "c" * count} for count in (1, 2, 3, 4)]
+    long = settings.model_copy(update={"max_length": 100})
+    with pytest.raises(
+        ColpipeError, match="train: the longest row has 65 tokens, but the model has 64 positions; lower"
+    ):
+        fine_tune(new_job("long", long, device="cpu"), load_model(tmp_path / "model"), tokenizer, rows, long)
+    rows = [{"prompt": "p" * 5, "completion": "c"}] * 4
     none = Training(steps=1, batch_size=4, max_length=12)  # validation that nobody looks at is not read
     job = new_job("none", none, device="cpu")
     fine_tune(job, load_model(tmp_path / "model"), tokenizer, rows, none, [{"prompt": "p" * 99, "completion": "c"}])
