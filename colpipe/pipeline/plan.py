@@ -98,10 +98,13 @@ class Plan(Layout):
         Args:
             results: where the results lie, if elsewhere.
         """
-        home = results or Path(self.results)
-        built = [name for name in paper() if (home / "paper" / name / artifacts.MANIFEST).exists()]
-        tables = [(f"paper.{name}", f"{self.results}/paper/{name}") for name in built if exhibits.has(self, name)]
-        return [*self.parents("report"), *tables]
+        built = self.built_paper_tables(results or Path(self.results))
+        return [*self.parents("report"), *((f"paper.{name}", f"{self.results}/paper/{name}") for name in built)]
+
+    def built_paper_tables(self, results: Path) -> list[str]:
+        """The paper's tables and figures that were built, in its order; not those that the study no longer has."""
+        built = [name for name in paper() if (results / "paper" / name / artifacts.MANIFEST).exists()]
+        return [name for name in built if exhibits.has(self, name)]
 
     def work(self, rule: str, wildcards: Wildcards) -> Work:
         """What a job has to do; nothing that counts where no model is at work."""

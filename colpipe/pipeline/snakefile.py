@@ -37,6 +37,7 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     Raises:
         ColpipeError: a file that a manifest names is gone, or a manifest is damaged.
     """
+    from snakemake.exceptions import WorkflowError
     from snakemake.io import IOFile, ancient
 
     finished, superseded = find_manifests(plan)
@@ -75,12 +76,15 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
 
     def of(rule: str) -> Callable:
         def inputs(wildcards) -> list[str]:
-            if workflow.is_main_process:
-                decide(rule, plan.folder(rule, wildcards))
-            return [
-                path if workflow.is_main_process and reruns.is_stale(folder) else ancient(path)
-                for folder, path in plan.manifests(rule, wildcards)
-            ]
+            folder = plan.folder(rule, wildcards)
+            try:
+                manifests = plan.manifests(rule, wildcards)
+            except KeyError as error:
+                raise WorkflowError(f"{folder}: the study has nothing called {error}") from None
+            if not workflow.is_main_process:
+                return [ancient(path) for _, path in manifests]
+            decide(rule, folder)
+            return [path if reruns.is_stale(parent) else ancient(path) for parent, path in manifests]
 
         return inputs
 
