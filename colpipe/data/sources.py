@@ -12,6 +12,7 @@ from typing import Literal
 from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hashing import sha256
+from colpipe.jobs.artifacts import fingerprint
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
 
@@ -36,6 +37,19 @@ def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> li
     if not files:
         raise ColpipeError(f"source {_name(source)}: no file matches {source.files}")
     return files
+
+
+def content_of(source: Source, staged: Path) -> dict[str, str]:
+    """What a manifest records of a local source: its fingerprint, by which a change of it is noticed.
+
+    Published sources are fixed by their version or revision; nothing is recorded of them.
+
+    Args:
+        staged: where the source is staged; its hashes are remembered there, never beside the originals.
+    """
+    if not source.path:
+        return {}
+    return {"source": fingerprint(source.path, staged / ".source.json" if staged.exists() else None)}
 
 
 def _name(source: Source) -> str:
