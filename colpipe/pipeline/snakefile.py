@@ -56,9 +56,10 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
         if folder in finished and workflow.persistence._filter_incomplete_keys([file]):
             # Snakemake was killed after the job had ended: the manifest is written last, so the result is whole.
             workflow.persistence.cleanup_metadata(IOFile(file))
-        if folder in plan.needs and not reruns.is_stale(folder):  # prepared when the study needed less
-            if short := list(shortages(folder, finished[folder]["counts"], plan.needs[folder])):
-                raise WorkflowError("\n".join(short))
+        needs = plan.needs.get(folder)
+        if needs and not reruns.is_stale(folder):  # the data are there, perhaps from when the study needed less
+            for line in shortages(folder, finished[folder]["counts"], needs):
+                raise WorkflowError(line)
         if reruns.is_stale(folder) and Path(file).exists():
             dag.forcefiles.add(file)
             _tell(reruns.reasons, told)
