@@ -1,5 +1,6 @@
 """What multiple-choice readers share, and which choice a text is."""
 
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -7,11 +8,13 @@ from itertools import combinations
 import regex
 
 from colpipe.data.writing import WORD, words
+from colpipe.errors import ColpipeError
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = string.ascii_uppercase
 NUMBER = regex.compile(
     r"(?<![\p{L}\p{N}])-?\p{N}+(?:[.,]\p{N}+)*(?![\p{L}\p{N}])"
 )  # a sign or a fraction is no punctuation
+SIGNED = regex.compile(r"[\p{L}\p{M}\p{N}]+|[\p{S}\p{Pd}#%&*/@\\_]")  # words, and signs that may tell choices apart
 QUOTES = " \"'“‘«([{*_`"  # what may stand before an answer
 HELD_BACK = 0.05  # share of the training rows that validates, where a data set's own validation rows are its test
 
@@ -22,7 +25,13 @@ def lettered(choices: Sequence[str]) -> str:
 
 
 def letters(choices: Sequence[str]) -> list[str]:
-    """The letters of these choices: the answers where choices are lettered."""
+    """The letters of these choices: the answers where choices are lettered.
+
+    Raises:
+        ColpipeError: there are more choices than letters.
+    """
+    if len(choices) > len(LETTERS):
+        raise ColpipeError(f"{choices[0]!r}, …: {len(choices)} choices are more than letters ({len(LETTERS)})")
     return list(LETTERS[: len(choices)])
 
 
@@ -60,6 +69,18 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str | None:
 def alike(choices: Sequence[str]) -> tuple[str, str] | None:
     """Two choices that only an answer with their very punctuation tells apart, or not even that; None where all differ."""
     return next((pair for pair in combinations(choices, 2) if _read(pair[0]) == _read(pair[1])), None)
+
+
+def equal_choices(choices: Sequence[str]) -> tuple[str, str] | None:
+    """Two choices that differ in case, blanks and punctuation at most, signs (C++, -1) aside; None where there are none. One
+    without words and signs equals the empty one."""
+    found: dict[tuple[str, ...], str] = {(): ""}
+    for choice in choices:
+        key = tuple(SIGNED.findall(unicodedata.normalize("NFC", choice).casefold()))
+        if key in found:
+            return found[key], choice
+        found[key] = choice
+    return None
 
 
 def _plain(text: str) -> str:

@@ -34,7 +34,7 @@ def choice_scores(
     found: dict[str, list[float]] = {"likelihood": [], "likelihood_normalised": []}
     for row in rows:
         own = np.array([next(logs) for _ in row["choices"]])
-        lengths = np.array([len(text.lstrip()) for text in row["likelihood"]["continuations"]])
+        lengths = np.array([len(text.removeprefix(" ")) for text in row["likelihood"]["continuations"]])
         right = row["choices"].index(row["output"])
         found["likelihood"].append(float(own.argmax() == right))
         found["likelihood_normalised"].append(float((own / lengths).argmax() == right))
