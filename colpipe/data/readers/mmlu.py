@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from colpipe.data.choices import lettered, letters, likelihood
-from colpipe.data.files import Place, check, rows_of, split_in_name
+from colpipe.data.files import Place, check, rows_of, split_in_name, tables
 from colpipe.data.formats import Fields
 from colpipe.errors import ColpipeError
 
@@ -23,6 +23,12 @@ KNOWN = ("possibly_contaminated_urls.txt",)
 
 
 def records(folder: Path) -> Iterator[dict]:
+    parts = [set(PurePath(name).parts[:-1]) for name in tables(folder)]
+    subjects = [part for part in parts if part and not part & {"all", "auxiliary_train"}]
+    if subjects and any("all" in part for part in parts):
+        raise ColpipeError(
+            f"{folder}: has {subjects[0].pop()} beside all, which has its rows too; name one under `files`"
+        )
     fields = {"question": str, "answer": (int, str)}
     for place, row in rows_of(folder, fields, optional=OPTIONAL, columns=COLUMNS):
         choices, subject, right = _choices(place, row)

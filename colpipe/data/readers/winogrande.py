@@ -5,17 +5,26 @@ training rows validate. Twin sentences, which differ in a word, stay in one spli
 right option.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from colpipe.data.choices import HELD_BACK, equal_choices
-from colpipe.data.files import rows_of, split_in_name
+from colpipe.data.files import rows_of, split_in_name, tables
 from colpipe.errors import ColpipeError
 
 KNOWN = ("*-labels.lst",)  # the answers once more
 
 
+SIZE = re.compile(r"(?:winogrande|train)_(xs|s|m|l|xl|debiased)(?![a-z])")
+
+
 def records(folder: Path) -> Iterator[dict]:
+    sizes = {found[1] for name in tables(folder) for found in SIZE.finditer(name)}
+    if len(sizes) > 1:
+        raise ColpipeError(
+            f"{folder}: has the sizes {', '.join(sorted(sizes))}, which share rows; name one under `files`"
+        )
     fields = {"sentence": str, "option1": str, "option2": str}
     for place, row in rows_of(folder, fields, optional={"answer": str}):
         if row.get("answer") in (None, ""):

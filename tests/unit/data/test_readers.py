@@ -196,6 +196,21 @@ def test_endings_and_options_that_cannot_be_told_apart_are_left_out_and_counted(
     assert found["left_out"] == "options that cannot be told apart"
 
 
+@pytest.mark.parametrize(
+    ("reader", "names", "message"),
+    [
+        ("winogrande", ["train_l.jsonl", "train_xl.jsonl", "dev.jsonl"], "has the sizes l, xl, which share rows"),
+        ("winogrande", ["winogrande_xs/test-0.parquet", "winogrande_m/test-0.parquet"], "has the sizes m, xs, which"),
+        ("mmlu", ["all/test-0.parquet", "anatomy/test-0.parquet"], "has anatomy beside all, which has its rows too"),
+    ],
+)
+def test_files_that_hold_the_same_rows_are_not_read_at_once(tmp_path, reader, names, message):
+    for name in names:
+        write_table(tmp_path / name, [{"question": "a"}])
+    with pytest.raises(ColpipeError, match=message):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
+
+
 def test_options_of_several_lines_stay_whole(tmp_path):
     row = {"question": "a", "options": "A. sort\n then stop\nB. wait", "answer": "A. sort\n then stop"}
     write_table(tmp_path / "test.jsonl", [row])
