@@ -25,14 +25,18 @@ def lettered(choices: Sequence[str]) -> str:
 
 
 def letters(choices: Sequence[str]) -> list[str]:
-    """The letters of these choices: the answers where choices are lettered.
+    """The letters of these choices: the answers where choices are lettered."""
+    return list(LETTERS[: len(choices)])
+
+
+def require_letters(place: object, choices: Sequence[str]) -> None:
+    """See that each choice can have a letter.
 
     Raises:
-        ColpipeError: there are more choices than letters.
+        ColpipeError: there are too many; the place is named.
     """
     if len(choices) > len(LETTERS):
-        raise ColpipeError(f"{choices[0]!r}, …: {len(choices)} choices are more than letters ({len(LETTERS)})")
-    return list(LETTERS[: len(choices)])
+        raise ColpipeError(f"{place}: has {len(choices)} choices; there are {len(LETTERS)} letters for them")
 
 
 def likelihood(context: str, continuations: Sequence[str]) -> dict[str, list[str]]:

@@ -113,10 +113,10 @@ def data_files(
     return data, ignored
 
 
-def tables(folder: Path) -> list[str]:
-    """Relative names of the files in a staged folder that hold rows."""
+def tables(folder: Path, formats: Sequence[str] = TABLES) -> list[str]:
+    """Relative names of the files in a staged folder that hold rows, in these formats."""
     names = (name for name in files_in(folder)[0] if name not in APART and not _is_about(name))
-    return [name for name in names if format_of(name)[0] in TABLES]
+    return [name for name in names if format_of(name)[0] in formats]
 
 
 def rows_of(
@@ -139,7 +139,7 @@ def rows_of(
     """
     optional = optional or {}
     for name in tables(folder) if names is None else names:
-        for number, row in rows_in(folder / name, {**fields, **optional}, columns):
+        for number, row in rows_in(folder / name, fields, optional, columns):
             place = Place(folder, name, number)
             check(place, row, fields, optional)
             yield place, row

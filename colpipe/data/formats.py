@@ -88,16 +88,19 @@ def json_value(path: Path) -> Any:
             return json.loads(file.read(), object_pairs_hook=_object)
         except UnicodeDecodeError:
             raise
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             lines = "; name it .jsonl if it holds a row a line" if str(error).startswith("Extra data") else ""
             raise ColpipeError(f"{path}: is not JSON: {error}{lines}") from None
 
 
-def rows_in(path: Path, fields: Fields, columns: Sequence[str] = ()) -> Iterator[tuple[int, Any]]:
+def rows_in(
+    path: Path, fields: Fields, optional: Fields | None = None, columns: Sequence[str] = ()
+) -> Iterator[tuple[int, Any]]:
     """Every row of a file with its number: a line's, or a row's, from 1.
 
     Args:
-        fields: types of fields; where text is not among them, a CSV's text is read as JSON.
+        fields: types of fields, all of which a CSV's header has; where text is not among them, its text is read as JSON.
+        optional: the same of fields that it may lack.
         columns: names of the columns of CSV files that have as many and no header; the first is in every header.
 
     Raises:
@@ -114,7 +117,7 @@ def rows_in(path: Path, fields: Fields, columns: Sequence[str] = ()) -> Iterator
                     raise ColpipeError(f"{path}: is {shown(value)}; expected a list of rows, or a .jsonl file")
                 yield from enumerate(value, 1)
             case ".csv" | ".tsv":
-                yield from _separated(path, SEPARATORS[kind], fields, columns)
+                yield from _separated(path, SEPARATORS[kind], fields, optional or {}, columns)
             case ".parquet":
                 with _open_table(path, packed) as source, pyarrow.parquet.ParquetFile(source) as file:
                     _require_distinct(path, file.schema_arrow.names)
@@ -140,7 +143,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 try:
                     value = json.loads(line, object_pairs_hook=_object)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ColpipeError(f"{path}:{number}: is not JSON: {error}") from None
                 yield number, value
 
@@ -154,7 +157,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
     return row
 
 
-def _separated(path: Path, separator: str, fields: Fields, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+def _separated(
+    path: Path, separator: str, fields: Fields, optional: Fields, columns: Sequence[str]
+) -> Iterator[tuple[int, Row]]:
+    kinds = {**optional, **fields}
     csv.field_size_limit(sys.maxsize)  # a field may hold a document
     with open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=separator, strict=True)
@@ -164,16 +170,18 @@ def _separated(path: Path, separator: str, fields: Fields, columns: Sequence[str
             if columns and len(header) == len(columns) and columns[0] not in header:
                 header, rows = list(columns), chain([header], reader)
             _require_distinct(path, header)
-            if len(header) == 1 and any(other in header[0] for other in ";\t" if other != separator):
+            if len(header) == 1 and any(other in header[0] for other in ",;|\t" if other != separator):
                 raise ColpipeError(
                     f"{path}:1: columns are separated by {separator!r} here; the header is {header[0]!r}"
                 )
+            if header and (missing := [name for name in fields if name not in header]):
+                raise ColpipeError(f"{path}:1: the header has no field {missing[0]!r}; it has {header}")
             for values in rows:
                 if values and len(values) != len(header):
                     raise ColpipeError(f"{path}:{reader.line_num}: has another number of values than the header")
                 if values:
                     pairs = zip(header, values, strict=True)
-                    yield reader.line_num, {name: _typed(text, fields.get(name, str)) for name, text in pairs}
+                    yield reader.line_num, {name: _typed(text, kinds.get(name, str)) for name, text in pairs}
         except csv.Error as error:
             raise ColpipeError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
 

@@ -7,7 +7,7 @@ letters or, in some rows, digits. Files bring their splits. Answers are letters.
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.data.choices import lettered, letters, likelihood
+from colpipe.data.choices import lettered, letters, likelihood, require_letters
 from colpipe.data.files import Place, check, rows_of, split_in_name
 from colpipe.errors import ColpipeError
 
@@ -17,8 +17,9 @@ def records(folder: Path) -> Iterator[dict]:
         folder, {"id": str, "question": (str, dict), "answerKey": str}, optional={"choices": dict}
     ):
         question, texts, labels = _question(place, row)
-        if len(texts) != len(labels):
+        if len(texts) != len(labels) or len(set(labels)) < len(labels):
             raise ColpipeError(f"{place}: has {len(texts)} choices and the labels {labels}")
+        require_letters(place, texts)
         if row["answerKey"] not in labels:
             raise ColpipeError(f"{place}: answerKey {row['answerKey']!r} is none of the labels {labels}")
         split = split_in_name(place.name)

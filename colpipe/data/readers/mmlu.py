@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from colpipe.data.choices import lettered, letters, likelihood
+from colpipe.data.choices import lettered, letters, likelihood, require_letters
 from colpipe.data.files import Place, check, rows_of, split_in_name, tables
 from colpipe.data.formats import Fields
 from colpipe.errors import ColpipeError
@@ -65,6 +65,7 @@ def _choices(place: Place, row: dict) -> tuple[list[str], str, int]:
     else:
         check(place, {**row, "answer": answer}, {"subject": str, "choices": list[str], "answer": int})
         choices, subject = row["choices"], row["subject"]
+        require_letters(place, choices)
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise ColpipeError(f"{place}: answer {answer!r} is not the index of one of {len(choices)} choices")
     return choices, subject, answer

@@ -6,8 +6,8 @@ Split by hash, whatever the files are called.
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.data.files import Place, files_in, rows_of
-from colpipe.data.formats import TABLES, format_of, open_text, read_errors
+from colpipe.data.files import Place, rows_of, tables
+from colpipe.data.formats import TABLES, open_text, read_errors
 
 FORMATS = (*TABLES, ".txt")
 
@@ -15,7 +15,7 @@ FORMATS = (*TABLES, ".txt")
 def records(folder: Path) -> Iterator[dict]:
     for place, row in rows_of(folder, {"text": str}):
         yield _document(place, row["text"].strip())
-    for name in (name for name in files_in(folder)[0] if format_of(name)[0] == ".txt"):
+    for name in tables(folder, (".txt",)):
         with read_errors(folder / name):
             for number, text in enumerate(_paragraph_groups(folder / name), 1):
                 yield _document(Place(folder, name, number), text)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from colpipe.data.files import Place, check, files_in, rows_of, split_in_name
+from colpipe.data.files import Place, check, rows_of, split_in_name, tables
 from colpipe.data.formats import TABLES, format_of, json_value, open_text, read_errors
 from colpipe.data.readers.xlsum import summarise
 from colpipe.errors import ColpipeError
@@ -27,13 +27,15 @@ SHARING |= {"Copy this link", "These are external links and will open in a new w
 
 
 def records(folder: Path) -> Iterator[dict]:
-    names = files_in(folder)[0]
-    lists = [name for name in names if fnmatch(PurePath(name).name, LISTS)]
-    tables = [name for name in names if format_of(name)[0] in TABLES and name not in lists]
-    for place, row in rows_of(folder, {"id": str, "document": str, "summary": str}, tables):
+    lists = [name for name in tables(folder) if fnmatch(PurePath(name).name, LISTS)]
+    names = [name for name in tables(folder) if name not in lists]
+    for place, row in rows_of(folder, {"id": str, "document": str, "summary": str}, names):
         yield _record(place, row["id"], split_in_name(place.name), None, row["document"], row["summary"])
     listed = {each: split for name in lists for each, split in _split_of_ids(folder / name).items()}
-    for name in (name for name in names if format_of(name)[0] in RAW):
+    raw = tables(folder, RAW)
+    if len({format_of(name)[0] for name in raw}) > 1:
+        raise ColpipeError(f"{folder}: has raw articles of both kinds ({', '.join(RAW)}); name one under `files`")
+    for name in raw:
         place, title = Place(folder, name, 1), PurePath(name).name.split(".")[0]
         if lists and title not in listed:
             yield {"left_out": "in no split", "place": place}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colpipe.data.choices import equal_choices, letters
+from colpipe.data.choices import equal_choices, letters, require_letters
 from colpipe.errors import ColpipeError
 
 
@@ -22,6 +22,7 @@ def test_choices_that_differ_in_case_blanks_and_punctuation_only(choices):
 
 
 def test_more_choices_than_letters():
+    require_letters("here", ["a"] * 26)
     assert letters(["a"] * 26)[-1] == "Z"
-    with pytest.raises(ColpipeError, match=r"'a', …: 27 choices are more than letters \(26\)"):
-        letters(["a"] * 27)
+    with pytest.raises(ColpipeError, match="here: has 27 choices; there are 26 letters"):
+        require_letters("here", ["a"] * 27)

@@ -95,7 +95,7 @@ def test_documents_of_every_kind_of_file_of_a_folder(tmp_path):
     write_table(tmp_path / "away" / "i.jsonl", [{"text": f"i {number}"} for number in range(10)])
     (folder / "linked").symlink_to(tmp_path / "away")
     (folder / "J.TXT").write_text("\ufeffone\n\ntwo\n", encoding="utf-8")
-    (folder / "README.md").write_text("about")
+    (folder / "sub" / "LICENSE.txt").write_text("about")
     (folder / ".fingerprint.json").write_text("{}")
     found = records(folder, "text")
     assert len(found) == 92 and len({record["id"] for record in found}) == 92
