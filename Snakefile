@@ -7,10 +7,10 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# A study is one file: --configfile replaces the demo study, it does not extend it.
-if "study" not in config:
+# A study is one file: --configfile replaces the demo study, it does not extend it; --config changes single keys of either.
+if not workflow.overwrite_configfiles and not {"architecture", "chain"} <= set(config):
 
-    configfile: "config/config.yaml"
+    configfile: f"{workflow.current_basedir}/config/config.yaml"
 
 
 # What `snakemake --report report.zip` opens with.
@@ -96,7 +96,7 @@ for name in paper():
         name:
             name
         input:
-            f"{PLAN.results}/paper/{name}/manifest.json",
+            f"results/{STUDY.study}/paper/{name}/manifest.json",
         localrule: True
 
-    workflow.get_rule(name).docstring = paper()[name]["title"]
+    workflow.get_rule(workflow.modifier.modify_rulename(name)).docstring = paper()[name]["title"]

@@ -12,6 +12,11 @@ def key_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def ordered_key_of(value: object) -> str:
+    """The same, where the order of a mapping's keys counts."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
 def sha256(path: Path) -> str:
     """Hex sha256 of a file."""
     with open(path, "rb") as file:

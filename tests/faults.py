@@ -29,7 +29,7 @@ from tests.conftest import may_separate
 
 STATELESS = ("fetch_dataset", "fetch_model", "train_tokenizer", "prepare_instructions", "leakage", "order", "assemble")
 TRAININGS = ("pretrain", "sft", "bridge", "distill", "recover")
-APART = {"run.json", "metrics.jsonl", ".fingerprint.json"}  # what equal runs may differ in
+APART = {"run.json", "metrics.jsonl", ".fingerprint.json", ".source.json"}  # what equal runs may differ in
 SAID = re.compile(r"error: .+")
 BEST_DAMAGED = r"is damaged; delete \S+ and run again"
 RUNTIME = {"device": "cpu", "save_minutes": 0, "progress_seconds": 0}
@@ -65,8 +65,8 @@ def stages_of(home: Path) -> list[Stage]:
     ]
     said = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
     found = []
-    for line in re.findall(r"python -m colpipe\.\S+ .*", said.stdout + said.stderr):
-        words = shlex.split(line)[2:]
+    for line in re.findall(r"python -P -m colpipe\.\S+ .*", said.stdout + said.stderr):
+        words = shlex.split(line)[3:]
         module = words.pop(0)
         name = words.pop(0) if module == "colpipe.jobs.launch" else module.rpartition(".")[2]
         arguments: dict[str, list[str]] = {}

@@ -1,5 +1,6 @@
 """Where everything that a study makes lies, and which models it has (no torch here)."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 from colpipe.config.constants import SCRATCH
@@ -10,14 +11,19 @@ from colpipe.hashing import key_of
 
 
 class Layout:
-    """Folders, models and tasks of a study."""
+    """Folders, models and tasks of a study.
 
-    def __init__(self, study: Study):
+    Args:
+        place: where a folder of the workflow lies, `results/<study>` and `resources`: another one where it is a module of
+            a workflow that puts it elsewhere.
+    """
+
+    def __init__(self, study: Study, place: Callable[[str], str] = str):
         self.study = study
-        self.results = f"results/{study.study}"
-        self.datasets = {name: _staged("data", name, entry.source) for name, entry in study.datasets.items()}
+        self.results, self.resources = place(f"results/{study.study}"), place("resources")
+        self.datasets = {name: self._staged("data", name, entry.source) for name, entry in study.datasets.items()}
         self.fetched = {
-            name: _staged("models", name, entry.source) for name, entry in study.models.items() if entry.source
+            name: self._staged("models", name, entry.source) for name, entry in study.models.items() if entry.source
         }
         self.sources = {
             **{self.datasets[name]: study.datasets[name].source for name in self.datasets},
@@ -26,6 +32,17 @@ class Layout:
         trained = study.tokenizer.train
         self.tokenizer = f"{self.results}/tokenizer" if trained else self.start(study.tokenizer.model)
         self.budgets = {tokens_label(tokens): tokens for tokens in study.budgets if tokens}
+
+    def _staged(self, kind: str, name: str, source: Source) -> str:
+        """Where a source is staged; studies that name the same source share the folder."""
+        return f"{self.resources}/{kind}/{name}-{key_of(source.model_dump())[:8]}"
+
+    def declared(self, path: str) -> str:
+        """A path as rules declare it: Snakemake itself moves those of a module to their place."""
+        for placed, written in ((self.results, f"results/{self.study.study}"), (self.resources, "resources")):
+            if path.startswith(f"{placed}/"):
+                return written + path[len(placed) :]
+        return path
 
     def start(self, model: str) -> str:
         """Folder of a starting model: fetched, or pre-trained here."""
@@ -99,8 +116,3 @@ class Layout:
         return {
             name: self.study.tasks[name] for name in (stack.tasks if stack else self.study.tasks_of(ancestor, init))
         }
-
-
-def _staged(kind: str, name: str, source: Source) -> str:
-    """Where a source is staged; studies that name the same source share the folder."""
-    return f"resources/{kind}/{name}-{key_of(source.model_dump())[:8]}"

@@ -41,7 +41,7 @@ class SizedModel(NamedTuple):
 
 def model_in(layout: Layout, folder: str) -> SizedModel:
     """The model in a folder that may not be there yet."""
-    study, parts = layout.study, Path(folder).parts[2:]
+    study, parts = layout.study, Path(layout.declared(folder)).parts[2:]
     match parts:
         case ("desnets", _, name, *_):
             return of_shape(study.architecture, study.desnets[name].shape)

@@ -19,7 +19,7 @@ from colpipe.config.parts import Source
 from colpipe.data.files import files_in
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hashing import sha256
-from colpipe.jobs.artifacts import APART
+from colpipe.jobs.artifacts import APART, fingerprint
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
 SHOWN = 8  # names that an error shows of those that are there
@@ -49,6 +49,19 @@ def fetch(
     if not files:
         raise ColpipeError(f"source {_name(source)}: holds no files (hidden ones are not taken)")
     return files
+
+
+def content_of(source: Source, staged: Path) -> dict[str, str]:
+    """What a manifest records of a local source: its fingerprint, by which a change of it is noticed.
+
+    Published sources are fixed by their version or revision; nothing is recorded of them.
+
+    Args:
+        staged: where the source is staged; its hashes are remembered there, never beside the originals.
+    """
+    if not source.path:
+        return {}
+    return {"source": fingerprint(source.path, staged / ".source.json" if staged.exists() else None)}
 
 
 def _name(source: Source) -> str:

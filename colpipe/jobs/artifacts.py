@@ -1,18 +1,20 @@
 """Artifacts, the finished results of jobs: folders whose manifest was written last (no torch here).
 
-    manifest.json   names, sizes and sha256 of the files, the settings, the parents' fingerprints, versions. Equal runs
-                    give equal manifests; it is the only output that the workflow declares.
+    manifest.json   what the result was made of (settings, seed, code, the parents' fingerprints), and names, sizes and
+                    sha256 of its files. Equal runs give equal manifests; it is the only output that the workflow declares.
     run.json        what may differ between equal runs: times, host, what the job used.
     metrics.jsonl   the measurements of the run.
 
-Everything else in the folder is content, and the content has a fingerprint.
+Everything else in the folder is content, and the content has a fingerprint. Hidden files are neither: `.fingerprint.json`
+remembers hashes, and `.superseded.json` is a second name of the manifest while a successor is being made.
 """
 
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
@@ -20,51 +22,91 @@ from colpipe.hashing import key_of, sha256
 
 MANIFEST = "manifest.json"
 APART = {MANIFEST, "run.json", "metrics.jsonl"}  # kept beside the content, not part of it
-HASHES = ".fingerprint.json"  # sha256 by size and modification time, so that a file is read once
+HASHES = ".fingerprint.json"  # sha256 by `_stamp`, so that a file is read once
+SUPERSEDED = ".superseded.json"
 MISSING = "missing"
-_hashed: dict[str, dict] = {}  # what `HASHES` of a folder holds, as this process last saw it
+TICK = 100_000_000  # nanoseconds in which a file may change again without its times telling
+_hashed: dict[str, dict] = {}  # what a store of hashes holds, as this process last saw it
 AFFECTS_RESULTS = False
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically: a reader sees the old file or the new one, never a part."""
+    """Write JSON atomically: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        ColpipeError: a number in it is not finite, which JSON cannot say.
+    """
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    try:
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise ColpipeError(f"{path}: cannot be written: {error}") from None
+    part.write_text(text + "\n")
     os.replace(part, path)
 
 
 def content_files(folder: Path) -> list[Path]:
-    """The files that make up a result's content, sorted by their relative path."""
-    return sorted(path for path in _visible_files(folder) if path.relative_to(folder).as_posix() not in APART)
+    """The files that make up a result's content, sorted by their relative path; links to folders are followed."""
+    return sorted(path for path in _visible_files(folder, ()) if path.relative_to(folder).as_posix() not in APART)
 
 
-def _visible_files(folder: Path) -> Iterable[Path]:
+def _visible_files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    place = os.path.realpath(folder)
+    if place in above:  # a link to a folder that it lies in
+        return
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _visible_files(Path(entry.path))
+            if entry.is_dir():
+                yield from _visible_files(Path(entry.path), (*above, place))
             elif entry.is_file():
                 yield Path(entry.path)
 
 
-def content_hashes(folder: Path) -> dict[str, dict]:
-    """Relative path → {bytes, sha256} of a folder's content; a file is read only when its size or mtime is new."""
-    store = folder / HASHES
-    known = _hashed.get(str(folder)) or _stored(store)
-    hashes, cache_now = {}, {}
-    for path in content_files(folder):
-        name, status = path.relative_to(folder).as_posix(), path.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
+def content_hashes(folder: Path, store: Path | None = None) -> dict[str, dict]:
+    """Relative path → {bytes, sha256} of a folder's content; a file is read only when its stamp is new.
+
+    Args:
+        store: file that remembers hashes. Left out, it lies in the folder, where that is a finished result; nothing is
+            written into any other folder, which may be a user's.
+    """
+    return hashes_of(
+        {path.relative_to(folder).as_posix(): path for path in content_files(folder)}, store or _store_in(folder)
+    )
+
+
+def _store_in(folder: Path) -> Path | None:
+    return folder / HASHES if (folder / MANIFEST).exists() else None
+
+
+def hashes_of(files: Mapping[str, Path], store: Path | None) -> dict[str, dict]:
+    """Name → {bytes, sha256} of files; `store` as in `content_hashes`, None to remember nothing beyond this process."""
+    memory = str(store or next(iter(files.values()), ""))
+    known = _hashed.get(memory) or (_stored(store) if store else {})
+    hashes, remembered = {}, {}
+    for name, path in files.items():
+        status = path.stat()
+        stamp = _stamp(status)
         digest = known[name][1] if name in known and known[name][0] == stamp else sha256(path)
         hashes[name] = {"bytes": status.st_size, "sha256": digest}
-        cache_now[name] = [stamp, digest]
-    if cache_now != known:
-        with contextlib.suppress(OSError):  # a read-only folder is hashed again each time
-            write_json(store, cache_now)
-    _hashed[str(folder)] = cache_now
+        if time.time_ns() - status.st_ctime_ns > TICK:
+            remembered[name] = [stamp, digest]
+    _remember(memory, store, known, remembered)
     return hashes
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    """What tells that a file may have changed. Change time and inode show what was put in its place with the same size
+    and modification time, as `rsync -t` and archives leave it."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _remember(memory: str, store: Path | None, known: Mapping, remembered: dict) -> None:
+    if store and remembered != known:
+        with contextlib.suppress(OSError):  # a read-only folder is hashed again each time
+            write_json(store, remembered)
+    _hashed[memory] = remembered
 
 
 def _stored(store: Path) -> dict:
@@ -75,17 +117,25 @@ def _stored(store: Path) -> dict:
     return known if isinstance(known, dict) else {}
 
 
-def fingerprint(folder: Path | str) -> str:
+def fingerprint(folder: Path | str, store: Path | None = None) -> str:
     """Content of a folder as 16 hex digits; `missing` where there is none.
 
     Touching files changes nothing, changing a byte of any of them does. A file may be used as well as a folder.
+
+    Args:
+        store: file that remembers hashes, as in `content_hashes`.
     """
     path = Path(folder)
     if path.is_file():
-        return sha256(path)[:16]
-    if not path.is_dir() or not (hashes := content_hashes(path)):
+        return hashes_of({path.name: path}, store)[path.name]["sha256"][:16]
+    if not path.is_dir() or not (hashes := content_hashes(path, store)):
         return MISSING
-    return key_of({name: entry["sha256"] for name, entry in hashes.items()})
+    return fingerprint_of(hashes)
+
+
+def fingerprint_of(files: Mapping[str, Mapping]) -> str:
+    """Fingerprint of a content that is given as a manifest names its files: name → {bytes, sha256}."""
+    return key_of({name: entry["sha256"] for name, entry in files.items()})
 
 
 def read_manifest(folder: Path | str) -> dict:
@@ -120,9 +170,10 @@ def was_replaced(folder: Path) -> bool:
 
 
 def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> None:
-    """Move a staged result into its folder and write the manifest last.
+    """Move a staged result into its folder, the manifest last.
 
-    Files that were there before and are not part of the new result are removed, so a folder never mixes two runs.
+    All that takes room is written before the folder is touched, so a full disk costs nothing that was there. Files that
+    were there before and are not part of the new result are removed, so a folder never mixes two runs.
 
     Args:
         staging: folder with the result's files, on the same file system as `folder`.
@@ -131,24 +182,57 @@ def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> Non
         run: what may differ between equal runs.
 
     Raises:
-        ColpipeError: nothing was staged.
+        ColpipeError: nothing was staged, or a number in the manifest is not finite.
     """
     hashes = content_hashes(staging)
     if not hashes:
         raise ColpipeError(f"{staging}: nothing to publish")
+    manifest = {**manifest, "files": hashes}
+    write_json(staging / "run.json", run)
+    write_json(staging / MANIFEST, {**manifest, "checksum": key_of(manifest)})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (SUPERSEDED, MANIFEST):
+        (folder / name).unlink(missing_ok=True)
     for path in content_files(folder):
         if path.relative_to(folder).as_posix() not in hashes:
             path.unlink()
-    for path in sorted(path for path in staging.rglob("*") if path.is_file()):
-        target = folder / path.relative_to(staging)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+    for path in (path for path in sorted(staging.rglob("*")) if path.is_file() and path.name != HASHES):
+        if path != staging / MANIFEST:
+            target = folder / path.relative_to(staging)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    stamps = {name: [_stamp((folder / name).stat()), entry["sha256"]] for name, entry in hashes.items()}
+    _remember(str(folder / HASHES), folder / HASHES, {}, stamps)
+    os.replace(staging / MANIFEST, folder / MANIFEST)
     shutil.rmtree(staging)
-    write_json(folder / "run.json", run)
-    manifest = {**manifest, "files": hashes}
-    write_json(folder / MANIFEST, {**manifest, "checksum": key_of(manifest)})
+
+
+def supersede(folder: Path) -> None:
+    """Keep a finished result valid while its successor is being made: its manifest gets a second name, because Snakemake
+    deletes declared outputs before a job starts. `publish` drops it."""
+    if not (folder / SUPERSEDED).exists():
+        _name_twice(folder / MANIFEST, folder / SUPERSEDED)
+
+
+def restore(folder: Path) -> bool:
+    """Give a result back the manifest that it lost to a successor that was not finished; whether it had lost it."""
+    lost = not (folder / MANIFEST).exists()
+    if lost:
+        _name_twice(folder / SUPERSEDED, folder / MANIFEST)
+    return lost
+
+
+def _name_twice(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, name)
+
+
+def forget_superseded(folder: Path) -> None:
+    """Drop the second name of a manifest that was not deleted after all."""
+    if (folder / MANIFEST).exists():
+        (folder / SUPERSEDED).unlink(missing_ok=True)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

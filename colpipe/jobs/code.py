@@ -12,7 +12,9 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from colpipe.config.parts import reader_module
 from colpipe.hashing import key_of
 
 AFFECTS_RESULTS = False
@@ -24,6 +26,23 @@ def code_version(module: str) -> str:
     trees: dict[str, str] = {}
     _collect_code(module, trees)
     return key_of(trees)
+
+
+def code_of(module: str, settings: Any) -> str:
+    """16 hex digits for all code of a job: its module's, and that of readers named in its settings (a JSON value)."""
+    return key_of(
+        [code_version(module), *(code_version(reader_module(reader)) for reader in sorted(_readers(settings)))]
+    )
+
+
+def _readers(settings: Any) -> set[str]:
+    """Every value of a key `reader` anywhere in settings: readers are imported by name, which no import statement shows."""
+    if isinstance(settings, list):
+        return set().union(*map(_readers, settings))
+    if not isinstance(settings, dict):
+        return set()
+    named = settings.get("reader")
+    return ({named} if isinstance(named, str) else set()).union(*map(_readers, settings.values()))
 
 
 def affects_results(tree: ast.Module) -> bool:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -46,17 +47,19 @@ def run_stage(
     arguments = vars(_parser(module, description, inputs, optional).parse_args())
     job = None
     try:
+        asked = _read(arguments["settings"], "--settings")
         spec = JobSpec(
             stage,
             arguments["output"],
             arguments["work"] or arguments["output"].with_name(arguments["output"].name + ".work"),
-            _validated(arguments["settings"], settings, "--settings"),
-            _validated(arguments["runtime"], Runtime, "--runtime"),
+            _validated(asked, settings, "--settings"),
+            _validated(_read(arguments["runtime"], "--runtime"), Runtime, "--runtime"),
             _parents(inputs, arguments),
             arguments["seed"],
             arguments["log"],
             arguments["minutes"],
             module,
+            asked,
         )
         with Job(spec) as job:
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -84,7 +87,7 @@ def _parser(
         else:
             parser.add_argument(f"--{name}", type=Path, required=name not in optional, metavar="FOLDER", help=text)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder of the result")
-    parser.add_argument("--work", type=Path, metavar="FOLDER", help="in-step state and logs (default: <output>.work)")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help="resumable state and logs (default: <output>.work)")
     parser.add_argument("--settings", default="{}", metavar="JSON", help="settings: JSON, or a .json or .yaml file")
     parser.add_argument("--runtime", default="{}", metavar="JSON", help="runtime settings; they change no result")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
@@ -107,13 +110,16 @@ def _parents(inputs: Mapping[str, str], arguments: Mapping) -> dict[str, Path]:
     return parents
 
 
-def _validated(text: str, model: type[SettingsT], where: str) -> SettingsT:
-    """Settings from JSON text or a file."""
+def _read(text: str, where: str) -> Any:
+    """Settings as they are asked for: JSON text, or what a file holds."""
     try:
         from_file = text.endswith((".json", ".yaml", ".yml"))
-        value = yaml.safe_load(Path(text).read_text()) if from_file else json.loads(text)
+        return yaml.safe_load(Path(text).read_text()) if from_file else json.loads(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ColpipeError(f"{where} {text!r}: cannot be read ({error})") from None
+
+
+def _validated(value: Any, model: type[SettingsT], where: str) -> SettingsT:
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -19,14 +19,15 @@ from pydantic import BaseModel
 
 from colpipe.config.parts import Runtime
 from colpipe.errors import ColpipeError, failure_text
-from colpipe.hashing import key_of
+from colpipe.hashing import key_of, ordered_key_of
 from colpipe.jobs import artifacts
-from colpipe.jobs.code import code_version
+from colpipe.jobs.code import code_of
 from colpipe.jobs.usage import FOLDER, Ledger
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 METRICS = "metrics.jsonl"  # of a run, in its state folder and beside its result
 EVENTS = "events.jsonl"  # of all attempts, in the work folder
+RECORD = "made_from.json"  # in the work folder of a job whose files lie beside others', without a manifest
 STOPPED = 143  # exit status of a job that saved its state when it was told to stop; not 0, or it would count as done
 PACKAGES = ("colpipe", "torch", "transformers", "trl", "tokenizers", "datasets")  # those that can change a result
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -47,6 +48,7 @@ class JobSpec(Generic[SettingsT]):
         log: file for the log of this run, beside the lasting one.
         minutes: to save and end before so many are over.
         module: whose code it runs; the stage's where it is left out.
+        asked: the settings as they were asked for, a JSON value without the defaults that `settings` fills in.
     """
 
     stage: str
@@ -59,6 +61,7 @@ class JobSpec(Generic[SettingsT]):
     log: Path | None = None
     minutes: float | None = None
     module: str = ""
+    asked: Any = None
 
 
 class Job(Generic[SettingsT]):
@@ -84,6 +87,7 @@ class Job(Generic[SettingsT]):
         self._seconds = None if spec.minutes is None else 60 * spec.minutes
         self._last_check, self._longest_step = self._started, 0.0
         self._told_to_stop = False
+        self._unlocked = ""
         self._open_files: list[Any] = []
         self._logs: list[Any] = []
 
@@ -111,17 +115,21 @@ class Job(Generic[SettingsT]):
         if self.is_main:
             self._lock()
             self._open_logs()
+        settings = self.settings.model_dump(mode="json")
+        asked = settings if self.spec.asked is None else self.spec.asked
         self.manifest: dict[str, Any] = {
             "stage": self.stage,
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": settings,
             "parents": self._fingerprint_parents(),
             "seed": self.seed,
             "versions": {name: _version(name) for name in PACKAGES},
+            "made_from": made_from(self.spec.module or f"colpipe.stages.{self.stage}", asked),
         }
-        code = code_version(self.spec.module or f"colpipe.stages.{self.stage}")
-        self.state = self.work / f"state-{key_of([self.manifest, code])}"
+        self.state = self.work / f"state-{key_of(self.manifest)}"
         self.ledger = Ledger(self.state / FOLDER)
         if self.is_main:
+            if self._unlocked:
+                self.say(self._unlocked)
             self._clear_staging()
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
@@ -133,6 +141,10 @@ class Job(Generic[SettingsT]):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ColpipeError(f"{self.work}: another process is working there; wait for it or stop it") from None
+        except OSError as error:
+            self._unlocked = (
+                f"the file system has no locks ({error.strerror}): no second job may be started here by hand"
+            )
 
     def _open_logs(self) -> None:
         self._logs.append(open(self.work / "log.txt", "a", buffering=1))  # survives retries
@@ -227,10 +239,12 @@ class Job(Generic[SettingsT]):
         self.event("done", f"done in {used['seconds']:.0f} s")
 
     def publish_files(self) -> None:
-        """Move the staged files one by one into the output folder, beside what is already there; no manifest."""
+        """Move the staged files one by one into the output folder, beside what is already there. What they were made of is
+        recorded in the work folder: the output has no manifest."""
         self.output.mkdir(parents=True, exist_ok=True)
         for path in artifacts.content_files(self.staging):
             os.replace(path, self.output / path.name)
+        artifacts.write_json(self.work / RECORD, self.manifest)
         self.event("done", f"done in {self._finish_metrics()['seconds']:.0f} s")
 
     def _finish_metrics(self, *folders: Path) -> dict:
@@ -271,6 +285,16 @@ class Job(Generic[SettingsT]):
         for file in self._open_files:
             with contextlib.suppress(OSError):  # what a full disk did not take
                 file.close()
+
+
+def made_from(module: str, asked: Any) -> dict[str, str]:
+    """What a manifest says of a job beside its parents and its seed, to be compared with what a study asks for.
+
+    Args:
+        module: whose code it runs.
+        asked: its settings as they were asked for, a JSON value.
+    """
+    return {"settings": ordered_key_of(asked), "code": code_of(module, asked)}
 
 
 def _version(package: str) -> str | None:

@@ -91,7 +91,10 @@ def plan_launch(
     stage: str, arguments: list[str], runtime: Mapping, devices: Devices, nodes: int, from_scheduler: bool
 ) -> LaunchPlan:
     """The stage itself, or torch's launcher where it has several processes, which see no devices but those taken."""
-    environment, launcher = {}, []
+    environment, launcher = (
+        {"PYTHONSAFEPATH": "1"},
+        [],
+    )  # a folder called colpipe in the working directory is not this package
     if devices.ids:
         environment[VISIBLE[devices.kind]] = ",".join(devices.ids)
         if from_scheduler:  # what was waited for is used, or the stage says why it cannot be
@@ -114,7 +117,7 @@ def start_on_all(nodes: int) -> None:
     port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
     os.environ[RENDEZVOUS] = f"{hosts(os.environ['SLURM_JOB_NODELIST'])[0]}:{port}"
     once_on_each = ["--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
-    os.execvp("srun", ["srun", *once_on_each, sys.executable, "-m", "colpipe.jobs.launch", *sys.argv[1:]])
+    os.execvp("srun", ["srun", *once_on_each, sys.executable, "-P", "-m", "colpipe.jobs.launch", *sys.argv[1:]])
 
 
 def hosts(nodes: str) -> list[str]:
@@ -166,7 +169,12 @@ def take(kind: str, ids: list[str], count: int) -> list[str]:
     while True:
         # One job at a time looks for free devices, or two could each hold half of what they want and wait for the other.
         with open(home / "turn", "w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+            except OSError as error:
+                sys.exit(
+                    f"error: {home}: the file system has no locks ({error.strerror}): set TMPDIR to a local folder"
+                )
             locks = [
                 (name, lock) for name in ids if (lock := _lock(home / f"{kind}-{name.replace('/', '-')}")) is not None
             ]

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from colpipe.config.layout import Layout
 from colpipe.cost.passes import Work
 from colpipe.cost.workload import parameters_read
+from colpipe.jobs.artifacts import MANIFEST
 from colpipe.pipeline.model_inputs import Parents
 
 Settings = BaseModel | dict
@@ -34,6 +35,7 @@ class Rule:
             (role → folder) and its settings. None where no model is at work.
         stage: module of `colpipe/stages/` that it runs; the rule's name where it is left out.
         allowed: wildcard → the names that it may have, where two rules make folders of one pattern.
+        file: in the folder, that Snakemake waits for.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Rule:
     work: Callable[[Layout, Wildcards, Mapping[str, str], Any], Work] | None = None
     stage: str = ""
     allowed: Callable[[Layout], Mapping[str, Iterable[str]]] | None = None
+    file: str = MANIFEST
 
     @property
     def module(self) -> str:
@@ -92,7 +95,7 @@ def find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
 
 def _find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
     for rule in rules.values():
-        match = re.fullmatch(_expression(layout.results, rule.output), folder)
+        match = re.fullmatch(_expression(layout, rule.output), folder)
         if match and _allows(rule, layout, match.groupdict()):
             wildcards = Wildcards(**match.groupdict())
             parents = dict(flatten(rule.parents(layout, wildcards))) if rule.parents else {}
@@ -100,8 +103,9 @@ def _find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
     return PlannedJob("", Wildcards(), folder, {})
 
 
-def _expression(results: str, pattern: str) -> str:
-    words = pattern.replace("{results}", results).replace("{model}", "(?P<model>.+)")
+def _expression(layout: Layout, pattern: str) -> str:
+    words = pattern.replace("{results}", layout.results).replace("{resources}", layout.resources)
+    words = words.replace("{model}", "(?P<model>.+)")
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", words)
 
 
@@ -109,6 +113,11 @@ def _allows(rule: Rule, layout: Layout, wildcards: Mapping[str, str]) -> bool:
     """Where two rules make folders of one pattern, whether it is this one."""
     allowed = rule.allowed(layout) if rule.allowed else {}
     return all(wildcards[name] in names for name, names in allowed.items())
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A wildcard constraint that only these names meet."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def lineage(rules: Rules, layout: Layout, *folders: str) -> dict[str, PlannedJob]:

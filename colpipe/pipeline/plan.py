@@ -1,7 +1,7 @@
-"""A study as data for the Snakefile: what every job waits for, is told, and is compared by (no torch here).
+"""A study as data for the Snakefile: what every job waits for and is told (no torch here).
 
-From a rule's row in the rule table come the files that Snakemake waits for, the flags on the command line, and the
-fingerprints that decide about reruns.
+From a rule's row in the rule table come the files that Snakemake waits for and the command line. What has to be made
+again is decided in `reruns.py`.
 """
 
 import json
@@ -12,16 +12,13 @@ from types import SimpleNamespace as Wildcards
 
 from colpipe.config.layout import Layout
 from colpipe.config.paper import paper
-from colpipe.config.parts import reader_module
 from colpipe.config.study import Study
 from colpipe.cost.passes import Work
 from colpipe.jobs import artifacts
-from colpipe.jobs.code import code_version
 from colpipe.pipeline import exhibits
-from colpipe.pipeline.graph import PlannedJob, Settings, flatten, in_order, lineage, work_of
+from colpipe.pipeline.graph import PlannedJob, Settings, flatten, in_order, lineage, one_of, work_of
 from colpipe.pipeline.model_inputs import Parents
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.snakefile import one_of
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
@@ -30,15 +27,16 @@ class Plan(Layout):
     """What Snakemake asks about the jobs of a study.
 
     Args:
-        code_version: version of a module's code.
         remote: whether a scheduler runs the jobs: they have what they asked for, and end when their time is over.
+        place: as in `Layout`.
     """
 
-    def __init__(self, study: Study, code_version: Callable[[str], str] = code_version, remote: bool = False):
-        super().__init__(study)
-        self.code_version, self.remote = code_version, remote
+    def __init__(self, study: Study, remote: bool = False, place: Callable[[str], str] = str):
+        super().__init__(study, place)
+        self.remote = remote
         self.runtime = study.runtime.model_dump_json()
         self._parents: dict[tuple[str, str], Parents] = {}
+        self._texts: dict[tuple[str, str], str] = {}
 
     # Targets, and what is there already.
 
@@ -52,21 +50,12 @@ class Plan(Layout):
             "scores": [f"scores/{path}" for path in models],
             "paper": [f"paper/{name}" for name in paper() if exhibits.has(self, name)],
         }
-        return [f"{self.results}/{path}/manifest.json" for path in chosen[kind]]
+        return [self.declared(f"{self.results}/{path}/{artifacts.MANIFEST}") for path in chosen[kind]]
 
     def cards(self) -> list[str]:
         """The card of every DesNet, behind the target `published`."""
-        return [f"{self.results}/published/{path}/README.md" for path in self.models if path.startswith("desnets/")]
-
-    def check_finished(self) -> None:
-        """Look over what is there already.
-
-        Raises:
-            ColpipeError: a file that a manifest names is gone.
-        """
-        for root in (Path(self.results), Path("resources")):
-            for manifest in root.glob("**/" + artifacts.MANIFEST):
-                artifacts.read_manifest(manifest.parent)
+        models = [path for path in self.models if path.startswith("desnets/")]
+        return [self.declared(f"{self.results}/published/{path}/README.md") for path in models]
 
     # Jobs.
 
@@ -81,9 +70,41 @@ class Plan(Layout):
         """Settings of a job: one pydantic model, or some by name."""
         return RULES[rule].settings(self, wildcards)
 
+    def settings_text(self, rule: str, wildcards: Wildcards | None = None) -> str:
+        """The same as JSON text, written once. In a whole study, which reporting reads, the order means something."""
+        key = (rule, repr(wildcards))
+        if key not in self._texts:
+            settings = (
+                self.sources[self.folder(rule, wildcards)]
+                if RULES[rule].kind == "fetch"
+                else self.settings_of(rule, wildcards)
+            )
+            self._texts[key] = _json(settings, sort_keys=rule not in ("report", "exhibit"))
+        return self._texts[key]
+
+    def folder(self, rule: str, wildcards: Wildcards | None = None) -> str:
+        """The folder that a job makes."""
+        return RULES[rule].output.format(
+            results=self.results, resources=self.resources, **vars(wildcards or Wildcards())
+        )
+
     def parents(self, rule: str, wildcards: Wildcards | None = None) -> list[tuple[str, str]]:
         """(role, folder) of every input of a job, as its manifest records them."""
         return flatten(self.inputs_of(rule, wildcards))
+
+    def reported(self, results: Path | None = None) -> list[tuple[str, str]]:
+        """(role, folder) of all that the report shows: what it asks for, and the paper's tables and figures that are there.
+
+        Args:
+            results: where the results lie, if elsewhere.
+        """
+        built = self.built_paper_tables(results or Path(self.results))
+        return [*self.parents("report"), *((f"paper.{name}", f"{self.results}/paper/{name}") for name in built)]
+
+    def built_paper_tables(self, results: Path) -> list[str]:
+        """The paper's tables and figures that were built, in its order; not those that the study no longer has."""
+        built = [name for name in paper() if (results / "paper" / name / artifacts.MANIFEST).exists()]
+        return [name for name in built if exhibits.has(self, name)]
 
     def work(self, rule: str, wildcards: Wildcards) -> Work:
         """What a job has to do; nothing that counts where no model is at work."""
@@ -107,9 +128,10 @@ class Plan(Layout):
 
     # What a rule says to Snakemake: functions of wildcards.
 
-    def manifests(self, rule: str) -> Callable:
-        """Input function: the manifest of every parent."""
-        return lambda wildcards: [f"{folder}/manifest.json" for _, folder in self.parents(rule, wildcards)]
+    def manifests(self, rule: str, wildcards: Wildcards) -> list[tuple[str, str]]:
+        """(folder, its manifest as rules declare it) of every parent; for the report, of all that it shows."""
+        parents = self.reported() if rule == "report" else self.parents(rule, wildcards)
+        return [(folder, self.declared(f"{folder}/{artifacts.MANIFEST}")) for _, folder in parents]
 
     def allowed(self, rule: str) -> dict[str, str]:
         """Wildcard constraints, of rules whose wildcards may not be any name."""
@@ -117,7 +139,9 @@ class Plan(Layout):
         return {name: one_of(names) for name, names in allowed(self).items()} if allowed else {}
 
     def params(self, rule: str, **others: object) -> dict[str, object]:
-        """Params of a rule, which make its command line and decide about reruns.
+        """Params of a rule, which make its command line.
+
+        They look at the output, so that Snakemake does not compare them between runs: what it remembers decides nothing.
 
         Args:
             others: more of them, or such as take the place of these.
@@ -125,49 +149,33 @@ class Plan(Layout):
         row = RULES[rule]
         params = {
             "stage": row.stage or rule,
-            "inputs": self.flags(rule),
-            "contents": self.contents(rule),
-            "settings": self.settings(rule),
-            "seed": f"--seed {self.study.seed}",
-            "code": self.code(rule),
+            "inputs": lambda wildcards, output: self.flags(rule, wildcards),
+            "settings": lambda wildcards, output: self.settings_text(rule, wildcards),
+            # What is fetched is shared by studies, whatever their seed.
+            "seed": lambda wildcards, output: "" if row.kind == "fetch" else f"--seed {self.study.seed}",
             "where": self.where,
         }
-        if row.kind == "fetch":  # shared by studies, whatever their seed
-            own = {"contents": self.source_content(rule), "settings": self.source(rule)}
-            params |= {"inputs": "", "seed": "", **own}
         if row.kind in ("accelerator", "data-parallel"):
             params["devices"] = self.devices(rule)
         return params | others
 
-    def contents(self, rule: str) -> Callable:
-        """Params function: the fingerprint of every parent. Snakemake compares it between runs, so a changed byte reruns
-        exactly the consumers and a touched file reruns nothing."""
-        return lambda wildcards: {name: artifacts.fingerprint(folder) for name, folder in self.parents(rule, wildcards)}
-
-    def flags(self, rule: str) -> Callable:
-        """Params function: the parents on the command line."""
-
-        def build(wildcards) -> list[str]:
-            words = []
-            for flag, value in self.inputs_of(rule, wildcards).items():
-                pairs = [f"{name}={folder}" for name, folder in value.items()] if isinstance(value, dict) else [value]
-                words += [f"--{flag}", *pairs]
-            return words
-
-        return build
-
-    def settings(self, rule: str) -> Callable:
-        """Params function: the settings as JSON text. In a whole study, which reporting reads, the order means something."""
-        sort_keys = rule not in ("report", "exhibit")
-        return lambda wildcards: _json(self.settings_of(rule, wildcards), sort_keys)
+    def flags(self, rule: str, wildcards: Wildcards) -> list[str]:
+        """The parents on the command line."""
+        words = []
+        for flag, value in self.inputs_of(rule, wildcards).items():
+            pairs = [f"{name}={folder}" for name, folder in value.items()] if isinstance(value, dict) else [value]
+            words += [f"--{flag}", *pairs]
+        return words
 
     def where(self, wildcards, output) -> str:
-        """Params function: output, work folder and runtime settings. A param that looks at the output is never compared
-        between runs, so moving or tuning these reruns nothing."""
+        """Params function: output, work folder and runtime settings."""
         home = Path(output[0]).parent
-        root = Path(self.results if home.is_relative_to(self.results) else "resources")
-        words = ["--output", str(home), "--work", str(root / "work" / home.relative_to(root))]
-        return shlex.join([*words, "--runtime", self.runtime])
+        return shlex.join(["--output", str(home), "--work", str(self.work_folder(home)), "--runtime", self.runtime])
+
+    def work_folder(self, home: Path) -> Path:
+        """Where a job that makes a folder keeps its resumable state and its logs."""
+        root = Path(self.results if home.is_relative_to(self.results) else self.resources)
+        return root / "work" / home.relative_to(root)
 
     def devices(self, rule: str) -> Callable:
         """Params function: what a job may use, for `colpipe.jobs.launch`. A param that looks at the resources is never
@@ -184,40 +192,6 @@ class Plan(Layout):
             return " ".join([*words, *([f"--granted --minutes {resources.runtime}"] if self.remote else [])])
 
         return flags
-
-    def code(self, rule: str) -> Callable:
-        """Params function: the version of a stage's code, its module and every colpipe module that it uses."""
-        return lambda wildcards: self.code_version(RULES[rule].module)
-
-    def reading_code(self, rule: str) -> Callable:
-        """Params function: that of a stage that reads a data set, and that of the data set's reader."""
-
-        def versions(wildcards) -> list[str]:
-            datasets = {folder: name for name, folder in self.datasets.items()}
-            read = [datasets[folder] for _, folder in self.parents(rule, wildcards) if folder in datasets]
-            readers = sorted({self.study.datasets[name].reader for name in read})
-            return [self.code(rule)(wildcards), *(self.code_version(reader_module(reader)) for reader in readers)]
-
-        return versions
-
-    def source(self, rule: str) -> Callable:
-        """Params function: the source of a staged model or data set, as JSON text."""
-        return lambda wildcards: _json(self.sources[RULES[rule].output.format(staged=wildcards.staged)])
-
-    def source_content(self, rule: str) -> Callable:
-        """Params function: content of a local source, so that changing it is noticed; published ones are fixed by their
-        version or revision."""
-
-        def read(wildcards) -> str:
-            path = self.sources[RULES[rule].output.format(staged=wildcards.staged)].path
-            return artifacts.fingerprint(path) if path else "published"
-
-        return read
-
-    def built_paper_tables(self, _: object) -> dict[str, str]:
-        """Params function: the paper's tables and figures that are there. The page shows them and does not ask for them."""
-        folders = sorted(path.parent for path in Path(self.results).glob(f"paper/*/{artifacts.MANIFEST}"))
-        return {folder.name: artifacts.fingerprint(folder) for folder in folders}
 
 
 def _json(value: object, sort_keys: bool = True) -> str:

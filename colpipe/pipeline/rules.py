@@ -57,8 +57,8 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
 
 
 ROWS = (
-    Rule("fetch_model", "resources/models/{staged}", "fetch"),
-    Rule("fetch_dataset", "resources/data/{staged}", "fetch"),
+    Rule("fetch_model", "{resources}/models/{staged}", "fetch"),
+    Rule("fetch_dataset", "{resources}/data/{staged}", "fetch"),
     Rule(
         "train_tokenizer",
         "{results}/tokenizer",
@@ -183,7 +183,14 @@ ROWS = (
         score.exhibit_settings,
         allowed=lambda layout: {"exhibit": paper()},
     ),
-    Rule("report", "{results}", "light", score.report_parents, score.report_settings),
-    Rule("publish", "{results}/published/{model}", "light", publish_parents, publish_settings),
+    Rule("report", "{results}", "light", score.report_parents, score.report_settings, file="report.html"),
+    Rule(
+        "publish",
+        "{results}/published/{model}",
+        "light",
+        publish_parents,
+        publish_settings,
+        file="README.md",
+    ),
 )
 RULES = {rule.name: rule for rule in ROWS}

@@ -1,24 +1,23 @@
 """What the Snakefile needs beside the plan (no torch here)."""
 
-import json
+import atexit
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
-from colpipe.jobs.artifacts import write_json
-from colpipe.jobs.code import code_version
+from colpipe.jobs import artifacts
+from colpipe.pipeline.plan import Plan
+from colpipe.pipeline.reruns import Reruns, find_manifests
+from colpipe.pipeline.rules import RULES
 
 # Shell commands of rules; `Plan.params` has their params. A stage that uses accelerators is launched on those of its job.
+# With -P, a folder called colpipe in the working directory is not taken for this package.
 ARGUMENTS = "{params.inputs} --settings {params.settings:q} {params.seed} {params.where} --log {log:q}"
-RUN = "python -m colpipe.stages.{params.stage} " + ARGUMENTS
-LAUNCH = "python -m colpipe.jobs.launch {params.stage} {params.devices} " + ARGUMENTS
-
-
-def one_of(names: Iterable[str]) -> str:
-    """A wildcard constraint that only these names meet."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+RUN = "python -P -m colpipe.stages.{params.stage} " + ARGUMENTS
+LAUNCH = "python -P -m colpipe.jobs.launch {params.stage} {params.devices} " + ARGUMENTS
+MOST_TOLD = 10  # results that are made again and whose reason is told
 
 
 def site_of(workflow) -> dict[str, str]:
@@ -28,26 +27,86 @@ def site_of(workflow) -> dict[str, str]:
     return {name: text.strip("'\"") for name, text in texts.items() if name in ("light_partition", "accelerator_gres")}
 
 
-def code_versions(results: Path, workflow) -> Callable[[str], str]:
-    """Module → the version of its code that reruns are decided by.
+def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
+    """What rules say under `input`, by the name of the rule: functions of wildcards that give the manifests of all parents.
 
-    Where `code` is no reason to rerun, that is the version of when it was first asked for so; these are kept in
-    `<results>/frozen.json`, which any other run removes. What is a reason is known when jobs are made, not before.
+    What has to be made again is decided by content (`reruns.py`). As the jobs are made, those whose results are not what
+    the study asks for are forced, with a line that says why. To Snakemake, the manifests of all others are ancient, so
+    that times and its own memory decide nothing.
+
+    Raises:
+        ColpipeError: a file that a manifest names is gone, or a manifest is damaged.
     """
-    pins = results / "frozen.json"
+    from snakemake.exceptions import WorkflowError
+    from snakemake.io import IOFile, ancient
 
-    def version(module: str) -> str:
-        if "code" in map(str, workflow.rerun_triggers):
-            pins.unlink(missing_ok=True)
-            return code_version(module)
-        kept = json.loads(pins.read_text()) if pins.exists() else {}
-        if module not in kept:
-            kept[module] = code_version(module)
-            results.mkdir(parents=True, exist_ok=True)
-            write_json(pins, kept)
-        return kept[module]
+    finished, superseded = find_manifests(plan)
+    if workflow.is_main_process:
+        finished |= {str(folder): artifacts.read_manifest(folder) for folder in superseded if artifacts.restore(folder)}
+    rename, told = workflow.modifier.modify_rulename, set[str]()
 
-    return version
+    def is_forced(rule: str, folder: str) -> bool:
+        """Whether Snakemake was told to make it, with `--force` or `--forcerun`."""
+        rules = {each.name for each in workflow.dag.forcerules}
+        return rename(rule) in rules or f"{folder}/{RULES[rule].file}" in workflow.dag.forcefiles
+
+    reruns = Reruns(plan, finished, is_forced)
+
+    def decide(rule: str, folder: str) -> None:
+        """Force a job if it has to run, and keep what it replaces valid until it has succeeded."""
+        file, dag = f"{folder}/{RULES[rule].file}", workflow.dag
+        reruns.compare_code = "code" in map(str, workflow.rerun_triggers)
+        if folder in finished and workflow.persistence._filter_incomplete_keys([file]):
+            # Snakemake was killed after the job had ended: the manifest is written last, so the result is whole.
+            workflow.persistence.cleanup_metadata(IOFile(file))
+        if reruns.is_stale(folder) and Path(file).exists():
+            dag.forcefiles.add(file)
+            _tell(reruns.reasons, told)
+            if folder in finished and is_to_run():
+                artifacts.supersede(Path(folder))
+                superseded.append(Path(folder))
+
+    @cache
+    def is_to_run() -> bool:
+        """Whether this Snakemake is to run jobs, and no other does here; asked before it takes the lock."""
+        locks = Path(workflow.persistence.path) / "locks"
+        return not (workflow.dryrun or workflow.touch or (locks.is_dir() and any(locks.iterdir())))
+
+    def forget() -> None:
+        """What was not deleted after all is valid by its first name."""
+        if workflow.dag is not None and is_to_run():
+            for folder in superseded:
+                artifacts.forget_superseded(folder)
+
+    def of(rule: str) -> Callable:
+        def inputs(wildcards) -> list[str]:
+            folder = plan.folder(rule, wildcards)
+            try:
+                manifests = plan.manifests(rule, wildcards)
+            except KeyError as error:
+                raise WorkflowError(f"{folder}: the study has nothing called {error}") from None
+            if not workflow.is_main_process:
+                return [ancient(path) for _, path in manifests]
+            decide(rule, folder)
+            return [path if reruns.is_stale(parent) else ancient(path) for parent, path in manifests]
+
+        return inputs
+
+    if workflow.is_main_process:
+        atexit.register(forget)
+    return of
+
+
+def _tell(reasons: Mapping[str, str], told: set[str]) -> None:
+    """Tell why results are made again: each once, the first few of them."""
+    from snakemake.logging import logger
+
+    for folder in [folder for folder in reasons if folder not in told]:
+        told.add(folder)
+        if len(told) <= MOST_TOLD:
+            logger.info(f"{folder} is made again: {reasons[folder]}")
+        elif len(told) == MOST_TOLD + 1:
+            logger.info("More results are made again, for reasons like these.")
 
 
 def show_time_left(handlers: Iterable[object], results: Path) -> None:

@@ -160,7 +160,7 @@ def card(
 
 
 def _on_the_hub(origins: Mapping[str, Origin], kind: str) -> list[str] | None:
-    found = [origin.source.hub for folder, origin in origins.items() if folder.startswith(kind) and origin.source.hub]
+    found = [origin.source.hub for folder, origin in origins.items() if kind in folder and origin.source.hub]
     return found or None
 
 

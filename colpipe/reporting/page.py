@@ -10,7 +10,6 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from colpipe.config.paper import paper
 from colpipe.config.parts import tokens_label
 from colpipe.config.study import Study
 from colpipe.pipeline.graph import count_by_rule
@@ -72,7 +71,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         versions=versions(known.values()),
         events=tables.events(events) if events else None,
         leakage=tables.leakage(results),
-        paper_tables=built_paper_tables(results),
+        paper_tables=[read_paper_table(results / "paper" / name) for name in plan.built_paper_tables(results)],
     )
 
 
@@ -199,14 +198,10 @@ def versions(manifests: Iterable[Mapping]) -> dict[str, list[str]]:
     return {package: list(seen) for package, seen in sorted(found.items())}
 
 
-def built_paper_tables(results: Path) -> list[dict]:
-    """Tables and figures of the paper that were built, in its order: name, title, text and picture."""
-    found = []
-    built = {path.parent.name: path.parent for path in (results / "paper").glob("*/manifest.json")}
-    for name in (name for name in paper() if name in built):
-        figure = built[name] / f"{name}.svg"
-        picture = base64.b64encode(figure.read_bytes()).decode() if figure.exists() else ""
-        title, _, text = (built[name] / f"{name}.md").read_text().partition("\n")
-        words = MARKDOWN.render(text).replace("<table>", WIDE + "<table>").replace("</table>", "</table></div>")
-        found.append({"name": name, "title": title.lstrip("# "), "text": Markup(words), "picture": picture})
-    return found
+def read_paper_table(folder: Path) -> dict[str, str]:
+    """A table or figure of the paper that was built: name, title, text and picture."""
+    name, figure = folder.name, folder / f"{folder.name}.svg"
+    picture = base64.b64encode(figure.read_bytes()).decode() if figure.exists() else ""
+    title, _, text = (folder / f"{name}.md").read_text().partition("\n")
+    words = MARKDOWN.render(text).replace("<table>", WIDE + "<table>").replace("</table>", "</table></div>")
+    return {"name": name, "title": title.lstrip("# "), "text": Markup(words), "picture": picture}

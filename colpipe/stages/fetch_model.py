@@ -4,13 +4,14 @@ A GGUF file is converted into a stock Hugging Face folder; safetensors are linke
 """
 
 from colpipe.config.parts import Source
-from colpipe.data.sources import fetch
+from colpipe.data.sources import content_of, fetch
 from colpipe.errors import ColpipeError, first_line
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 
 
 def main(job: Job) -> None:
+    job.manifest["parents"] = content_of(job.settings, job.output)
     files = fetch(job.settings, job.staging, "model")
     packed = [path for path in files if path.suffix == ".gguf"]
     if packed:

@@ -1,9 +1,13 @@
 """The study's summary.csv, cost.csv, report.html and the table that is printed at the end."""
 
+from pathlib import Path
+
 from colpipe.config.loading import load_study
 from colpipe.config.study import Study
+from colpipe.jobs.artifacts import fingerprint
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
+from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import page
 from colpipe.reporting.summary import compact, readable, summarise
@@ -12,6 +16,7 @@ from colpipe.reporting.summary import compact, readable, summarise
 def main(job: Job[Study]) -> None:
     study = load_study(job.settings.model_dump(mode="json"), "--settings")  # by hand it may be one as a user writes it
     results = job.output
+    job.manifest["parents"] = fingerprints(study, results)
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)
     table = readable(compact(study, summary))
@@ -21,6 +26,14 @@ def main(job: Job[Study]) -> None:
     (job.staging / "report.html").write_text(page(study, results, summary, cost))
     job.publish_files()
     print(table.to_string(index=False), flush=True)
+
+
+def fingerprints(study: Study, results: Path) -> dict[str, str]:
+    """Role → content of all that the report shows. There may be thousands, too many for a command line."""
+    plan = Plan(study)
+    return {
+        role: fingerprint(results / Path(folder).relative_to(plan.results)) for role, folder in plan.reported(results)
+    }
 
 
 if __name__ == "__main__":

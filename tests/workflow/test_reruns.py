@@ -4,6 +4,9 @@ import contextlib
 import copy
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.conftest import SECRET, STUDY
+from tests.conftest import CHECKOUT, SECRET, STUDY
 from tests.workflow.conftest import planned, run
 
 pytestmark = pytest.mark.slow
@@ -176,7 +179,37 @@ def test_a_frozen_run_looks_at_no_code(finished, other_study):
         path.write_text(path.read_text() + "\nCHANGED = True\n")
         assert planned(finished.home, *frozen) == set()
         assert planned(finished.home) != set()
-    assert not (finished.results / "frozen.json").exists()  # forgotten by the run that was not frozen
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
+    """What was there is valid until its successor is finished: with the settings put back, nothing is to be done."""
+    study = other_study(lambda s: s.update(runtime={"save_minutes": 0}) or s["stages"]["distill"].update(steps=10**6))
+    state = finished.results / "work/chain/llama/large"
+    before = set(state.glob("state-*"))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", study]
+    run_of = subprocess.Popen(command, cwd=finished.home, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not set(state.glob("state-*")) - before:  # it trains
+        assert run_of.poll() is None
+        time.sleep(0.2)
+    assert not (finished.results / "chain/llama/large/manifest.json").exists()
+    os.killpg(run_of.pid, stop)  # as a terminal does
+    run_of.wait()
+    if stop == signal.SIGKILL:
+        assert planned(finished.home, study=study) >= scored("chain/llama/large")
+        run(finished.home, "--unlock")
+    assert planned(finished.home) == set()
+    assert "Nothing to be done" in run(finished.home).stderr
+    assert not list(finished.results.rglob(".superseded.json"))
+
+
+def test_random_changes_rerun_exactly_what_they_touch(finished):
+    """Sixty cases, drawn anew with RERUNS_SEED."""
+    command = [sys.executable, "-m", "tests.reruns", str(finished.home), "--seed", os.environ.get("RERUNS_SEED", "0")]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    print(result.stdout)
+    assert result.returncode == 0, result.stderr
+    assert "60 cases" in result.stdout
 
 
 def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
@@ -191,6 +224,13 @@ def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
     finally:
         shutil.copy2(kept, path)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_forced_job_has_what_follows_made_again(finished):
+    forced = planned(finished.home, "--forcerun", "distill")
+    assert forced >= AFTER_MEDIUM | {MEDIUM, "chain/llama/large"} and "bridges/llama" not in forced
+    target = f"results/tiny/{MEDIUM}/manifest.json"
+    assert planned(finished.home, "--forcerun", target, "--", "all") == AFTER_MEDIUM | {MEDIUM}
 
 
 def test_targets_and_graphs(finished):

@@ -5,7 +5,7 @@
 
 rule assemble:
     input:
-        PLAN.manifests("assemble"),
+        inputs_of("assemble"),
     output:
         "<results>/desnets/{ancestor}/{desnet}/{init}/0/manifest.json",
     log:

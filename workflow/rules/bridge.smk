@@ -6,7 +6,7 @@
 
 rule bridge_answers:
     input:
-        PLAN.manifests("bridge_answers"),
+        inputs_of("bridge_answers"),
     output:
         "<results>/answers/{ancestor}/manifest.json",
     log:
@@ -25,7 +25,7 @@ rule bridge_answers:
 
 rule bridge:
     input:
-        PLAN.manifests("bridge"),
+        inputs_of("bridge"),
     output:
         "<results>/bridges/{ancestor}/manifest.json",
     log:

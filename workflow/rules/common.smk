@@ -6,26 +6,34 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-sys.path.insert(0, workflow.basedir)
+# Not `workflow.basedir`: where colpipe is a module of another workflow, that is the other's.
+CHECKOUT = str(Path(workflow.current_basedir).parents[1])
+sys.path.insert(0, CHECKOUT)
+
+import colpipe
+
+if str(Path(colpipe.__file__).parents[1]) != CHECKOUT:
+    raise WorkflowError(
+        f"colpipe was imported from {Path(colpipe.__file__).parents[1]}, and this Snakefile is that of {CHECKOUT}: "
+        "a workflow can have one of them; run the other in a Snakemake of its own"
+    )
 
 from colpipe.config.loading import load_study
 from colpipe.config.paper import paper
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import resources_of_jobs
-from colpipe.pipeline.snakefile import LAUNCH, RUN, code_versions, run_stages_here, show_time_left, site_of
+from colpipe.pipeline.snakefile import LAUNCH, RUN, declare_inputs, run_stages_here, show_time_left, site_of
 
-run_stages_here(workflow.basedir)
+run_stages_here(CHECKOUT)
 try:
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
-    PLAN = Plan(STUDY, code_versions(Path("results") / STUDY.study, workflow), remote=workflow.remote_exec)
-    PLAN.check_finished()
+    PLAN = Plan(STUDY, workflow.remote_exec, place=lambda folder: str(workflow.modifier.modify_path(folder)))
+    inputs_of = declare_inputs(PLAN, workflow)
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
 show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
-config.clear()
-config.update(STUDY.model_dump(mode="json"))
-validate(config, "../schemas/study.schema.json", set_default=False)
+validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them; what the chain
 # waits for goes first (priority), and scoring fills the other half. A profile may say otherwise: --set-threads distill=8.
@@ -43,8 +51,8 @@ resources_of = resources_of_jobs(PLAN, site_of(workflow))
 
 
 pathvars:
-    results=PLAN.results,
-    logs=f"{PLAN.results}/logs",
+    results=f"results/{STUDY.study}",
+    logs=f"results/{STUDY.study}/logs",
 
 
 wildcard_constraints:

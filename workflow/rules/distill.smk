@@ -5,7 +5,7 @@
 
 rule distill:
     input:
-        PLAN.manifests("distill"),
+        inputs_of("distill"),
     output:
         "<results>/chain/{ancestor}/{member}/manifest.json",
     log:
@@ -29,7 +29,7 @@ rule distill:
 
 rule distill_desnet:
     input:
-        PLAN.manifests("distill_desnet"),
+        inputs_of("distill_desnet"),
     output:
         "<results>/desnets/{ancestor}/{desnet}/{init}/0/manifest.json",
     log:
@@ -55,7 +55,7 @@ rule distill_desnet:
 
 rule teacher_signal:
     input:
-        PLAN.manifests("teacher_signal"),
+        inputs_of("teacher_signal"),
     output:
         "<results>/signals/{ancestor}/{teacher}/manifest.json",
     log:

@@ -5,7 +5,7 @@
 
 rule evaluate:
     input:
-        PLAN.manifests("evaluate"),
+        inputs_of("evaluate"),
     output:
         "<results>/scores/{model}/manifest.json",
     log:

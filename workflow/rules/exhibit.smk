@@ -5,7 +5,7 @@
 
 rule exhibit:
     input:
-        PLAN.manifests("exhibit"),
+        inputs_of("exhibit"),
     output:
         "<results>/paper/{exhibit}/manifest.json",
     log:

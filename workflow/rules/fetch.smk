@@ -5,18 +5,16 @@
 # Studies that name the same source share its folder.
 
 
-localrules:
-    fetch_model,
-    fetch_dataset,
-
-
 rule fetch_model:
+    input:
+        inputs_of("fetch_model"),
     output:
         "resources/models/{staged}/manifest.json",
     log:
         "resources/logs/models/{staged}.log",
     conda:
         ENVIRONMENT
+    localrule: True
     params:
         **PLAN.params("fetch_model"),
     shell:
@@ -24,12 +22,15 @@ rule fetch_model:
 
 
 rule fetch_dataset:
+    input:
+        inputs_of("fetch_dataset"),
     output:
         "resources/data/{staged}/manifest.json",
     log:
         "resources/logs/data/{staged}.log",
     conda:
         ENVIRONMENT
+    localrule: True
     params:
         **PLAN.params("fetch_dataset"),
     shell:

@@ -6,7 +6,7 @@
 rule leakage:
     """What the evaluation sets share with the training sets."""
     input:
-        PLAN.manifests("leakage"),
+        inputs_of("leakage"),
     output:
         "<results>/leakage/manifest.json",
     log:
@@ -16,6 +16,6 @@ rule leakage:
     resources:
         **resources_of("leakage"),
     params:
-        **PLAN.params("leakage", code=PLAN.reading_code("leakage")),
+        **PLAN.params("leakage"),
     shell:
         RUN

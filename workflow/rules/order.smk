@@ -5,7 +5,7 @@
 
 rule order:
     input:
-        PLAN.manifests("order"),
+        inputs_of("order"),
     output:
         "<results>/ordered/{ancestor}/manifest.json",
     log:

@@ -9,7 +9,7 @@
 rule train_tokenizer:
     """The tokenizer, where the study trains its own."""
     input:
-        PLAN.manifests("train_tokenizer"),
+        inputs_of("train_tokenizer"),
     output:
         "<results>/tokenizer/manifest.json",
     log:
@@ -19,14 +19,14 @@ rule train_tokenizer:
     resources:
         **resources_of("train_tokenizer"),
     params:
-        **PLAN.params("train_tokenizer", code=PLAN.reading_code("train_tokenizer")),
+        **PLAN.params("train_tokenizer"),
     shell:
         RUN
 
 
 rule prepare_corpus:
     input:
-        PLAN.manifests("prepare_corpus"),
+        inputs_of("prepare_corpus"),
     output:
         "<results>/data/{corpus}/manifest.json",
     log:
@@ -39,14 +39,14 @@ rule prepare_corpus:
     resources:
         **resources_of("prepare_corpus"),
     params:
-        **PLAN.params("prepare_corpus", code=PLAN.reading_code("prepare_corpus")),
+        **PLAN.params("prepare_corpus"),
     shell:
         RUN
 
 
 rule prepare_instructions:
     input:
-        PLAN.manifests("prepare_instructions"),
+        inputs_of("prepare_instructions"),
     output:
         "<results>/data/{instructions}/manifest.json",
     log:
@@ -58,6 +58,6 @@ rule prepare_instructions:
     resources:
         **resources_of("prepare_instructions"),
     params:
-        **PLAN.params("prepare_instructions", code=PLAN.reading_code("prepare_instructions")),
+        **PLAN.params("prepare_instructions"),
     shell:
         RUN

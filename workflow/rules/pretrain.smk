@@ -5,7 +5,7 @@
 
 rule pretrain:
     input:
-        PLAN.manifests("pretrain"),
+        inputs_of("pretrain"),
     output:
         "<results>/pretrained/{start}/manifest.json",
     log:

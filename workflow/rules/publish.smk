@@ -5,7 +5,7 @@
 
 rule publish:
     input:
-        PLAN.manifests("publish"),
+        inputs_of("publish"),
     output:
         "<results>/published/{model}/README.md",
     log:

@@ -5,7 +5,7 @@
 
 rule recover:
     input:
-        PLAN.manifests("recover"),
+        inputs_of("recover"),
     output:
         "<results>/desnets/{ancestor}/{desnet}/{init}/{budget}/manifest.json",
     log:

@@ -6,7 +6,7 @@
 rule report:
     """The page, the summary and its table."""
     input:
-        PLAN.manifests("report"),
+        inputs_of("report"),
     output:
         page=report(
             "<results>/report.html",
@@ -39,6 +39,6 @@ rule report:
     resources:
         **resources_of("report"),
     params:
-        **PLAN.params("report", inputs="", seed="", paper=PLAN.built_paper_tables),
+        **PLAN.params("report", inputs=""),
     shell:
         RUN

@@ -5,7 +5,7 @@
 
 rule sft:
     input:
-        PLAN.manifests("sft"),
+        inputs_of("sft"),
     output:
         "<results>/sft/{start}/manifest.json",
     log:

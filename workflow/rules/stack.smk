@@ -5,7 +5,7 @@
 
 rule stack:
     input:
-        PLAN.manifests("stack"),
+        inputs_of("stack"),
     output:
         "<results>/scores/stacks/{stack}/manifest.json",
     log:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import pytest
 
@@ -39,9 +40,51 @@ def test_what_is_beside_the_content_does_not_count(folder):
 
 
 def test_a_file_is_read_once(folder, monkeypatch):
-    artifacts.fingerprint(folder)
+    (folder / "manifest.json").write_text("{}")
+    before = artifacts.fingerprint(folder)  # too fresh to be remembered: it might change within a tick of the clock
+    monkeypatch.setattr(artifacts, "TICK", 0)
+    assert artifacts.fingerprint(folder) == before
+    artifacts._hashed.clear()  # as another process finds it
     monkeypatch.setattr(artifacts, "sha256", lambda path: pytest.fail(f"{path} was read again"))
+    assert artifacts.fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("how", ["written", "replaced", "moved there with its time"])
+def test_other_bytes_of_the_same_size_and_time_are_seen(folder, tmp_path, monkeypatch, how):
+    monkeypatch.setattr(artifacts, "TICK", 0)
+    (folder / "manifest.json").write_text("{}")
+    path, other = folder / "model-1.safetensors", tmp_path / "other"
+    before, status = artifacts.fingerprint(folder), path.stat()
+    if how == "written":
+        path.write_bytes(b"two" * 100)
+    else:
+        other.write_bytes(b"two" * 100)
+        os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+        shutil.copy2(other, path) if how == "replaced" else os.replace(other, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    artifacts._hashed.clear()
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert artifacts.fingerprint(folder) != before
+
+
+def test_nothing_is_written_into_a_folder_that_is_no_result(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "TICK", 0)
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
     artifacts.fingerprint(folder)
+    artifacts.fingerprint(folder, tmp_path / "store.json")
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]} == before
+    assert set(json.loads((tmp_path / "store.json").read_text())) == {path.name for path in folder.iterdir()}
+
+
+def test_links_to_folders_are_content_and_circles_are_not_followed(folder, tmp_path):
+    before = artifacts.fingerprint(folder)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.bin").write_bytes(b"more")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    names = [path.relative_to(folder).as_posix() for path in artifacts.content_files(folder)]
+    assert names == ["config.json", "linked/more.bin", "model-1.safetensors", "model-2.safetensors"]
+    assert artifacts.fingerprint(folder) != before
 
 
 def test_missing_folders_and_empty_ones_have_no_fingerprint(tmp_path):
@@ -60,6 +103,47 @@ def test_publish_replaces_the_whole_folder(tmp_path, folder):
     assert manifest["files"]["model.safetensors"]["bytes"] == 3
     assert "host" not in manifest
     assert json.loads((folder / "run.json").read_text()) == {"host": "here"}
+
+
+def test_a_full_disk_costs_nothing_that_was_there(tmp_path, folder, monkeypatch):
+    staging = tmp_path / "staging"
+    shutil.copytree(folder, staging)
+    artifacts.publish(staging, folder, {"stage": "sft"}, {})
+    before = {path.name: path.read_bytes() for path in artifacts.content_files(folder)}
+    staging.mkdir()
+    (staging / "model.safetensors").write_bytes(b"new")
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artifacts, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        artifacts.publish(staging, folder, {"stage": "sft"}, {})
+    assert {path.name: path.read_bytes() for path in artifacts.content_files(folder)} == before
+    assert artifacts.read_manifest(folder)["stage"] == "sft"
+
+
+def test_a_result_is_valid_until_its_successor_is_finished(tmp_path, folder):
+    staging = tmp_path / "staging"
+    shutil.copytree(folder, staging)
+    artifacts.publish(staging, folder, {"stage": "sft"}, {})
+    before = artifacts.read_manifest(folder)
+    artifacts.supersede(folder)
+    (folder / "manifest.json").unlink()  # as Snakemake does before the job starts, which then fails
+    assert artifacts.restore(folder) and artifacts.read_manifest(folder) == before
+    assert not artifacts.restore(folder)
+    staging.mkdir()
+    (staging / "model.safetensors").write_bytes(b"new")
+    artifacts.publish(staging, folder, {"stage": "sft"}, {})
+    assert not (folder / artifacts.SUPERSEDED).exists()
+    assert list(artifacts.read_manifest(folder)["files"]) == ["model.safetensors"]
+
+
+def test_a_number_that_json_cannot_say_is_refused(tmp_path):
+    artifacts.write_json(tmp_path / "loss.json", {"loss": 1.5})
+    with pytest.raises(ColpipeError, match=r"loss.json: cannot be written: Out of range float"):
+        artifacts.write_json(tmp_path / "loss.json", {"loss": float("nan")})
+    assert json.loads((tmp_path / "loss.json").read_text()) == {"loss": 1.5}
 
 
 def test_a_lost_shard_is_named(tmp_path, folder):

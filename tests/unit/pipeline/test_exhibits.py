@@ -101,11 +101,12 @@ def test_a_study_without_the_models_of_a_table_is_told_which(plan_of, papers):
 
 
 def test_a_changed_number_of_the_paper_changes_the_tables_that_show_it(plan_of, papers, monkeypatch):
-    plan = plan_of(papers | {"tasks": papers["tasks"] | {"xlsum": papers["tasks"]["boolq"]}})
-    names = [folder.split("/")[3] for folder in plan.manifests_of("paper")]
+    study = papers | {"tasks": papers["tasks"] | {"xlsum": papers["tasks"]["boolq"]}}
+    names = [folder.split("/")[3] for folder in plan_of(study).manifests_of("paper")]
 
     def settings():
-        return {name: plan.settings("exhibit")(wildcards(exhibit=name)) for name in names}
+        plan = plan_of(study)
+        return {name: plan.settings_text("exhibit", wildcards(exhibit=name)) for name in names}
 
     before, changed = settings(), copy.deepcopy(paper.paper())
     for name in ("table8", "figure3"):
@@ -123,10 +124,10 @@ def test_a_changed_desnet_changes_the_tables_that_show_it(plan_of, papers):
         for name in (folder.split("/")[3] for folder in plan.manifests_of("paper"))
         if any("/lower" in path for path in exhibits.models(plan, name).values())
     }
-    before = {name: plan.settings("exhibit")(wildcards(exhibit=name)) for name in of_lower}
+    before = {name: plan.settings_text("exhibit", wildcards(exhibit=name)) for name in of_lower}
     papers["desnets"]["lower"]["shape"] = {"layers": 3, "heads": 1, "hidden": 8}
     after = plan_of(papers)
-    changed = {name for name in of_lower if after.settings("exhibit")(wildcards(exhibit=name)) != before[name]}
+    changed = {name for name in of_lower if after.settings_text("exhibit", wildcards(exhibit=name)) != before[name]}
     assert "table7" in changed and changed == {"table7"}  # the others are changed by their scores
 
 

@@ -5,11 +5,9 @@ import pytest
 
 from colpipe.config.loading import load_study
 from colpipe.errors import ColpipeError
-from colpipe.jobs.artifacts import fingerprint
-from colpipe.pipeline.graph import find_job
+from colpipe.pipeline.graph import find_job, one_of
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.snakefile import one_of
 
 
 @pytest.fixture
@@ -130,18 +128,10 @@ def test_studies_share_what_has_the_same_source(plan_of, study):
     assert plan_of(study).fetched["llama"] != first
 
 
-def test_a_file_that_is_gone_is_told_when_planning(plan_of, study, tmp_path):
-    folder = tmp_path / "results/tiny/chain/llama/large"
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text('{"files": {"model.safetensors": {}}}')
-    with pytest.raises(ColpipeError, match=r"large/model\.safetensors: is gone"):
-        plan_of(study).check_finished()
-
-
 def test_the_report_reads_the_study_in_its_order(plan_of, study):
     names = {"large": "z", "medium": "k", "small": "a"}
     study["chain"] = {names[name]: member for name, member in study["chain"].items()}
-    settings = json.loads(plan_of(study).settings("report")(wildcards()))
+    settings = json.loads(plan_of(study).settings_text("report"))
     assert load_study(settings).members() == ["z", "k", "a"]
 
 
@@ -310,7 +300,8 @@ def test_a_licence_is_no_setting_of_any_job(plan_of, study):
     def settings(plan):
         wildcard = wildcards(corpus="stories", instructions="boolq", model="desnets/llama/upper/nested/0")
         return [
-            plan.settings(rule)(wildcard) for rule in ("prepare_corpus", "prepare_instructions", "report", "publish")
+            plan.settings_text(rule, wildcard)
+            for rule in ("prepare_corpus", "prepare_instructions", "report", "publish")
         ]
 
     before = settings(plan_of(study))
@@ -321,15 +312,31 @@ def test_a_licence_is_no_setting_of_any_job(plan_of, study):
     assert "cc-by-sa-4.0" in after[3]
 
 
-def test_exhibits_that_are_there_are_what_the_page_is_made_again_for(plan_of, study, tmp_path):
+def test_the_report_shows_the_papers_tables_that_are_there(plan_of, study, tmp_path):
+    study["paper"] = {"gpt2-xl": "llama", "linit": "nested", "DesNet-138M": "lower", "DesNet-380M": "upper"}
     plan = plan_of(study)
-    assert plan.built_paper_tables(wildcards()) == {}
-    folder = tmp_path / plan.results / "paper/table3"
+    asked = plan.parents("report")
+    folder = tmp_path / plan.results / "paper/table7"
     folder.mkdir(parents=True)
-    (folder / "table3.md").write_text("numbers")
-    assert plan.built_paper_tables(wildcards()) == {}  # not finished
+    (folder / "table7.md").write_text("numbers")
+    assert plan.reported() == asked  # not finished
     (folder / "manifest.json").write_text("{}")
-    assert plan.built_paper_tables(wildcards()) == {"table3": fingerprint(folder)}
+    assert plan.reported() == [*asked, ("paper.table7", "results/tiny/paper/table7")]
+
+
+def test_a_module_may_lie_elsewhere(inputs, tmp_path, monkeypatch, study):
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(load_study(study), place=lambda folder: f"sub/{folder}")
+    assert plan.folder("distill", wildcards(ancestor="llama", member="small")) == "sub/results/tiny/chain/llama/small"
+    assert plan.start("llama").startswith("sub/resources/models/llama-")
+    written = plan.declared(f"{plan.start('llama')}/manifest.json")
+    assert written == f"{plan.start('llama').removeprefix('sub/')}/manifest.json"
+    job = find_job(RULES, plan, "sub/results/tiny/chain/llama/small")
+    assert job.rule == "distill" and job.parents["teacher"] == "sub/results/tiny/chain/llama/medium"
+    assert find_job(RULES, plan, plan.start("llama")).rule == "fetch_model"
+    output = ["sub/results/tiny/chain/llama/small/manifest.json"]
+    assert "--work sub/results/tiny/work/chain/llama/small" in plan.where(None, output)
 
 
 def test_only_what_trains_runs_on_several_devices_or_nodes(plan_of, study):

@@ -95,7 +95,7 @@ def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcard
     """
     names = SimpleNamespace(**wildcards)
     command = [sys.executable, "-m", "tests.unit.training.peak", stage, "--output", output]
-    settings = ["--settings", plan.settings(stage)(names), "--runtime", plan.runtime]
+    settings = ["--settings", plan.settings_text(stage, names), "--runtime", plan.runtime]
     largest = "65536" if gives_back else "1000000000"
     kept = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), largest)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **kept}
