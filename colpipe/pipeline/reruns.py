@@ -7,7 +7,7 @@ part.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,20 @@ class Reruns:
 
     Args:
         finished: folder → manifest, of what is there.
+        is_forced: whether a job, by its rule and folder, has to run anyway.
+
+    Attributes:
         compare_code: whether a result is made again because code has changed.
     """
 
-    def __init__(self, plan: Plan, finished: Mapping[str, dict], compare_code: bool = True):
-        self.plan, self.finished, self.compare_code = plan, finished, compare_code
-        self.forced: set[str] = set()
+    def __init__(
+        self,
+        plan: Plan,
+        finished: Mapping[str, dict],
+        is_forced: Callable[[str, str], bool] = lambda rule, folder: False,
+    ):
+        self.plan, self.finished, self.is_forced = plan, finished, is_forced
+        self.compare_code = True
         self.reasons: dict[str, str] = {}
         """folder → why it has to be made again; empty where nothing is there, or only a parent is made again"""
         self._stale: dict[str, bool] = {}
@@ -68,7 +76,7 @@ class Reruns:
     def _has_to_run(self, job: PlannedJob) -> bool:
         parents = dict(self.plan.reported()) if job.rule == "report" else job.parents
         followed = [self.is_stale(parent) for parent in parents.values()]  # all of them: each has its reason
-        if any(followed) or job.folder in self.forced:
+        if any(followed) or self.is_forced(job.rule, job.folder):
             return True
         manifest = self._recorded(job)
         if manifest is None:

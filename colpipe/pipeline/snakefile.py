@@ -44,15 +44,19 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     finished, superseded = find_manifests(plan)
     if workflow.is_main_process:
         finished |= {str(folder): artifacts.read_manifest(folder) for folder in superseded if artifacts.restore(folder)}
-    reruns, rename = Reruns(plan, finished), workflow.modifier.modify_rulename
-    told: set[str] = set()
+    rename, told = workflow.modifier.modify_rulename, set[str]()
+
+    def is_forced(rule: str, folder: str) -> bool:
+        """Whether Snakemake was told to make it, with `--force` or `--forcerun`."""
+        rules = {each.name for each in workflow.dag.forcerules}
+        return rename(rule) in rules or f"{folder}/{RULES[rule].file}" in workflow.dag.forcefiles
+
+    reruns = Reruns(plan, finished, is_forced)
 
     def decide(rule: str, folder: str) -> None:
         """Force a job if it has to run, and keep what it replaces valid until it has succeeded."""
         file, dag = f"{folder}/{RULES[rule].file}", workflow.dag
         reruns.compare_code = "code" in map(str, workflow.rerun_triggers)
-        if file in dag.forcefiles or any(each.name == rename(rule) for each in dag.forcerules):
-            reruns.forced.add(folder)
         if folder in finished and workflow.persistence._filter_incomplete_keys([file]):
             # Snakemake was killed after the job had ended: the manifest is written last, so the result is whole.
             workflow.persistence.cleanup_metadata(IOFile(file))
@@ -93,7 +97,8 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
 
         return inputs
 
-    atexit.register(forget)
+    if workflow.is_main_process:
+        atexit.register(forget)
     return of
 
 

@@ -18,6 +18,7 @@ import torch
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset
+from colpipe.data.file_counts import FileCounts
 from colpipe.data.records import Record, read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenise
@@ -33,7 +34,9 @@ SPLITS = ("train", "validation", "test")
 def main(job: Job[Dataset]) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     empty: Counter[str] = Counter()
-    found = write_shards(job, documents_in(read(job.settings, job.parents["dataset"]), empty), tokenizer)
+    files = FileCounts(job.settings, job.parents["dataset"])
+    used = files.counted(with_text(read(job.settings, job.parents["dataset"]), empty))
+    found = write_shards(job, ((record["split"], record["text"]) for record in used), tokenizer)
     counts = {}
     for split in SPLITS:
         count = found[split]
@@ -60,11 +63,13 @@ def main(job: Job[Dataset]) -> None:
                 f"{split}: {count['special']:,} times the text of a special token became that token, which this tokenizer "
                 "cannot keep as text: a document may seem to end there"
             )
+    for line in files.lines():
+        job.say(line)
     require_enough(job.output, counts, job.runtime)
-    job.publish(counts=counts)
+    job.publish(counts=counts, **files.manifest())
 
 
-def documents_in(records: Iterable[Record], empty: Counter[str]) -> Iterator[Document]:
+def with_text(records: Iterable[Record], empty: Counter[str]) -> Iterator[Record]:
     """The documents among records; those without text are counted by split, and left out."""
     for record in records:
         if "text" not in record:
@@ -72,7 +77,7 @@ def documents_in(records: Iterable[Record], empty: Counter[str]) -> Iterator[Doc
         if not record["text"] or record["text"].isspace():
             empty[record["split"]] += 1
         else:
-            yield record["split"], record["text"]
+            yield record
 
 
 def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:

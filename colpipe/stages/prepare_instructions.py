@@ -10,6 +10,7 @@ from collections import Counter
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset, Instructions, Strict
 from colpipe.data.encoding import encode
+from colpipe.data.file_counts import FileCounts
 from colpipe.data.prompts import prompt
 from colpipe.data.records import Record, read
 from colpipe.errors import ColpipeError
@@ -33,10 +34,11 @@ def main(job: Job[Settings]) -> None:
     kinds: set[str] = set()
     left_out: Counter[str] = Counter()
     places: dict[str, str] = {}
+    files = FileCounts(job.settings.dataset, job.parents["dataset"])
     for record in read(job.settings.dataset, job.parents["dataset"]):
         if "left_out" in record:
             left_out[record["left_out"]] += 1
-            places.setdefault(record["left_out"], record["place"])
+            places.setdefault(record["left_out"], str(record["place"]))
         if "instruction" not in record:
             continue
         kinds.add(record["kind"])
@@ -49,7 +51,7 @@ def main(job: Job[Settings]) -> None:
             rows[record["split"]].append(answered)
         else:
             left_out[reason] += 1
-            places.setdefault(reason, record["id"])
+            places.setdefault(reason, str(record["place"]))
     if unknown := set(settings.kinds) - kinds:
         raise ColpipeError(f"{job.output}: the data set has no rows of kind {sorted(unknown)}; it has {sorted(kinds)}")
     counts = {}
@@ -65,6 +67,7 @@ def main(job: Job[Settings]) -> None:
             if sum(map(len, parts)) + 1 > settings.max_tokens:  # and end-of-text
                 too_long += 1
                 continue
+            files.add(record)
             kept.append(
                 {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
             )
@@ -81,8 +84,10 @@ def main(job: Job[Settings]) -> None:
         raise ColpipeError(f"{job.output}: the data set has no instructions; the reader left out {dict(left_out)}")
     for reason, count in left_out.items():
         job.say(f"{count:,} rows left out: {reason} (the first: {places[reason]})")
+    for line in files.lines():
+        job.say(line)
     require_enough(job.output, counts, job.runtime)
-    job.publish(counts=counts, left_out=dict(sorted(left_out.items())))
+    job.publish(counts=counts, left_out=dict(sorted(left_out.items())), **files.manifest())
 
 
 def with_answer(record: Record) -> Record | None:

@@ -11,7 +11,7 @@ from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, account_for, require_batch
 from colpipe.hf.counting import count_logits
-from colpipe.hf.models import disable_dropout, require_positions
+from colpipe.hf.models import disable_dropout, require_positions, require_rows
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.resumable import RemembersBatch, run_resumable
@@ -49,8 +49,9 @@ def fine_tune(
 
     Raises:
         ColpipeError: no row, or less than a batch, is left without those that are longer than `settings.max_length`; a row
-            is longer than the model can read.
+            is longer than the model can read; the tokenizer has ids that the embedding has no row for.
     """
+    require_rows(tokenizer, model.get_input_embeddings().weight.shape[0], model.name_or_path)
     data = Rows(rows, tokenizer, settings.max_length, f"{label}train")
     held_out = None
     if validation and settings.evaluations:

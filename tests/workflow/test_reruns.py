@@ -184,7 +184,7 @@ def test_a_frozen_run_looks_at_no_code(finished, other_study):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
     """What was there is valid until its successor is finished: with the settings put back, nothing is to be done."""
-    study = other_study(lambda s: s["stages"]["distill"].update(steps=1_000_000))
+    study = other_study(lambda s: s.update(runtime={"save_minutes": 0}) or s["stages"]["distill"].update(steps=10**6))
     state = finished.results / "work/chain/llama/large"
     before = set(state.glob("state-*"))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", study]
@@ -193,7 +193,7 @@ def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
         assert run_of.poll() is None
         time.sleep(0.2)
     assert not (finished.results / "chain/llama/large/manifest.json").exists()
-    (run_of.send_signal if stop == signal.SIGINT else lambda each: os.killpg(run_of.pid, each))(stop)
+    os.killpg(run_of.pid, stop)  # as a terminal does
     run_of.wait()
     if stop == signal.SIGKILL:
         assert planned(finished.home, study=study) >= scored("chain/llama/large")
@@ -224,6 +224,13 @@ def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
     finally:
         shutil.copy2(kept, path)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_forced_job_has_what_follows_made_again(finished):
+    forced = planned(finished.home, "--forcerun", "distill")
+    assert forced >= AFTER_MEDIUM | {MEDIUM, "chain/llama/large"} and "bridges/llama" not in forced
+    target = f"results/tiny/{MEDIUM}/manifest.json"
+    assert planned(finished.home, "--forcerun", target, "--", "all") == AFTER_MEDIUM | {MEDIUM}
 
 
 def test_targets_and_graphs(finished):

@@ -56,7 +56,8 @@ def made(inputs, tmp_path, monkeypatch):
                 block = block[part]
             block[last] = value
         plan = Plan(load_study(study), place=place)
-        reruns = Reruns(plan, find_manifests(plan)[0], compare_code)
+        reruns = Reruns(plan, find_manifests(plan)[0])
+        reruns.compare_code = compare_code
         stale = {job.folder for job in plan.jobs([plan.results]) if reruns.is_stale(job.folder)}
         return {folder.removeprefix("results/tiny").strip("/") for folder in stale}, reruns.reasons
 

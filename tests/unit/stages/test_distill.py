@@ -41,7 +41,7 @@ def prepare(tmp_path, tokenizer):
         settings = distill.Settings.model_validate(settings)
         job = open_job("distill", tmp_path / "out", tmp_path / "work", settings, Runtime(), parents, 0)
         try:
-            return distill.prepare_data(job, None, tokenizer), job
+            return distill.prepare_data(job, None, tokenizer, [tokenizer.eos_token_id]), job
         finally:
             job.close()
 
