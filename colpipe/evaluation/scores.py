@@ -1,44 +1,68 @@
 """Scores of generated answers (Appendix C.2), their intervals, and what guessing would score."""
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from scipy.stats import bootstrap
+
+from colpipe.data.choices import choice_of, parse_choice
+from colpipe.data.writing import words
+from colpipe.errors import ColpipeError
 
 RESAMPLES = 1000
 Values = dict[str, list[float]]  # metric → a value per row
 
 
+class WordsOfAnyScript(Tokenizer):
+    """For rouge-score, whose own tokenizer keeps a to z and digits alone; of text in ASCII, what that gives."""
+
+    def __init__(self) -> None:
+        self.stemmed = DefaultTokenizer(use_stemmer=True).tokenize
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words, those of a to z and digits stemmed."""
+        if text.isascii():
+            return self.stemmed(text)
+        return list(chain.from_iterable(self.stemmed(word) if word.isascii() else [word] for word in words(text)))
+
+
 def rouge_l(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Rouge-L F-measure of each answer with stemming (Eq. 8 with β = 1), the best over its references."""
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = RougeScorer(["rougeL"], tokenizer=WordsOfAnyScript())
     return [
         scorer.score_multi(list(right), answer)["rougeL"].fmeasure
         for answer, right in zip(answers, references, strict=True)
     ]
 
 
-def parse_choice(answer: str, choices: Sequence[str]) -> str | None:
-    """The choice that an answer opens with, ignoring case and punctuation; None where it opens with none of them."""
-    words = re.findall(r"\w+", answer.lower())
-    for choice in sorted(choices, key=len, reverse=True):
-        wanted = re.findall(r"\w+", choice.lower())
-        if words[: len(wanted)] == wanted:
-            return choice
-    return None
-
-
 def score_rows(answers: Sequence[str], rows: Sequence[dict]) -> Values:
-    """Metrics of one task row by row: `rouge_l`, and where rows have choices `accuracy` (Eq. 9) and `unparsable`."""
+    """Metrics of one task row by row: `rouge_l`, and where rows have choices `accuracy` (Eq. 9) and `unparsable`.
+
+    Raises:
+        ColpipeError: the right answer of a row is none of its choices.
+    """
     metrics = {"rouge_l": rouge_l(answers, [row.get("references", [row["output"]]) for row in rows])}
     if all("choices" in row for row in rows):
         parsed = [parse_choice(answer, row["choices"]) for answer, row in zip(answers, rows, strict=True)]
-        metrics["accuracy"] = [float(choice == row["output"]) for choice, row in zip(parsed, rows, strict=True)]
+        metrics["accuracy"] = [float(choice == right_choice(row)) for choice, row in zip(parsed, rows, strict=True)]
         metrics["unparsable"] = [float(choice is None) for choice in parsed]
     return metrics
+
+
+def right_choice(row: Mapping) -> str:
+    """The choice that is right, as it stands among the choices.
+
+    Raises:
+        ColpipeError: none is.
+    """
+    right = choice_of(row["output"], row["choices"])
+    if right is None:
+        raise ColpipeError(f"row {row.get('id')}: its answer {row['output']!r} is none of its choices {row['choices']}")
+    return right
 
 
 def averaged(samples: Sequence[Values]) -> Values:

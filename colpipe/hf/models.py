@@ -7,8 +7,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from colpipe.config.folders import rows_problem
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hf.counting import count_calls
+from colpipe.hf.generation_config import generation_config_of, keep_end_ids, mended
 from colpipe.jobs.artifacts import require_space
 
 logging.disable_progress_bar()
@@ -24,17 +26,22 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     Fresh memory, because weights left on a file's memory map can have another alignment than those restored from an
     in-step state, and aligned and unaligned matrix products may differ in the last bit.
 
+    Generation settings that transformers would refuse to save are mended now, so that what is trained can be saved.
+
     Raises:
         ColpipeError: the folder is not a model, or a weight file is cut short.
     """
+    generation = generation_config_of(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **ONLY_DATA)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, generation_config=generation, **ONLY_DATA)
     except Exception as error:
         raise ColpipeError(
             f"{folder}: cannot be loaded as a causal language model: {first_line(error)}{_broken_weights(folder)}"
         ) from None
     for parameter in model.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    if generation is None:  # transformers looked into config.json for one
+        model.generation_config = mended(model.generation_config.to_diff_dict(), f"{folder}/config.json")
     return count_calls(model)
 
 
@@ -69,6 +76,21 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
+    """Refuse an embedding that has no row for some of a tokenizer's ids.
+
+    Args:
+        rows: of the embedding.
+        where: they are said: a key, or a model's folder.
+
+    Raises:
+        ColpipeError: names both sizes.
+    """
+    entries = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if problem := rows_problem(rows, entries, where, tokenizer.name_or_path):
+        raise ColpipeError(problem)
+
+
 def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     """A transformers model with its random initialisation, from a `config.json` mapping."""
     torch.manual_seed(seed)
@@ -86,15 +108,14 @@ def disable_dropout(model: PreTrainedModel) -> None:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A stock Hugging Face folder: weights, configuration, generation settings, tokenizer.
+    """A stock Hugging Face folder: weights, configuration, generation settings, tokenizer. Every id that ended an answer
+    still does.
 
     Raises:
         ColpipeError: the disk has no room for it.
     """
     needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     require_space(folder, needed, "a model")
-    model.generation_config.eos_token_id = model.config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.bos_token_id = model.config.bos_token_id = tokenizer.bos_token_id
-    model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    keep_end_ids(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,5 +1,6 @@
 """Many candidates from one pair of neighbours, scored without training: alpha and compensation, or whole architectures."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from colpipe.config.constants import SEARCH_ALPHAS, SEARCH_COMPENSATIONS
@@ -32,6 +33,9 @@ def sweep(
 
     Returns:
         One row per candidate: its shape, parameters, method, alpha, compensate, loss.
+
+    Raises:
+        ColpipeError: a candidate's loss is not finite, or method `cut` has no elastic member.
     """
     rows = []
     small, large = (weights.family.parameters(weights.sizes, weights.tied) for weights in (smaller, larger))
@@ -46,6 +50,12 @@ def sweep(
             else:
                 alpha = automatic_alpha(small, large, count) if alpha == "auto" else alpha
                 model = linit(smaller, larger, target, alpha, method, compensate, **arguments).load()
+            loss = score(model)
+            if not math.isfinite(loss):
+                where = f"layers {target['layer']}, hidden {target['hidden']}, alpha {alpha}, compensate {compensate}"
+                raise ColpipeError(
+                    f"{smaller.name} and {larger.name}: score gave {loss} for {method} ({where}), no number to compare"
+                )
             rows.append(
                 {
                     "layers": target["layer"],
@@ -57,7 +67,7 @@ def sweep(
                     "method": method,
                     "alpha": alpha,
                     "compensate": compensate,
-                    "loss": score(model),
+                    "loss": loss,
                 }
             )
     return rows

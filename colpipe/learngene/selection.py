@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from colpipe.architectures.families import Family
+from colpipe.errors import ColpipeError
 
 IndexMap = Sequence[int]
 
@@ -70,11 +71,17 @@ def evenly_spaced(source: int, target: int) -> list[int]:
 
 
 def keep_layers(select: str, source: int, target: int, ranking: Sequence[int] | None = None) -> list[int]:
-    """Layers that a subset keeps: the `first`, `even`ly spaced, or (`rank`, `rotate`) the best of a ranking, in order."""
+    """Layers that a subset keeps: the `first`, `even`ly spaced, or (`rank`, `rotate`) the best of a ranking, in order.
+
+    Raises:
+        ColpipeError: there is no ranking to take the best of.
+    """
     if select == "first":
         return subset(source, target)
-    if select == "even" or not ranking:
+    if select == "even":
         return evenly_spaced(source, target)
+    if not ranking:
+        raise ColpipeError(f"select {select!r}: the source's layers have no ranking; first and even need none")
     return sorted(ranking[:target])
 
 
@@ -86,8 +93,12 @@ def between(kept: Sequence[int], source: int, target: int, ranking: Sequence[int
     """
     if target <= len(kept):
         among = [kept.index(layer) for layer in ranking if layer in kept] if ranking else None
-        return [kept[position] for position in keep_layers("rank", len(kept), target, among)]
+        return [kept[position] for position in _best_or_even(len(kept), target, among)]
     others = [layer for layer in range(source) if layer not in set(kept)]
     among = [others.index(layer) for layer in ranking if layer in others] if ranking else None
-    added = keep_layers("rank", len(others), target - len(kept), among)
+    added = _best_or_even(len(others), target - len(kept), among)
     return sorted([*kept, *(others[position] for position in added)])
+
+
+def _best_or_even(source: int, target: int, ranking: Sequence[int] | None) -> list[int]:
+    return keep_layers("rank" if ranking else "even", source, target, ranking)

@@ -261,20 +261,19 @@ def write_model(
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-COMPANIONS = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-    "generation_config.json",
+TOKENIZER_FILES = (
+    *("tokenizer*", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+    *("*.model", "*.tiktoken", "tekken.json", "chat_template*", "additional_chat_templates"),
 )
+COMPANIONS = (*TOKENIZER_FILES, "generation_config.json")
 
 
-def copy_companions(source: Path, folder: Path) -> None:
-    """Copy what stands beside the weights: tokenizer and generation settings."""
-    for pattern in COMPANIONS:
-        for path in Path(source).glob(pattern):
+def copy_companions(source: Path, folder: Path, patterns: Sequence[str] = COMPANIONS) -> None:
+    """Copy what stands beside the weights: tokenizer and generation settings; no code."""
+    for path in {path for pattern in patterns for path in Path(source).glob(pattern)}:
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+        elif path.suffix != ".py":
             shutil.copy(path, folder)
 
 

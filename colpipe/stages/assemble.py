@@ -14,6 +14,7 @@ from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.initialisers import make, rand
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.search import best, sweep
+from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from colpipe.learngene.weights import Weights, copy_companions
 
 
@@ -30,6 +31,8 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     sizes = settings.architecture.sizes(settings.shape)
+    companion = job.parents.get("larger", job.parents.get("source", job.parents["tokenizer"]))
+    require_tokenizer_rows(companion, settings.architecture.vocabulary, "architecture.vocabulary")
     if settings.kind == "rand":
         config = settings.architecture.configure(settings.shape, load_tokenizer(job.parents["tokenizer"]).eos_token_id)
         assembly = rand(config, job.seed)
@@ -45,13 +48,14 @@ def main(job: Job[Settings]) -> None:
         else:
             assembly = make(settings.kind, source, sizes, settings.method, settings.select, job.seed, known.ranking)
     assembly.write(job.staging)
-    copy_companions(job.parents.get("larger", job.parents.get("source", job.parents["tokenizer"])), job.staging)
+    copy_companions(companion, job.staging)
     job.publish(parameters=assembly.parameters, kind=settings.kind, **assembly.details)
 
 
 def _interpolated(job: Job[Settings], sizes: dict) -> Assembly:
     settings = job.settings
     small, large = job.parents["smaller"], job.parents["larger"]
+    require_same_tokenizer(small, large)
     known = {"layer_map": inheritance(small, large).layer_map, "ranking": inheritance(large).ranking}
     alpha, compensate = settings.alpha, settings.compensate
     if alpha is None:

@@ -4,7 +4,7 @@ The first member's teacher is the ancestor, or its bridge. A member that inherit
 an equivalent of the ancestor whose leading indices are the important ones (stage `order`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -18,7 +18,8 @@ from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
-from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.hf.generation_config import end_ids
+from colpipe.hf.models import load_model, load_tokenizer, require_rows, save_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device, wait_for_all
 from colpipe.jobs.job import Job
@@ -27,7 +28,8 @@ from colpipe.learngene.importance import signal_gain
 from colpipe.learngene.inheritance import inheritance, inherited_entries
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.selection import keep_layers
-from colpipe.learngene.weights import Weights
+from colpipe.learngene.tokenizers import require_same_tokenizer
+from colpipe.learngene.weights import Weights, copy_companions
 from colpipe.training.distillation import DistillationData, distill
 from colpipe.training.elastic import Submodels
 from colpipe.training.rollout_trainer import as_item, sample_all
@@ -47,17 +49,31 @@ def main(job: Job[Settings]) -> None:
     settings = job.settings
     teacher_folder = job.parents["teacher"]
     tokenizer = load_tokenizer(teacher_folder)
-    if load_tokenizer(job.parents["tokenizer"]).get_vocab() != tokenizer.get_vocab():
-        raise ColpipeError(f"{teacher_folder}: has another tokenizer than the chain; its ancestor needs a bridge")
+    require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
+    require_chain_tokenizer(job)
     student, details = prepare_student(job)
     submodels = prepare_submodels(job, student, details)
     teacher = None if "signal" in job.parents else load_model(teacher_folder)
-    data = prepare_data(job, teacher, tokenizer)
+    ends = [end for model in (student, teacher) if model for end in end_ids(model, tokenizer)]
+    data = prepare_data(job, teacher, tokenizer, list(dict.fromkeys(ends)))
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
     score = prepare_answer_score(job, tokenizer)
     student, kept = distill(job, student, teacher, settings.training, data, score, submodels)
     save_model(student, tokenizer, job.staging)
     job.publish(parameters=student.num_parameters(), **kept, **details)
+
+
+def require_chain_tokenizer(job: Job[Settings]) -> None:
+    """Refuse a teacher, or a student, whose ids mean something else than those of the chain's data.
+
+    Which token ends or pads a text may differ, as between a base model and an instruct one: the ids mean the same.
+    """
+    for name in ("teacher", "student"):
+        if name in job.parents:
+            advice = (
+                "its ancestor needs a bridge" if name == "teacher" else "a member starts from a model of the chain's"
+            )
+            require_same_tokenizer(job.parents[name], job.parents["tokenizer"], advice, special_too=False)
 
 
 # The student.
@@ -100,6 +116,7 @@ def _inherit(job: Job[Settings], source: Path, folder: Path) -> dict:
         subset = take_subset(weights, sizes, settings.select, known.ranking, tied, gain)
     if job.is_main:
         subset.write(folder)
+        copy_companions(source, folder)  # what ends a text, above all
     wait_for_all()
     return inherited_entries(known, subset.details["layer_map"])
 
@@ -126,9 +143,9 @@ def prepare_submodels(job: Job[Settings], student: PreTrainedModel, details: dic
 
 
 def prepare_data(
-    job: Job[Settings], teacher: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase
+    job: Job[Settings], teacher: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]
 ) -> DistillationData:
-    """What the student learns from, as the objective wants it.
+    """What the student learns from, as the objective wants it; `ends` are the ids that end a completion.
 
     Raises:
         ColpipeError: no prompt is short enough for an objective that completes prompts.
@@ -150,19 +167,19 @@ def prepare_data(
             WithCachedTeacher(validation, cache, "validation"),
         )
     elif training.objective == "seqkd":
-        items = _completed_by(job, teacher, prompts, text, tokenizer.eos_token_id)
+        items = _completed_by(job, teacher, prompts, text, ends)
     return DistillationData(
         items=None if training.objective in SAMPLED_OBJECTIVES else items,
         prompts=prompts,
         text=mixed(text) if text and training.objective == "minillm" else None,
         validation=validation,
-        end_id=tokenizer.eos_token_id,
+        end_ids=ends,
         pad_id=tokenizer.pad_token_id,
     )
 
 
 def _completed_by(
-    job: Job[Settings], teacher: PreTrainedModel, prompts: list, text: list[Dataset], end_id: int
+    job: Job[Settings], teacher: PreTrainedModel, prompts: list, text: list[Dataset], ends: Sequence[int]
 ) -> list[dict]:
     """The teacher's completions of the prompts, among the blocks of text; no more of both than the steps will see."""
     training, blocks = job.settings.training, mixed(text) if text else []
@@ -171,7 +188,7 @@ def _completed_by(
     chosen = chosen_prompts(count, 0, seen, job.seed)
     teacher_prompts = [prompts[index] for index in chosen if index < len(prompts)]
     models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
-    rows = sample_all(job, models, {"teacher": 1.0}, teacher_prompts, training, end_id, job.seed, job.state / "answers")
+    rows = sample_all(job, models, {"teacher": 1.0}, teacher_prompts, training, ends, job.seed, job.state / "answers")
     return [as_item(row) for row in rows] + [blocks[index - len(prompts)] for index in chosen if index >= len(prompts)]
 
 

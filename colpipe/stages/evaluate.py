@@ -5,12 +5,14 @@ Every mean has a 95 % interval beside it: over blocks for perplexity, over rows 
 """
 
 import json
+import math
 from pathlib import Path
 
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Strict
 from colpipe.config.stages import Task
 from colpipe.data.tokens import read_rows
+from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
@@ -39,6 +41,11 @@ def main(job: Job[Settings]) -> None:
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
+        if math.isinf(high["perplexity"]):
+            raise ColpipeError(
+                f"{job.parents['model']}: its loss on {name} is {scores[name]['loss']:,.1f} nats per token (up to "
+                f"{high['loss']:,.1f}), and the perplexity overflows: its logits are far too large to be scored"
+            )
     for name, (values, spread) in task_values(job).items():
         scores[name] = {**percent(values), **spread}
         intervals[name] = percent_intervals(values)

@@ -8,7 +8,7 @@ from colpipe.jobs.job import Job
 
 def main(job: Job) -> None:
     job.manifest["parents"] = content_of(job.settings, job.output)
-    files = fetch(job.settings, job.staging, "dataset")
+    files = fetch(job.settings, job.staging, "dataset", job.say)
     job.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB")
     job.publish()
 

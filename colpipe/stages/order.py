@@ -16,6 +16,7 @@ from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
 from colpipe.learngene.importance import measure, reorder
+from colpipe.learngene.tokenizers import require_tokenizer_rows
 from colpipe.learngene.weights import Weights, copy_companions
 
 
@@ -29,6 +30,7 @@ def main(job: Job[Settings]) -> None:
     settings = job.settings
     folder, measuring = job.parents["model"], settings.measuring
     model = load_model(folder).to(pick_device(job.runtime.device)).eval()
+    require_tokenizer_rows(folder, model.config.vocab_size, f"{folder}: vocabulary")
     blocks = Blocks(job.parents["corpus"], "train", measuring.max_length, measuring.tokens)
     batches = [
         torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])

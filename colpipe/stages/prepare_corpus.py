@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from colpipe.config.parts import Dataset
+from colpipe.data.file_counts import FileCounts
 from colpipe.data.records import read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenise
@@ -30,7 +31,9 @@ SPLITS = ("train", "validation", "test")
 def main(job: Job[Dataset]) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     records = read(job.settings, job.parents["dataset"])
-    documents = ((record["split"], record["text"]) for record in records if record.get("text"))
+    files = FileCounts(job.settings, job.parents["dataset"])
+    used = files.counted(record for record in records if record.get("text"))
+    documents = ((record["split"], record["text"]) for record in used)
     found = write_shards(job, documents, tokenizer)
     counts = {}
     for split in SPLITS:
@@ -48,7 +51,9 @@ def main(job: Job[Dataset]) -> None:
             f"{split}: {count['documents']:,} documents, {count['tokens']:,} tokens, "
             f"{count['bytes'] / count['tokens']:.2f} bytes a token"
         )
-    job.publish(counts=counts)
+    for line in files.lines():
+        job.say(line)
+    job.publish(counts=counts, **files.manifest())
 
 
 def write_shards(job: Job[Dataset], documents: Iterable[Document], tokenizer) -> dict[str, dict[str, int]]:

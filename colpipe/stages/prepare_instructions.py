@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 from colpipe.config.parts import Dataset, Instructions, Strict
+from colpipe.data.file_counts import FileCounts
 from colpipe.data.prompts import prompt
 from colpipe.data.records import read
 from colpipe.errors import ColpipeError
@@ -28,10 +29,11 @@ def main(job: Job[Settings]) -> None:
     kinds: set[str] = set()
     left_out: Counter[str] = Counter()
     places: dict[str, str] = {}
+    files = FileCounts(job.settings.dataset, job.parents["dataset"])
     for record in read(job.settings.dataset, job.parents["dataset"]):
         if "left_out" in record:
             left_out[record["left_out"]] += 1
-            places.setdefault(record["left_out"], record["place"])
+            places.setdefault(record["left_out"], str(record["place"]))
         if "instruction" not in record:
             continue
         kinds.add(record["kind"])
@@ -52,6 +54,7 @@ def main(job: Job[Settings]) -> None:
             if len(tokenizer(text)["input_ids"]) >= settings.max_tokens:
                 too_long += 1
                 continue
+            files.add(record)
             kept.append(
                 {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
             )
@@ -68,7 +71,9 @@ def main(job: Job[Settings]) -> None:
         raise ColpipeError(f"{job.output}: the data set has no instructions; the reader left out {dict(left_out)}")
     for reason, count in left_out.items():
         job.say(f"{count:,} rows left out: {reason} (the first: {places[reason]})")
-    job.publish(counts=counts, left_out=dict(sorted(left_out.items())))
+    for line in files.lines():
+        job.say(line)
+    job.publish(counts=counts, left_out=dict(sorted(left_out.items())), **files.manifest())
 
 
 def _shuffled(record: dict) -> str:

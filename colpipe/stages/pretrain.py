@@ -4,8 +4,7 @@ from colpipe.config.parts import Architecture, Shape, Strict
 from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
-from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer, random_model, save_model
+from colpipe.hf.models import load_tokenizer, random_model, require_rows, save_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.trainer import train
@@ -20,10 +19,7 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     tokenizer = load_tokenizer(job.parents["tokenizer"])
-    if len(tokenizer) > settings.architecture.vocabulary:
-        raise ColpipeError(
-            f"architecture.vocabulary: {settings.architecture.vocabulary:,} is less than the tokenizer's {len(tokenizer):,}"
-        )
+    require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
     model = random_model(settings.architecture.configure(settings.shape, tokenizer.eos_token_id), job.seed)
     length = settings.training.max_length
     data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from colpipe.config.folders import read_mapping
 from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
 from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
@@ -66,7 +67,8 @@ def copy_model(model: Path, folder: Path, template: str | None) -> dict:
         tokenizer.pop(key, None)
     if template:
         (folder / "chat_template.jinja").write_text(template)
-    special = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    own = read_mapping(model / "generation_config.json")  # lists every end of a text
+    special = {key: own.get(key, config.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if special["pad_token_id"] is None:
         end = special["eos_token_id"]
         special["pad_token_id"] = end[0] if isinstance(end, list) else end

@@ -2,7 +2,7 @@
 
 from colpipe.config.parts import Architecture, Strict
 from colpipe.data.mixtures import items_of, mixed, validation_of
-from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model, load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
@@ -18,6 +18,7 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     tokenizer = load_tokenizer(job.parents["teacher"])
+    require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
     teacher = load_model(job.parents["teacher"]).to(pick_device(job.runtime.device)).eval()
     folders, length = job.parents_of("data").values(), settings.max_length
     rows, text = items_of(folders, "train", tokenizer, length)

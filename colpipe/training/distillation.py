@@ -35,8 +35,8 @@ class DistillationData(NamedTuple):
     """blocks for the cross-entropy beside sampled completions, or None"""
     validation: Dataset
     """scored at `settings.evaluations` steps"""
-    end_id: int
-    """id of the end-of-text token"""
+    end_ids: Sequence[int]
+    """ids of the tokens that end a text"""
     pad_id: int
     """id of the padding token"""
 
@@ -78,7 +78,7 @@ def distill(
         "collate_rows": collate(data.pad_id),
     }
     if settings.objective in SAMPLED_OBJECTIVES:
-        trainer = RolloutTrainer(job, settings, data.prompts, data.text, data.end_id, **arguments)
+        trainer = RolloutTrainer(job, settings, data.prompts, data.text, data.end_ids, **arguments)
     else:
         trainer = ObjectiveTrainer(train_dataset=data.items, **arguments)
     keep = KeepBest(job, trainer, settings.keep) if settings.evaluations and settings.keep != "last" else None

@@ -36,7 +36,7 @@ def sample_all(
     shares: Mapping[str, float],
     prompts: Sequence[Tensor],
     settings: Distill,
-    end: int,
+    end_ids: Sequence[int],
     seed: int,
     folder: Path,
 ) -> list[dict[str, Tensor]]:
@@ -58,7 +58,7 @@ def sample_all(
                 job.stop()
             chosen = [prompts[index] for index in batch]
             limits = [settings.max_length - len(prompt) for prompt in chosen]
-            _save(sample(models, shares, chosen, limits, end, seed * 1_000_003 + number), path)
+            _save(sample(models, shares, chosen, limits, end_ids, seed * 1_000_003 + number), path)
         completions.update(zip(batch, torch.load(path), strict=True))
     if processes > 1:
         shared: list[dict] = [{} for _ in range(processes)]
@@ -86,14 +86,20 @@ class RolloutTrainer(ObjectiveTrainer):
     Args:
         prompts: token ids of each.
         text: blocks for the cross-entropy beside the completions, or None.
-        end_id: id of the end-of-text token.
+        end_ids: ids of the tokens that end a text.
     """
 
     def __init__(
-        self, job: Job, settings: Distill, prompts: Sequence[Tensor], text: Dataset | None, end_id: int, **arguments
+        self,
+        job: Job,
+        settings: Distill,
+        prompts: Sequence[Tensor],
+        text: Dataset | None,
+        end_ids: Sequence[int],
+        **arguments,
     ):
         self.job, self.settings = job, settings
-        self.prompts, self.text, self.end_id = prompts, text, end_id
+        self.prompts, self.text, self.end_ids = prompts, text, end_ids
         self.passes = settings.rollout.epochs or (4 if settings.objective == "minillm" else 1)
         self.rollouts: dict = {"number": None, "rows": []}
         rounds = -(-settings.epochs * len(self.prompts) // settings.rollout.size)
@@ -152,7 +158,7 @@ class RolloutTrainer(ObjectiveTrainer):
                 {"student": 1 - mix, "teacher": mix},
                 [self.prompts[index] for index in chosen],
                 settings,
-                self.end_id,
+                self.end_ids,
                 self.job.seed * 1_000_003 + number,
                 folder,
             )

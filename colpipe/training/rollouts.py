@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from colpipe.config.stages import Rollout
+from colpipe.hf.finite import require_finite
 from colpipe.jobs.device import float64
 
 
@@ -21,7 +22,7 @@ def sample(
     shares: Mapping[str, float],
     prompts: Sequence[Tensor],
     limits: Sequence[int],
-    end_id: int,
+    end_ids: Sequence[int],
     seed: int,
 ) -> list[dict[str, Tensor]]:
     """Completions y_t ~ p̃ = Σ share · model, at temperature 1, mixed token by token; each model keeps its own cache.
@@ -33,23 +34,26 @@ def sample(
         shares: name → weight in the mixture, together 1. A model without a share is not run.
         prompts: token ids of each row.
         limits: most new tokens of each row.
-        end_id: end-of-text, the last token of a completion that has not reached its limit.
+        end_ids: ends of text; one of them is the last token of a completion that has not reached its limit.
         seed: of this batch.
 
     Returns:
         Per row, on the CPU: `prompt`, `answer` (the completion, T,), `sampled`: log p̃ of its tokens (T,), and by the name
         of each model its own log-probabilities of them (T,).
+
+    Raises:
+        ColpipeError: a model's logits are not finite.
     """
     models = {name: model for name, model in models.items() if shares.get(name)}
     device = next(iter(models.values())).device
     vocabulary = min(model.get_output_embeddings().weight.shape[0] for model in models.values())
     uniforms = torch.rand(len(prompts), max(limits), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     length = max(map(len, prompts))
-    ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end_id), prompt]) for prompt in prompts])
+    ids = torch.stack([torch.cat([prompt.new_full((length - len(prompt),), end_ids[0]), prompt]) for prompt in prompts])
     mask = torch.stack([torch.arange(length) >= length - len(prompt) for prompt in prompts]).long()
     ids, mask = ids.to(device), mask.to(device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    max_new = torch.tensor(limits, device=device)
+    max_new, ends = torch.tensor(limits, device=device), torch.tensor(end_ids, device=device)
     caches = {name: DynamicCache(config=model.config) for name, model in models.items()}
     names = [*models, "sampled"]
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, tokens, log-probabilities of each step
@@ -67,6 +71,7 @@ def sample(
                 logits_to_keep=1,
             ).logits
             logs.append(logits[:, -1, :vocabulary].float().log_softmax(-1))
+            require_finite(logs[-1].logsumexp(-1), model, "its logits for a completion")
             mixed = mixed + shares[name] * logs[-1].exp()
         # In float32 the sum over a large vocabulary is off by more than rare tokens have.
         cumulated = float64(mixed).cumsum(-1)
@@ -75,7 +80,7 @@ def sample(
         token = torch.searchsorted(cumulated, drawn).clamp(max=vocabulary - 1).to(device)
         logprobs = [value.gather(1, token) for value in (*logs, mixed.log())]
         steps.append((rows, token[:, 0], torch.cat(logprobs, 1)))
-        active = (token[:, 0] != end_id) & (max_new[rows] > step + 1)
+        active = ~torch.isin(token[:, 0], ends) & (max_new[rows] > step + 1)
         if not active.any():
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)

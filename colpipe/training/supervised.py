@@ -11,7 +11,7 @@ from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows
 from colpipe.hf.counting import count_logits
-from colpipe.hf.models import disable_dropout
+from colpipe.hf.models import disable_dropout, require_rows
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.resumable import RemembersBatch, run_resumable
@@ -45,7 +45,11 @@ def fine_tune(
 
     Args:
         label: names the run where one job has several (one a task).
+
+    Raises:
+        ColpipeError: the tokenizer has ids that the embedding has no row for.
     """
+    require_rows(tokenizer, model.get_input_embeddings().weight.shape[0], model.name_or_path)
     state, packing = f"trainer-{label.strip(' :')}" if label else "trainer", job.runtime.packing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # trl turns checkpointing on under the name that is going away

@@ -140,7 +140,7 @@ def rollout_contenders(rows: int, new_tokens: int) -> dict[str, Callable[[], obj
 
     def ours() -> int:
         models, shares = {"student": student, "teacher": teacher}, {"student": 1 - SHARE, "teacher": SHARE}
-        found = sample(models, shares, list(prompts), [new_tokens] * rows, end_id=-1, seed=0)
+        found = sample(models, shares, list(prompts), [new_tokens] * rows, end_ids=[-1], seed=0)
         return len(found[0]["answer"])
 
     return {

@@ -13,6 +13,7 @@ def records(folder: Path) -> Iterator[dict]:
     fields = {"instruction": str, "context": str, "response": str, "category": str}
     for place, row in rows_of(folder, fields):
         yield {
+            "place": place,
             "id": place.id,
             "group": row["context"].strip() or row["instruction"].strip(),
             "kind": row["category"],

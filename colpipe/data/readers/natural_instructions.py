@@ -5,36 +5,41 @@ others train; without it, all are for testing. As in the published evaluation, t
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from colpipe.data.files import check, json_value
+from colpipe.data.files import Place, check, files_in, tables
+from colpipe.data.formats import json_value
 from colpipe.errors import ColpipeError
-from colpipe.jobs.artifacts import content_files
 
 INSTANCES = 100
 LISTED = "test_tasks.txt"
+FORMATS = (".json",)
+KNOWN = ("*_tasks.txt",)
 
 
 def records(folder: Path) -> Iterator[dict]:
-    files = content_files(folder)
-    lists = [path for path in files if path.name == LISTED]
-    tested = set(lists[0].read_text(encoding="utf-8").split()) if lists else None
-    for path in (path for path in files if path.suffix == ".json"):
-        task = json_value(path)
-        check(str(path), task, {"Definition": (str, list), "Instances": list})
+    lists = [name for name in files_in(folder)[0] if PurePath(name).name == LISTED]
+    if len(lists) > 1:
+        raise ColpipeError(f"{folder}: {' and '.join(lists)} both say which tasks are for testing; stage one of them")
+    tested = set((folder / lists[0]).read_text(encoding="utf-8-sig").split()) if lists else None
+    for name in tables(folder):
+        task = json_value(folder / name)
+        check(str(folder / name), task, {"Definition": (str, list[str]), "Instances": list})
         definition = task["Definition"] if isinstance(task["Definition"], str) else "\n".join(task["Definition"])
-        test = tested is None or path.stem in tested
+        title = PurePath(name).name.split(".")[0]
+        test = tested is None or title in tested
         for number, instance in enumerate(task["Instances"][:INSTANCES] if test else task["Instances"], 1):
-            place = f"{path}: instance {number}"
-            check(place, instance, {"input": str, "output": (str, list)})
+            place = Place(folder, name, f"instance {number}")
+            check(place, instance, {"input": str, "output": (str, list[str])}, {"id": str})
             answers = instance["output"] if isinstance(instance["output"], list) else [instance["output"]]
             if not answers:
                 raise ColpipeError(f"{place}: has no output")
             yield {
-                "id": instance.get("id") or f"{path.stem}-{number}",
-                "group": path.stem,
-                **({"split": "test"} if test else {"split": "train"}),
-                "kind": path.stem,
+                "place": place,
+                "id": instance.get("id") or f"{title}-{number}",
+                "group": title,
+                "split": "test" if test else "train",
+                "kind": title,
                 "instruction": definition,
                 "input": instance["input"],
                 "output": answers[0],

@@ -1,28 +1,34 @@
-"""Documents: rows of {text} (OpenWebText, OpenWebText-100K, …), or .txt files with blank lines between documents."""
+"""Documents: rows of {text} (OpenWebText, OpenWebText-100K, …), or .txt files with blank lines between documents.
+
+Split by hash, whatever the files are called.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.data.files import rows_of
-from colpipe.errors import ColpipeError
-from colpipe.jobs.artifacts import content_files
+from colpipe.data.files import Place, rows_of, tables
+from colpipe.data.formats import TABLES, open_text, read_errors
+
+FORMATS = (*TABLES, ".txt")
 
 
 def records(folder: Path) -> Iterator[dict]:
     for place, row in rows_of(folder, {"text": str}):
-        yield {"id": place.id, "group": place.id, "text": row["text"].strip()}
-    for path in (path for path in content_files(folder) if path.suffix == ".txt"):
-        try:
-            for number, document in enumerate(_paragraph_groups(path), 1):
-                yield {"id": f"{path.name}:{number}", "group": f"{path.name}:{number}", "text": document}
-        except UnicodeDecodeError as error:
-            raise ColpipeError(f"{path}: is not UTF-8 ({error.reason}); convert it first") from None
+        yield _document(place, row["text"].strip())
+    for name in tables(folder, (".txt",)):
+        with read_errors(folder / name):
+            for number, text in enumerate(_paragraph_groups(folder / name), 1):
+                yield _document(Place(folder, name, number), text)
+
+
+def _document(place: Place, text: str) -> dict:
+    return {"place": place, "id": place.id, "group": place.id, "text": text}
 
 
 def _paragraph_groups(path: Path) -> Iterator[str]:
     """Lines up to the next blank one, joined; the file is never held as a whole."""
     lines: list[str] = []
-    with open(path, encoding="utf-8") as file:
+    with open_text(path) as file:
         for line in file:
             if line.strip():
                 lines.append(line)

@@ -7,17 +7,23 @@ with the paper's summarisation prompt).
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.data.files import check, json_value, tables
+from colpipe.data.files import Place, check, require_whole, tables
+from colpipe.data.formats import json_value
 from colpipe.data.readers.xlsum import summarise
+
+FORMATS = (".json",)
 
 
 def records(folder: Path) -> Iterator[dict]:
-    for path in map(folder.joinpath, tables(folder)):
-        articles = json_value(path)
-        check(path, articles, {})
+    for name in tables(folder):
+        articles = json_value(folder / name)
+        check(folder / name, articles, {})
         for title, article in articles.items():
-            check(f"{path}: {title}", article, {"extract": str})
-            base, lead, description = {"id": title, "group": title}, article["extract"], article.get("description")
+            place = Place(folder, name, title)
+            require_whole(f"{folder / name}", "title", title)
+            check(place, article, {"extract": str}, {"description": str})
+            lead, description = article["extract"], article.get("description")
+            base = {"place": place, "id": title, "group": title}
             yield {**base, "text": lead}
             for kind, instruction, given, output in (
                 ("describe", f"In a few words, what is {title}?", "", description),

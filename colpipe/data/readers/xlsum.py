@@ -13,6 +13,7 @@ def records(folder: Path) -> Iterator[dict]:
     for place, row in rows_of(folder, {"id": str, "title": str, "summary": str, "text": str}):
         split = split_in_name(place.name)
         yield {
+            "place": place,
             "id": row["id"],
             "group": row["id"],
             **({"split": "validation" if split == "dev" else split} if split else {}),
@@ -23,6 +24,7 @@ def records(folder: Path) -> Iterator[dict]:
         }
 
 
-def summarise(title: str) -> str:
-    """The paper's instruction for an article (Appendix C.1)."""
-    return f"Given the following article, and the title of the article is {title}, please summarize the article."
+def summarise(title: str | None) -> str:
+    """The paper's instruction for an article (Appendix C.1), without its title where there is none."""
+    named = "" if title is None else f", and the title of the article is {title}"
+    return f"Given the following article{named}, please summarize the article."

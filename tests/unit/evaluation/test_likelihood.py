@@ -31,7 +31,7 @@ def mmlu(n):
 
 
 def hellaswag(n):
-    endings = [f"{NOUNS[(n + k) % 8]} falls [substeps] down." for k in range(4)]
+    endings = [f"{'[step] ' * (n % 2)}{NOUNS[(n + k) % 8]} falls [substeps] down." for k in range(4)]
     return {
         "ind": n,
         "activity_label": "Work",
@@ -101,6 +101,17 @@ def test_accuracies_are_those_of_lm_evals_task_on_the_same_rows(reader, model_an
     if "acc_norm,none" in expected:
         assert sum(found["likelihood_normalised"]) / 24 == pytest.approx(expected["acc_norm,none"])
     assert found == choice_scores(model, tokenizer, rows, batch_size=5)
+
+
+def test_the_length_of_a_choice_counts_the_blank_that_a_bracket_leaves(model_and_tokenizer, monkeypatch):
+    row = {
+        "choices": ["b", "c"],
+        "output": "b",
+        "likelihood": {"contexts": ["a"] * 2, "continuations": ["  b", " c"]},  # lm-eval's choices are " b" and "c"
+    }
+    for logs, normalised in (((-1.9, -1.0), 1.0), ((-2.1, -1.0), 0.0)):  # per character -0.95 or -1.05, and -1
+        monkeypatch.setattr(HFLM, "loglikelihood", lambda *_, logs=logs, **__: [(log, False) for log in logs])
+        assert choice_scores(*model_and_tokenizer, [row])["likelihood_normalised"] == [normalised]
 
 
 def test_the_most_probable_choice_by_a_plain_loop(model_and_tokenizer, tmp_path):

@@ -4,12 +4,12 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score
 
+from colpipe.errors import ColpipeError
 from colpipe.evaluation.scores import (
     averaged,
     deviations,
     guessing,
     interval,
-    parse_choice,
     percent,
     rouge_l,
     score_rows,
@@ -53,16 +53,54 @@ def test_rouge_l_equals_rouge_score_on_all_rows_and_takes_the_best_reference():
     ]
 
 
+def test_rouge_l_of_ascii_is_rouge_scores_own():
+    """Punctuation, digits, underscores and control characters among the words."""
+    scorer, chance = RougeScorer(["rougeL"], use_stemmer=True), np.random.default_rng(0)
+    letters = [chr(code) for code in range(128)] + list("aeiostrn   ") * 8
+    texts = ["".join(chance.choice(letters, chance.integers(0, 60))) for _ in range(400)]
+    texts += [" ".join(chance.choice(WORDS, 4)) + text for text in texts]
+    pairs = list(zip(texts, texts[1:] + texts[:1], strict=True))
+    expected = [scorer.score(right, answer)["rougeL"].fmeasure for answer, right in pairs]
+    assert rouge_l([answer for answer, _ in pairs], [[right] for _, right in pairs]) == expected
+    assert 0 < sum(map(bool, expected)) < len(expected)
+
+
 @pytest.mark.parametrize(
-    ("answer", "choice"),
-    [("Yes.", "yes"), ("no, it is not", "no"), ("Nobody knows", None), ("", None), ("not at all", None), ("NO", "no")],
+    ("answer", "reference", "score"),
+    [
+        ("Привет мир", "привет, мир!", 1),
+        ("สวัสดีครับ", "สวัสดีครับ", 1),
+        ("你好", "你们好", 0.8),  # two of two, two of three characters
+        ("नमस्ते दुनिया", "नमस्ते भारत", 0.5),
+        ("the “running” cats", "the cat runs", 2 / 3),  # quotes are no letters; stems as ever
+        ("café", "café", 1),
+        ("café", "cafe", 0),
+    ],
 )
-def test_parse_choice(answer, choice):
-    assert parse_choice(answer, ["yes", "no"]) == choice
+def test_rouge_l_of_any_script(answer, reference, score):
+    assert rouge_l([answer], [[reference]]) == [pytest.approx(score)]
 
 
-def test_the_longer_choice_wins():
-    assert parse_choice("New York City", ["new york", "new york city"]) == "new york city"
+@pytest.mark.parametrize(
+    ("choices", "output"),
+    [(["C", "C++", "C#"], "C#"), (["-1", "1"], "-1"), (["+", "-"], "-"), (["की", "का"], "का"), (["yes", "no"], "Yes")],
+)
+def test_a_right_answer_letter_for_letter_is_right(choices, output):
+    rows = [{"output": output, "choices": order} for order in (choices, choices[::-1])]
+    found = score_rows([output, output], rows)
+    assert (found["accuracy"], found["unparsable"]) == ([1, 1], [0, 0])
+
+
+def test_an_answer_that_fits_several_choices_is_unparsable():
+    found = score_rows(["C.", "well known!"], [
+        {"output": "C", "choices": ["C", "D"]}, {"output": "well-known", "choices": ["well-known", "well, known"]}
+    ])  # fmt: skip
+    assert (found["accuracy"], found["unparsable"]) == ([1, 0], [0, 1])
+
+
+def test_a_right_answer_that_is_no_choice_is_refused():
+    with pytest.raises(ColpipeError, match=r"row 7: its answer 'maybe' is none of its choices \['yes', 'no'\]"):
+        score_rows(["yes"], [{"id": "7", "output": "maybe", "choices": ["yes", "no"]}])
 
 
 def test_accuracy_is_sklearns_and_what_cannot_be_parsed_is_counted():

@@ -178,7 +178,7 @@ def test_distillation_beside_a_teacher(family, checkpointed, new_job):
     settings = Distill(data=["x"], objective="reverse_kl", steps=6, batch_size=4, max_length=LENGTH, evaluations=1)
     runtime = Runtime(device="cpu", gradient_checkpointing=checkpointed)
     lengths = [(6 + number % 11, 5 + number % 23) for number in range(24)]
-    material = DistillationData(rows_of(lengths), [], None, rows_of(lengths[:8]), 0, 0)
+    material = DistillationData(rows_of(lengths), [], None, rows_of(lengths[:8]), [0], 0)
     student, teacher = (random_model(architecture.configure(each, 0), 0) for each in (shape, taught_by))
     with Counter() as counter:
         distill(new_job(settings, runtime), student, teacher, settings, material)
@@ -195,7 +195,7 @@ def test_submodels_of_an_elastic_member(new_job):
     elastic = Elastic(smallest=Shape(layers=1, heads=2, hidden=32))
     student, teacher = (random_model(architecture.configure(each, 0), 0) for each in (shape, taught_by))
     submodels = Submodels(student, ElasticMember(architecture.sizes(elastic.smallest), [0], 1.0), elastic, seed=0)
-    material = DistillationData(rows_of([(1, LENGTH - 1)] * 16), [], None, rows_of([(1, LENGTH - 1)]), 0, 0)
+    material = DistillationData(rows_of([(1, LENGTH - 1)] * 16), [], None, rows_of([(1, LENGTH - 1)]), [0], 0)
     with Counter() as counter:
         distill(new_job(settings, Runtime(device="cpu")), student, teacher, settings, material, submodels=submodels)
     known = of_shape(architecture, shape)
@@ -245,7 +245,7 @@ def test_rollouts_of_two_models():
     }
     prompts = [torch.arange(5), torch.arange(9), torch.arange(3)]
     with Counter() as counter:
-        sample(models, {"student": 0.8, "teacher": 0.2}, prompts, [12, 7, 12], end_id=499, seed=0)
+        sample(models, {"student": 0.8, "teacher": 0.2}, prompts, [12, 7, 12], end_ids=[499], seed=0)
     assert counter.recorded == counter.get_total_flops() > 0
 
 

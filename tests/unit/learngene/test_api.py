@@ -1,5 +1,6 @@
 """`colpipe.linit`, `colpipe.initialise` and `colpipe.scan`, as a notebook calls them."""
 
+import copy
 import json
 import shutil
 from contextlib import suppress
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import colpipe
 from colpipe.config.parts import Shape
@@ -17,7 +19,6 @@ from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
 from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_entries
 from colpipe.learngene.initialisers import KINDS
 from colpipe.learngene.linit import linit
-from tests.conftest import make_tokenizer
 from tests.unit.learngene.layouts import stored
 from tests.unit.learngene.tiny import assert_same, distance, logits
 
@@ -66,7 +67,7 @@ def test_linit_of_every_family_by_default(neighbours):
 
 def test_linit_writes_a_folder_that_says_how_it_was_made(descended, tmp_path):
     small, large = descended
-    (small / "tokenizer_config.json").write_text("{}")
+    make_words().save_pretrained(small)
     out = colpipe.linit(small, large, SHAPE, "auto", "nested", compensate=0.5, out=tmp_path / "desnet")
     assert out == tmp_path / "desnet"
     manifest = json.loads((out / MANIFEST).read_text())
@@ -75,7 +76,7 @@ def test_linit_writes_a_folder_that_says_how_it_was_made(descended, tmp_path):
     assert manifest["stage"] == "assemble"
     assert manifest["sources"] == {"smaller": str(small), "larger": str(large)}
     assert manifest["parents"] == {"smaller": fingerprint(small), "larger": fingerprint(large)}
-    files = {"config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json"}
+    files = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert set(manifest["files"]) == files
     assert (manifest["method"], manifest["compensate"]) == ("nested", 0.5)
     assert 0 < manifest["alpha"] < 1
@@ -255,29 +256,178 @@ def test_the_vocabulary_is_cropped_to_the_smaller_one(gpt2):
     assert distance(model, colpipe.linit(gpt2.small, gpt2.large, SHAPE, 0.5)) == 0
 
 
-def with_tokenizer(folder: Path, to: Path, texts: list[str]) -> Path:
-    make_tokenizer(texts, 300).save_pretrained(copied(folder, to))
+def make_words(*added: str, **more):
+    """A tokenizer that knows 40 words, `w3` and so on, and what is added."""
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{id}": id for id in range(3, 40)}}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", **more)
+    made.add_tokens(list(added), special_tokens=True)
+    return made
+
+
+def with_tokenizer(folder: Path, to: Path, *added: str, settings: dict | None = None, **more) -> Path:
+    """A copy of a model folder with a tokenizer, and generation settings where they are given."""
+    make_words(*added, **more).save_pretrained(copied(folder, to))
+    if settings is not None:
+        (to / "generation_config.json").write_text(json.dumps(settings))
     return to
 
 
-def test_neighbours_of_one_tokenizer_take_it_along(gpt2, tmp_path):
-    texts = ["the old stone school by the river"]
-    small, large = (with_tokenizer(getattr(gpt2, f"{one}_folder"), tmp_path / one, texts) for one in ("small", "large"))
-    out = colpipe.linit(small, large, SHAPE, 0.5, out=tmp_path / "desnet")
-    assert (out / "tokenizer.json").read_bytes() == (large / "tokenizer.json").read_bytes()
+SAMPLED = {"bos_token_id": 1, "eos_token_id": [2, 7, 9], "do_sample": True, "temperature": 0.6}
 
 
-@pytest.mark.parametrize("call", ["linit", "scan"])
+@pytest.fixture
+def speaking(gpt2, tmp_path):
+    """The neighbours with a tokenizer, the larger with a chat template, ends of text and sampling of its own."""
+    small = with_tokenizer(gpt2.small_folder, tmp_path / "small", settings={"eos_token_id": 2})
+    template = "{{ messages[0]['content'] }}"
+    return small, with_tokenizer(gpt2.large_folder, tmp_path / "large", settings=SAMPLED, chat_template=template)
+
+
+def assert_accompanied(model, folder: Path) -> None:
+    """It generates as the larger does, and a folder that it was saved to has the larger's tokenizer."""
+    assert {key: getattr(model.generation_config, key) for key in SAMPLED} == SAMPLED
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("w3 w39 w1")["input_ids"] == [3, 39, 0] and tokenizer.chat_template
+    assert AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id == [2, 7, 9]
+
+
+@pytest.mark.parametrize("source", ["folders", "loaded models"])
+def test_a_model_generates_as_the_larger_and_takes_its_tokenizer_along(speaking, tmp_path, source):
+    pair = speaking if source == "folders" else tuple(map(AutoModelForCausalLM.from_pretrained, speaking))
+    model = colpipe.linit(*pair, SHAPE, 0.5)
+    model.save_pretrained(tmp_path / "saved")
+    assert_accompanied(model, tmp_path / "saved")
+    assert type(model) is GPT2LMHeadModel
+    out = colpipe.linit(*pair, SHAPE, 0.5, out=tmp_path / "out")
+    assert_accompanied(AutoModelForCausalLM.from_pretrained(out), out)
+    subset = colpipe.initialise("subset", pair[1], SHAPE)
+    subset.save_pretrained(tmp_path / "subset")
+    assert_accompanied(subset, tmp_path / "subset")
+
+
+def test_the_models_of_a_scan_are_accompanied_too(speaking, tmp_path):
+    def score(model) -> float:
+        model.save_pretrained(tmp_path / "scanned")
+        assert_accompanied(model, tmp_path / "scanned")
+        return 1.0
+
+    assert len(colpipe.scan(*speaking, [SHAPE], score, [0.5])) == 1
+
+
+def test_a_copy_of_a_model_saves_itself(speaking, tmp_path):
+    twin = copy.deepcopy(colpipe.linit(*speaking, SHAPE, 0.5))
+    with torch.no_grad():
+        twin.transformer.wpe.weight.fill_(0.25)
+    twin.save_pretrained(tmp_path / "twin")
+    assert (AutoModelForCausalLM.from_pretrained(tmp_path / "twin").transformer.wpe.weight == 0.25).all()
+    assert (tmp_path / "twin/tokenizer.json").exists()
+
+
+def test_a_tokenizer_that_is_there_is_not_overwritten(speaking, tmp_path):
+    make_words("<own>").save_pretrained(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    colpipe.linit(*speaking, SHAPE, 0.5).save_pretrained(tmp_path / "saved")
+    assert {name: (tmp_path / "saved" / name).read_bytes() for name in before} == before
+
+
+def test_the_smallers_tokenizer_goes_along_where_the_larger_has_none(speaking, gpt2, tmp_path):
+    (speaking[0] / "extra.tiktoken").write_text("")
+    (speaking[0] / "tokenizer_own.py").write_text("")
+    out = colpipe.linit(speaking[0], gpt2.large_folder, SHAPE, 0.5, out=tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(out)("w5")["input_ids"] == [5]
+    names = {path.name for path in out.iterdir()}
+    assert "extra.tiktoken" in names and "tokenizer_own.py" not in names
+    theirs = (gpt2.large_folder / "generation_config.json").read_bytes()
+    assert (out / "generation_config.json").read_bytes() == theirs
+
+
+@pytest.mark.parametrize("call", ["linit", "scan", "cut"])
 def test_neighbours_of_different_tokenizers_are_refused(gpt2, tmp_path, call):
-    small = with_tokenizer(gpt2.small_folder, tmp_path / "small", ["the old stone school by the river"])
-    large = with_tokenizer(gpt2.large_folder, tmp_path / "large", ["great music built in a small city"])
-    message = r"small and .*large have different tokenizers \(vocabulary .*the first difference is '.*'\)"
+    small = with_tokenizer(gpt2.small_folder, tmp_path / "small", "<|im_start|>")
+    large = with_tokenizer(gpt2.large_folder, tmp_path / "large", "<think>")
+    message = (
+        r"small and .*large have different tokenizers: id 40 is '<\|im_start\|>' in the first, '<think>' in the second"
+    )
     calls = {
         "linit": lambda: colpipe.linit(small, large, SHAPE, 0.5),
         "scan": lambda: colpipe.scan(small, large, [SHAPE], first_logit, [0.5]),
+        "cut": lambda: colpipe.linit(*map(AutoModelForCausalLM.from_pretrained, (small, large)), SHAPE, method="cut"),
     }
     with pytest.raises(ColpipeError, match=message):
         calls[call]()
+
+
+def test_a_tokenizer_beyond_the_cropped_vocabulary_is_refused(gpt2, tmp_path):
+    padded = AutoModelForCausalLM.from_pretrained(gpt2.large_folder)
+    padded.resize_token_embeddings(56)
+    padded.save_pretrained(tmp_path / "wide")
+    large = with_tokenizer(tmp_path / "wide", tmp_path / "large", *(f"<{letter}>" for letter in "abcdefghijklmnop"))
+    message = "small: vocabulary: 50 rows of the embedding are less than the tokenizer's 56 entries .*large"
+    calls = (
+        lambda: colpipe.linit(gpt2.small_folder, large, SHAPE, 0.5),
+        lambda: colpipe.scan(gpt2.small_folder, large, [SHAPE], first_logit, [0.5]),
+    )
+    for call in calls:
+        with pytest.raises(ColpipeError, match=message):
+            call()
+
+
+def test_shapes_of_a_scan_may_be_numbers_of_parameters(gpt2):
+    small, large = gpt2.small.num_parameters(), gpt2.large.num_parameters()
+    wanted = f"{(small + large) / 2000:.1f}k"
+    for shapes in ([wanted], wanted):
+        (row,) = colpipe.scan(gpt2.small_folder, gpt2.large_folder, shapes, first_logit, [0.5])
+        assert row["parameters"] == pytest.approx((small + large) / 2, rel=0.011)
+
+
+def test_a_loss_that_is_no_number_is_refused(gpt2):
+    with pytest.raises(
+        ColpipeError, match=r"score gave nan for nested \(layers 4, hidden 12, alpha 0.5, compensate 0.0\)"
+    ):
+        colpipe.scan(gpt2.small, gpt2.large, [SHAPE], lambda model: float("nan"), [0.5])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda one: colpipe.linit(one.small, one.large, SHAPE, alpha="outo"), "alpha 'outo': known are auto, search"),
+        (
+            lambda one: colpipe.linit(one.small, one.large, SHAPE, method="nestd"),
+            "method 'nestd': known are paper, nested",
+        ),
+        (
+            lambda one: colpipe.linit(one.small, one.large, "many"),
+            "shape 'many': give layers, heads and hidden, or param",
+        ),
+        (
+            lambda one: colpipe.scan(one.small, one.large, [SHAPE], first_logit, ["search"]),
+            "alpha 'search': known are auto",
+        ),
+        (
+            lambda one: colpipe.initialise("subset", one.large, SHAPE, method="lossless"),
+            "'lossless': known are paper for s",
+        ),
+        (lambda one: colpipe.initialise("rand", one.large, SHAPE, select="first"), "'first': known are even for rand"),
+        (
+            lambda one: colpipe.initialise("subset", one.large_folder, SHAPE, select="rank"),
+            "large has no ranking of its layers",
+        ),
+        (lambda one: colpipe.initialise("subset", one.large, SHAPE, select="rotate"), "has no ranking of its layers"),
+    ],
+)
+def test_words_that_an_option_does_not_have_are_refused(gpt2, call, message):
+    with pytest.raises(ColpipeError, match=message):
+        call(gpt2)
+
+
+def test_a_subset_by_rank_keeps_the_best_layers_of_the_manifest(gpt2, tmp_path):
+    large = copied(gpt2.large_folder, tmp_path / "large", ranking=[4, 3, 1, 2, 0])
+    model = colpipe.initialise("subset", large, {**SHAPE, "layers": 3}, select="rank")
+    theirs = gpt2.large.transformer.h
+    for own, layer in enumerate([1, 3, 4]):
+        assert torch.equal(model.transformer.h[own].ln_1.weight, theirs[layer].ln_1.weight[:12])
 
 
 SHAPES = {

@@ -2,6 +2,7 @@
 
 import pytest
 
+from colpipe.errors import ColpipeError
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset, tile
 
 
@@ -42,11 +43,16 @@ def test_evenly_spaced_keeps_both_ends():
         ("even", [4, 1, 3, 0, 2], [0, 2, 4]),
         ("rank", [4, 1, 3, 0, 2], [1, 3, 4]),
         ("rotate", [4, 1, 3, 0, 2], [1, 3, 4]),
-        ("rank", None, [0, 2, 4]),  # an ancestor that was never measured
     ],
 )
 def test_a_subset_keeps_layers(select, ranking, kept):
     assert keep_layers(select, 5, 3, ranking) == kept
+
+
+@pytest.mark.parametrize("select", ["rank", "rotate"])
+def test_the_best_layers_of_no_ranking_are_refused(select):
+    with pytest.raises(ColpipeError, match=f"select '{select}': the source's layers have no ranking; first and even"):
+        keep_layers(select, 5, 3, None)
 
 
 def test_between_contains_what_is_kept():

@@ -67,10 +67,11 @@ def test_overrides_of_ancestor_and_member(plan_of, study):
 
 
 def test_pretrained_and_scratch_members_are_fine_tuned_first(plan_of, study):
-    study["chain"]["large"].update(start="pretrained", model="bridge")
+    study["models"]["public"] = {"shape": study["chain"]["large"]["shape"]}
+    study["chain"]["large"].update(start="pretrained", model="public")
     study["chain"]["medium"].update(start="scratch")
     plan = plan_of(study)
-    assert parents(plan, "distill", ancestor="llama", member="large")["student"] == "sft/bridge"
+    assert parents(plan, "distill", ancestor="llama", member="large")["student"] == "sft/public"
     assert parents(plan, "distill", ancestor="llama", member="medium")["student"] == "sft/medium"
     assert parents(plan, "sft", start="medium")["model"] == "pretrained/medium"
     assert "student" not in parents(plan, "distill", ancestor="llama", member="small")

@@ -37,7 +37,7 @@ def test_training_on_a_cpu(plan):
 
 
 def test_long_trainings_get_more_devices_and_the_batch_is_shared_evenly(plan, study):
-    shape = {"layers": 24, "heads": 16, "hidden": 2048}
+    shape = {"layers": 24, "heads": 256, "hidden": 2048}
     study["models"]["bridge"] = {"shape": shape}
     study["stages"]["bridge"] = {"steps": 600000, "batch_size": 12, "max_length": 128}
     found = resources_of_job(plan(), "bridge", SimpleNamespace(ancestor="llama"))

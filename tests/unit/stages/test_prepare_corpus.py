@@ -94,6 +94,21 @@ def test_shards_hold_what_a_loop_of_calls_gives(run, parents, tmp_path):
     assert set(manifest["files"]) == set(content(tmp_path / "out"))
 
 
+def test_the_manifest_and_the_log_count_documents_by_file_and_say_how_they_were_split(run, tmp_path):
+    run("out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    splits = {split: manifest["counts"][split]["documents"] for split in ("train", "validation", "test")}
+    assert manifest["by_file"] == {"a.jsonl": splits} and manifest["split_by_hash"] == 300 and manifest["ignored"] == []
+    log = (tmp_path / "out.work/log.txt").read_text()
+    assert "300 rows used: a.jsonl 300" in log
+    counts = ", ".join(f"{split} {count}" for split, count in splits.items())
+    assert f"splits: {counts}: 300 rows by hash of their group\n" in log
+    with pytest.raises(SystemExit):
+        run("cut", lambda job: setattr(job, "should_stop", lambda: True), save_minutes=99)
+    run("cut")
+    assert json.loads((tmp_path / "cut/manifest.json").read_text())["by_file"] == manifest["by_file"]
+
+
 def test_the_number_of_processes_changes_nothing(run, tmp_path, monkeypatch):
     run("two")
     monkeypatch.setattr(prepare_corpus.torch, "get_num_threads", lambda: 1)

@@ -66,6 +66,18 @@ def test_splits_lengths_and_what_was_left_out_are_in_the_manifest(prepared, capf
     assert {row["completion"] for row in test} == {f"river {number}" for number in range(100, 105)}
 
 
+def test_rows_that_are_kept_are_counted_by_file(prepared, capfd):
+    row = {"instruction": "Do it.", "output": "done"}
+    rows = [{**row, "instruction": f"Do {number}."} for number in range(60)]
+    files = {"test.jsonl": rows[:50], "more.csv.gz": rows[50:59], "long.jsonl": [{**row, "instruction": "old " * 500}]}
+    _, manifest = prepared("alpaca", files)
+    by_file = {name: sum(counts.values()) for name, counts in manifest["by_file"].items()}
+    assert by_file == {"long.jsonl": 0, "more.csv.gz": 9, "test.jsonl": 50} and manifest["split_by_hash"] == 59
+    said = capfd.readouterr().err
+    assert "59 rows used: more.csv.gz 9, test.jsonl 50; none of long.jsonl" in said
+    assert "59 rows by hash of their group; the alpaca reader does not heed the names of test.jsonl" in said
+
+
 def test_a_set_that_is_only_for_testing(prepared):
     rows = [{"instruction": f"Do {n}.", "instances": [{"input": "", "output": "done"}]} for n in range(4)]
     folder, manifest = prepared("unnatural-instructions", {"core_data.jsonl": rows})

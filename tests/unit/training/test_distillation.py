@@ -49,7 +49,7 @@ SETTINGS = {
 }
 
 
-MATERIAL = DistillationData(items=ROWS, prompts=PROMPTS, text=TEXT, validation=ROWS[:6], end_id=END, pad_id=END)
+MATERIAL = DistillationData(items=ROWS, prompts=PROMPTS, text=TEXT, validation=ROWS[:6], end_ids=[END], pad_id=END)
 ELASTIC = ["reverse_kl+elastic", "minillm+elastic", "on_policy+elastic"]  # with the submodels of an elastic member
 
 

@@ -37,7 +37,7 @@ def alone(model, row, vocabulary: int) -> torch.Tensor:
 @pytest.mark.parametrize("shares", [SHARES, {"student": 1.0}, {"teacher": 1.0}], ids=["mixed", "student", "teacher"])
 def test_what_is_sampled_and_its_probabilities(models, shares):
     vocabulary = 50 if shares == {"teacher": 1.0} else 47
-    rows = sample(models, shares, PROMPTS, LIMITS, END, seed=3)
+    rows = sample(models, shares, PROMPTS, LIMITS, [END], seed=3)
     chance = torch.rand(len(PROMPTS), max(LIMITS), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     lengths = set()
     for number, (row, prompt, limit) in enumerate(zip(rows, PROMPTS, LIMITS, strict=True)):
@@ -59,7 +59,7 @@ def test_what_is_sampled_and_its_probabilities(models, shares):
 
 
 def test_frequencies_are_those_of_the_mixture(models):
-    rows = sample(models, SHARES, [PROMPTS[0]] * 4000, [1] * 4000, END, seed=0)
+    rows = sample(models, SHARES, [PROMPTS[0]] * 4000, [1] * 4000, [END], seed=0)
     counts = torch.bincount(torch.cat([row["answer"] for row in rows]), minlength=47)
     expected = sum(share * alone(models[name], rows[0], 47)[0].exp() for name, share in SHARES.items())
     deviation = (4000 * expected * (1 - expected)).sqrt()
@@ -67,7 +67,7 @@ def test_frequencies_are_those_of_the_mixture(models):
 
 
 def test_a_seed_gives_the_same_again_and_another_does_not(models):
-    first, again, other = (sample(models, SHARES, PROMPTS, LIMITS, END, seed) for seed in (1, 1, 2))
+    first, again, other = (sample(models, SHARES, PROMPTS, LIMITS, [END], seed) for seed in (1, 1, 2))
     assert all(torch.equal(a[name], b[name]) for a, b in zip(first, again, strict=True) for name in a)
     assert not all(torch.equal(a["answer"], b["answer"]) for a, b in zip(first, other, strict=True))
 

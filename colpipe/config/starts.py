@@ -1,0 +1,149 @@
+"""Whether the models that a study starts from can be what it asks of them, as far as that is known before anything runs:
+from the study itself, and from `path:` sources that lie there as model folders (no torch here).
+
+Each function yields one line per problem: key path, values, what to do.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from colpipe.config.folders import read_mapping, rows_problem, tokenizer_entries
+from colpipe.config.parts import Select
+from colpipe.config.study import Study
+
+AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+RANKED: tuple[Select, ...] = ("rank", "rotate")
+
+
+def tokenizer_problems(study: Study) -> Iterator[str]:
+    """Tokenizers of the chain's models that have more entries than `architecture.vocabulary` has rows."""
+    names = [study.tokenizer.model] + [_origin(study, ancestor) for ancestor in study.ancestors]
+    names += [member.model for member in study.chain.values()]
+    for name in dict.fromkeys(filter(None, names)):
+        folder = _folder(study, name)
+        entries = tokenizer_entries(folder) if folder else None
+        if entries and (
+            line := rows_problem(study.architecture.vocabulary, entries, "architecture.vocabulary", str(folder))
+        ):
+            yield line
+
+
+def inheritance_problems(study: Study) -> Iterator[str]:
+    """Members, and DesNets that are distilled, that want more of an axis than the model that they start as a subset of has;
+    given members of another size."""
+    found = [line for ancestor in study.ancestors for line in _of_chain(study, ancestor)]
+    yield from dict.fromkeys(found)
+
+
+def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
+    origin = _origin(study, ancestor)
+    known = _sizes(study, origin)
+    family = _family(study, origin)
+    if family and family != study.architecture.family:
+        key = "bridge" if study.ancestors[ancestor].bridge else "model"
+        yield (
+            f"ancestors.{ancestor}.{key}: {origin} is {family}, architecture.family {study.architecture.family}"
+            + ("" if key == "bridge" else "; an ancestor of another family needs a bridge")
+        )
+        return
+    for member in study.members(ancestor):
+        entry, teacher = study.chain[member], study.teacher(ancestor, member)
+        ours = study.architecture.sizes(entry.shape)
+        start = study.ancestors[ancestor].start or entry.start
+        if start == "pretrained":
+            theirs = _sizes(study, entry.model)
+            for axis in ("layer", *study.architecture.table.widths):
+                if theirs.get(axis) and theirs[axis] != ours[axis]:
+                    yield f"chain.{member}.shape: {axis} is {ours[axis]}, but {theirs[axis]} in models.{entry.model}"
+        elif start == "inherit":
+            theirs = study.architecture.sizes(study.chain[teacher].shape) if teacher else known
+            yield from _more_than(study, f"chain.{member}.shape", ours, theirs, teacher or f"models.{origin}")
+    for name, init, _ in study.builds_of(ancestor):
+        initialiser, (_, larger) = study.initialisers[init], study.neighbours(name, ancestor)
+        if initialiser.kind == "distilled":
+            teacher = study.teacher(ancestor, larger) if initialiser.teacher == "shared" and larger else None
+            theirs = study.architecture.sizes(study.chain[teacher].shape) if teacher else known
+            ours = study.architecture.sizes(study.desnets[name].shape)
+            yield from _more_than(study, f"desnets.{name}.shape", ours, theirs, teacher or f"models.{origin}")
+
+
+def _more_than(study: Study, where: str, ours: Mapping, theirs: Mapping, source: str) -> Iterator[str]:
+    """Why a model cannot be a subset of a source; axes whose size is not known are passed over."""
+    for axis in ("vocabulary", "position", "layer", *study.architecture.table.widths):
+        if theirs.get(axis) and ours[axis] > theirs[axis]:
+            key = {"vocabulary": "architecture.vocabulary", "position": "architecture.positions"}.get(axis, where)
+            yield (
+                f"{key}: {axis} is {ours[axis]:,}, more than the {theirs[axis]:,} of {source}, whose subset it starts as; "
+                f"at most {theirs[axis]:,} is allowed"
+            )
+    for axis in ("head_dim", "query"):
+        if theirs.get(axis) and ours[axis] != theirs[axis]:
+            yield (
+                f"{where}: {axis} is {ours[axis]}, but {theirs[axis]} in {source}, whose subset it starts as; heads and "
+                "groups are taken whole, so they must agree"
+            )
+
+
+def ranking_problems(study: Study) -> Iterator[str]:
+    """Subsets by importance of members whose layers nothing has ranked, because they start from a model of their own."""
+    found: dict[str, None] = {}
+    for name, ancestor in study.ancestors.items():
+        if ancestor.select in RANKED:
+            for user, source in _taken_by_rank(study, name):
+                line = (
+                    f"ancestors.{name}.select: {ancestor.select!r}, but {user} is cut out of {source}, which starts from a "
+                    "model of its own, so that its layers have no ranking; first and even need none"
+                )
+                found[line] = None
+    yield from found
+
+
+def _taken_by_rank(study: Study, ancestor: str) -> Iterator[tuple[str, str]]:
+    """(what is cut by a ranking, member without one that it is cut out of)."""
+    unranked: set[str] = set()
+    for member in study.members(ancestor):
+        teacher = study.teacher(ancestor, member)
+        inherits = (study.ancestors[ancestor].start or study.chain[member].start) == "inherit"
+        if not inherits or teacher in unranked:
+            unranked.add(member)
+            if study.elastic(ancestor, member):
+                yield f"chain.{member}.elastic", member
+        if inherits and teacher in unranked:
+            yield f"chain.{member}", teacher
+    for name, init, _ in study.builds_of(ancestor):
+        smaller, larger = study.neighbours(name, ancestor)
+        initialiser = study.initialisers[init]
+        whole = initialiser.kind == "linit" and smaller is None and initialiser.method != "cut"
+        if larger in unranked and (whole or initialiser.kind == "subset"):
+            yield f"desnets.{name} ({init})", larger
+
+
+def _origin(study: Study, ancestor: str) -> str:
+    """The model that an ancestor's chain descends from: its bridge, where it has one."""
+    return study.ancestors[ancestor].bridge or study.ancestors[ancestor].model
+
+
+def _folder(study: Study, model: str) -> Path | None:
+    """Where a model lies already as a folder."""
+    source = study.models[model].source
+    folder = Path(source.path) if source and source.path else None
+    return folder if folder and folder.is_dir() else None
+
+
+def _family(study: Study, model: str) -> str | None:
+    folder = _folder(study, model)
+    return read_mapping(folder / "config.json").get("model_type") if folder else None
+
+
+def _sizes(study: Study, model: str) -> dict[str, int]:
+    """Size of every axis of a model that is known already; empty where it is not."""
+    if shape := study.models[model].shape:
+        return study.architecture.sizes(shape)
+    folder = _folder(study, model)
+    config = read_mapping(folder / "config.json") if folder else {}
+    if config.get("model_type") != study.architecture.family:
+        return {}
+    try:
+        return study.architecture.table.sizes(config)
+    except Exception:  # incomplete: the stage that reads it says so
+        return {}
