@@ -193,7 +193,9 @@ def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
         cwd=finished.home,
         start_new_session=True,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
     )
     while not set(state.glob("state-*")) - before:  # it trains
         assert run_of.poll() is None
