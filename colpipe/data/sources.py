@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from colpipe.config.parts import Source
 from colpipe.data.files import files_in
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hashing import sha256
-from colpipe.jobs.artifacts import APART, fingerprint
+from colpipe.jobs.artifacts import APART, MISSING, fingerprint_of, hashes_of
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
 SHOWN = 8  # names that an error shows of those that are there
@@ -44,7 +44,7 @@ def fetch(
     elif source.hub:
         _fetch_hub(source, folder, kind, say)
     elif source.path:
-        _link_path(source, Path(source.path), folder, say)
+        _link(local_files(source, say), folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise ColpipeError(f"source {_name(source)}: holds no files (hidden ones are not taken)")
@@ -52,7 +52,7 @@ def fetch(
 
 
 def content_of(source: Source, staged: Path) -> dict[str, str]:
-    """What a manifest records of a local source: its fingerprint, by which a change of it is noticed.
+    """What a manifest records of a local source: the fingerprint of its files, by which a change of them is noticed.
 
     Published sources are fixed by their version or revision; nothing is recorded of them.
 
@@ -61,7 +61,23 @@ def content_of(source: Source, staged: Path) -> dict[str, str]:
     """
     if not source.path:
         return {}
-    return {"source": fingerprint(source.path, staged / ".source.json" if staged.exists() else None)}
+    try:
+        files = local_files(source)
+    except ColpipeError:  # fetching it will say so
+        return {"source": MISSING}
+    return {"source": fingerprint_of(hashes_of(files, staged / ".source.json" if staged.exists() else None))}
+
+
+def relink(source: Source, staged: Path) -> None:
+    """Have the links of a staged local source point to where its files are now, after it was moved with the study."""
+    broken = [path for path in staged.rglob("*") if path.is_symlink() and not path.exists()]
+    if source.path and broken:
+        with contextlib.suppress(ColpipeError):  # gone, not moved
+            files = {staged / name: path for name, path in local_files(source).items()}
+            for link in broken:
+                if link in files:
+                    link.unlink()
+                    link.symlink_to(files[link].resolve())
 
 
 def _name(source: Source) -> str:
@@ -144,35 +160,41 @@ def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], Non
         )
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None
-    _link_tree(source, snapshot, folder, say, known)
+    _link(_files_of_tree(source, snapshot, say, known), folder)
 
 
-def _link_path(source: Source, path: Path, folder: Path, say: Callable[[str], None]) -> None:
+def local_files(source: Source, say: Callable[[str], None] = lambda text: None) -> dict[str, Path]:
+    """Relative name → file, of those that are taken of a local path.
+
+    Raises:
+        ColpipeError: it does not exist, a pattern of `files` matches nothing, or a link leads nowhere.
+    """
+    path = Path(str(source.path))
     if not path.exists():
         raise ColpipeError(f"source {path}: does not exist (relative paths start at {Path.cwd()})")
     if path.is_file():
-        for name in _chosen(source, [path.name]):
-            (folder / name).symlink_to(path.resolve())
-    else:
-        _link_tree(source, path, folder, say)
+        return {name: path for name in _chosen(source, [path.name])}
+    return _files_of_tree(source, path, say)
 
 
-def _link_tree(
-    source: Source,
-    tree: Path,
-    folder: Path,
-    say: Callable[[str], None],
-    known: Callable[[], Sequence[str]] | None = None,
-) -> None:
-    """Symbolic links to a tree's files: nothing large is copied, and a change of the original is seen."""
+def _files_of_tree(
+    source: Source, tree: Path, say: Callable[[str], None], known: Callable[[], Sequence[str]] | None = None
+) -> dict[str, Path]:
     visible, hidden = files_in(tree) if tree.exists() else ([], [])
     left = [*hidden, *(name for name in visible if name in APART)]
     if left:
         more = f" and {len(left) - SHOWN:,} more" if len(left) > SHOWN else ""
         say(f"not taken, hidden or a result's own: {', '.join(left[:SHOWN])}{more}")
-    for name in _chosen(source, (name for name in visible if name not in APART), known):
+    chosen = _chosen(source, (name for name in visible if name not in APART), known)
+    for name in chosen:
         if not (tree / name).is_file():
             raise ColpipeError(f"source {_name(source)}: {name} is no file, or a link to one that is gone")
+    return {name: tree / name for name in chosen}
+
+
+def _link(files: Mapping[str, Path], folder: Path) -> None:
+    """Symbolic links to files: nothing large is copied, and a change of the original is seen."""
+    for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink((tree / name).resolve(), target)
+        target.symlink_to(path.resolve())

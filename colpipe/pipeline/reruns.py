@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from colpipe.data.sources import content_of
+from colpipe.data.sources import content_of, relink
 from colpipe.jobs import artifacts
 from colpipe.jobs.job import RECORD, made_from
 from colpipe.pipeline.graph import PlannedJob, find_job
@@ -31,15 +31,25 @@ def find_manifests(plan: Plan) -> tuple[dict[str, dict], list[Path]]:
         ColpipeError: a file that a manifest names is gone, or a manifest is damaged.
     """
     finished, superseded = {}, []
-    for root in (plan.results, plan.resources):
-        for folder, folders, files in os.walk(root):
-            if folder == root:
-                folders[:] = [name for name in folders if name not in ("work", "logs")]
-            if artifacts.SUPERSEDED in files:
-                superseded.append(Path(folder))
-            if artifacts.MANIFEST in files:
-                finished[folder] = artifacts.read_manifest(folder)
+    places = [(folder, set(files)) for folder, files in _folders(plan.results)]
+    for folder, source in plan.sources.items():
+        if os.path.isdir(folder):
+            relink(source, Path(folder))
+            places.append((folder, set(os.listdir(folder))))
+    for folder, files in places:
+        if artifacts.SUPERSEDED in files:
+            superseded.append(Path(folder))
+        if artifacts.MANIFEST in files:
+            finished[folder] = artifacts.read_manifest(folder)
     return finished, superseded
+
+
+def _folders(results: str) -> Iterator[tuple[str, list[str]]]:
+    """Every folder of the results, with the names of its files; not those of work and logs."""
+    for folder, folders, files in os.walk(results):
+        if folder == results:
+            folders[:] = [name for name in folders if name not in ("work", "logs")]
+        yield folder, files
 
 
 class Reruns:

@@ -188,7 +188,15 @@ def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
     state = finished.results / "work/chain/llama/large"
     before = set(state.glob("state-*"))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", study]
-    run_of = subprocess.Popen(command, cwd=finished.home, start_new_session=True, stderr=subprocess.DEVNULL)
+    run_of = subprocess.Popen(
+        command,
+        cwd=finished.home,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
     while not set(state.glob("state-*")) - before:  # it trains
         assert run_of.poll() is None
         time.sleep(0.2)

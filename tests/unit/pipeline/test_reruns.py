@@ -1,12 +1,15 @@
 """What has to be made again: manifests against the study, without running anything."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from colpipe.config.loading import load_study
-from colpipe.data.sources import content_of
+from colpipe.config.parts import Source
+from colpipe.data.sources import content_of, fetch
 from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
 from colpipe.jobs.job import RECORD, made_from
@@ -121,6 +124,37 @@ def test_a_local_source_that_changed(made, inputs, tmp_path):
     stale, reasons = made()
     staged = Plan(load_study(STUDY)).datasets["articles"]
     assert reasons == {staged: "source (source) has changed"} and staged in stale and "tokenizer" in stale
+
+
+def test_a_study_that_was_moved_with_its_sources(inputs, tmp_path, monkeypatch):
+    """Staged files are links to the sources; they are mended, and nothing is made again."""
+    study = {**STUDY, "study": "moved"}
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    shutil.copytree(inputs, "inputs")
+    plan = Plan(load_study(study))
+    for folder, source in plan.sources.items():
+        fetch(source, Path("staging"), "dataset")
+        artifacts.publish(Path("staging"), Path(folder), {"parents": content_of(source, Path(folder))}, {})
+    os.rename(tmp_path / "before", tmp_path / "after" / "here")
+    monkeypatch.chdir(tmp_path / "after" / "here")
+    finished, _ = find_manifests(Plan(load_study(study)))
+    assert set(finished) == set(plan.sources)
+    for folder, manifest in finished.items():
+        assert manifest["files"] == artifacts.content_hashes(Path(folder))
+        assert manifest["parents"] == content_of(plan.sources[folder], Path(folder))
+
+
+def test_what_is_not_taken_of_a_source_does_not_count(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{}")
+    source = Source(path=str(tmp_path), files=["*.jsonl"])
+    before = content_of(source, tmp_path / "staged")
+    (tmp_path / "notes.txt").write_text("more")
+    (tmp_path / ".hidden").write_text("more")
+    assert content_of(source, tmp_path / "staged") == before
+    (tmp_path / "b.jsonl").write_text("{}")
+    assert content_of(source, tmp_path / "staged") != before
 
 
 def test_code_counts_unless_it_shall_not(made, monkeypatch):
