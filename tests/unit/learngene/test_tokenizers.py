@@ -80,7 +80,7 @@ def test_the_same_tokenizer_saved_twice_or_with_padding_is_the_same(tmp_path, on
 def test_what_ends_a_text_may_differ_where_that_is_asked_for(tmp_path):
     small, large = saved(tmp_path / "small", eos="<s>"), saved(tmp_path / "large")
     require_same_tokenizer(small, large, special_too=False)
-    with pytest.raises(ColpipeError, match="id 8 is '<x>' .*; ask the owner"):
+    with pytest.raises(ColpipeError, match=r"id 8 is '<x>' .*; ask the owner"):
         require_same_tokenizer(saved(tmp_path / "more", added=["<x>"]), large, "ask the owner", special_too=False)
 
 
