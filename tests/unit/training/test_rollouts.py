@@ -75,7 +75,7 @@ def test_any_end_of_a_text_ends_a_completion(models):
 def test_completions_of_a_model_that_is_not_finite_are_refused(models):
     with torch.no_grad():
         next(models["teacher"].parameters()).view(-1)[0] = float("nan")
-    with pytest.raises(ColpipeError, match="its logits for a completion: nan, no number to score; its .* has 1 of"):
+    with pytest.raises(ColpipeError, match=r"its logits for a completion: nan, no number to score; its .* has 1 of"):
         sample(models, SHARES, [torch.tensor([0])], [4], [END], seed=0)
 
 
