@@ -27,9 +27,17 @@ def name_of(model: PreTrainedModel) -> str:
     return getattr(model, "name_or_path", "") or type(model).__name__
 
 
-def _cause(model: PreTrainedModel) -> str:
+def broken_weights(model: PreTrainedModel) -> str | None:
+    """The first tensor that holds something else than numbers, and how much of it; None where all are finite."""
     for name, tensor in model.named_parameters():
-        broken = int((~torch.isfinite(tensor)).sum())
-        if broken:
-            return f"its {name} has {broken:,} of {tensor.numel():,} values that are not finite"
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)):  # one pass, and a second one only where it may be true
+            broken = int((~torch.isfinite(tensor)).sum())
+            if broken:
+                return f"{name} has {broken:,} of {tensor.numel():,} values that are not finite"
+    return None
+
+
+def _cause(model: PreTrainedModel) -> str:
+    if found := broken_weights(model):
+        return f"its {found}"
     return f"its weights are finite, but its logits overflow {str(model.dtype).removeprefix('torch.')}"

@@ -66,7 +66,7 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = 
         ends = getattr(settings, "eos_token_id", None)
         found += ends if isinstance(ends, list | tuple) else [] if ends is None else [ends]
     rows = model.get_input_embeddings().weight.shape[0]
-    return [end for end in dict.fromkeys(found) if end < rows]
+    return [end for end in dict.fromkeys(found) if isinstance(end, int) and end < rows]
 
 
 def keep_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,6 +10,7 @@ from transformers.utils import logging
 from colpipe.config.folders import rows_problem
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hf.counting import count_calls
+from colpipe.hf.finite import broken_weights
 from colpipe.hf.generation_config import generation_config_of, keep_end_ids, mended
 from colpipe.jobs.artifacts import require_space
 
@@ -29,7 +30,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     Generation settings that transformers would refuse to save are mended now, so that what is trained can be saved.
 
     Raises:
-        ColpipeError: the folder is not a model, or a weight file is cut short.
+        ColpipeError: the folder is not a model, a weight file is cut short, or a weight is not finite.
     """
     generation = generation_config_of(folder)
     try:
@@ -40,6 +41,8 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
         ) from None
     for parameter in model.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    if found := broken_weights(model):
+        raise ColpipeError(f"{folder}: its {found}: such a model can be neither trained nor scored")
     if generation is None:  # transformers looked into config.json for one
         model.generation_config = mended(model.generation_config.to_diff_dict(), f"{folder}/config.json")
     return count_calls(model)

@@ -1,5 +1,6 @@
 """What goes with a model: generation settings and tokenizer of the model that it was made from."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,10 @@ def bring_tokenizer(model, source) -> None:
 def save_pretrained(self, save_directory, *arguments, **more) -> None:
     """As the class has it, with the tokenizer."""
     if more.get("is_main_process", True):
+        if tokenizer_folder(self.tokenizer_source) is None:
+            logging.getLogger(__name__).warning(
+                "%s: saved without a tokenizer: that of %s is gone", save_directory, self.tokenizer_source
+            )
         copy_tokenizer(self.tokenizer_source, Path(save_directory))
     type(self).save_pretrained(self, save_directory, *arguments, **more)
 

@@ -114,7 +114,7 @@ def test_a_model_of_another_shape_than_the_study_says_is_refused(home):
     (home / "own.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     result = snakemake(home, "results/own/chain/gpt2/large/manifest.json", "--configfile", "own.yaml", check=False)
     assert result.returncode == 1
-    assert "sft/public: hidden is 24, the study's shape says 32" in result.stderr
+    assert "chain.large.shape: hidden is 32, but 24 in models.public" in result.stderr
 
 
 def test_every_objective_direct_and_stepwise(home):

@@ -145,12 +145,18 @@ def test_an_ancestor_with_fewer_layers_than_the_member_is_refused_in_one_line(mo
         run("distill", tmp_path / "out", settings, teacher=model, tokenizer=model, data__c=corpus)
 
 
+def test_a_student_of_another_shape_than_the_study_says_is_refused(model, corpus, tmp_path):
+    parents = {"teacher": model, "student": model, "tokenizer": model}
+    with pytest.raises(ColpipeError, match="model: layer is 2, the study's shape says 1"):
+        run("distill", tmp_path / "out", distillation(), data__c=corpus, **parents)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (
             float("nan"),
-            r"model: its loss on .*corpus \(test\): nan, no number to score; its model\.norm\.weight has 16 of 16",
+            r"model: its model\.norm\.weight has 16 of 16 values that are not finite: such a model can be neither",
         ),
         (1e6, r"model: its loss on stories is [\d,.]+ nats per token \(up to [\d,.]+\), and the perplexity overflows"),
     ],

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def test_the_chat_template_is_the_prompt_of_training(model):
     for asked in ({"content": " Name a city.\n"}, {"content": "Name the city.", "input": "It is old.\n\nAnd {stone}."}):
         text = tokenizer.apply_chat_template([{"role": "user", **asked}], tokenize=False, add_generation_prompt=True)
         assert text == prompt(asked["content"], asked.get("input", ""))
+
+
+def test_every_end_of_a_text_is_published(model):
+    settings = {"eos_token_id": [0, 7], "temperature": 0.9}
+    (model / "generation_config.json").write_text(json.dumps(settings))
+    copy_model(model, model.with_name("published"), None)
+    found = json.loads((model.with_name("published") / "generation_config.json").read_text())
+    assert (found["eos_token_id"], found["do_sample"], found["pad_token_id"]) == ([0, 7], False, 0)
 
 
 def test_weights_are_linked_and_the_model_keeps_its_files(model):

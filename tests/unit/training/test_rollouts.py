@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from colpipe.config.stages import Rollout
+from colpipe.errors import ColpipeError
 from colpipe.training.rollouts import advantages, chosen_prompts, returns, rewards, sample, whitened
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import architecture, shape
@@ -56,6 +57,26 @@ def test_what_is_sampled_and_its_probabilities(models, shares):
             assert below - 1e-5 <= chance[number, step].item() <= below + mixed[step, token].item() + 1e-5
         assert not {"student", "teacher"} - set(shares) & set(row)
     assert len(lengths) > 1
+
+
+def test_any_end_of_a_text_ends_a_completion(models):
+    """Rows have random numbers of their own, so those with more ends are the beginnings of the others."""
+    long = sample(models, SHARES, PROMPTS, LIMITS, [END], seed=3)
+    longest = max(range(len(long)), key=lambda number: len(long[number]["answer"]))
+    other = int(long[longest]["answer"][2])
+    short = sample(models, SHARES, PROMPTS, LIMITS, [END, other], seed=3)
+    for whole, row in zip(long, short, strict=True):
+        tokens = whole["answer"].tolist()
+        expected = tokens[: tokens.index(other) + 1] if other in tokens else tokens
+        assert row["answer"].tolist() == expected
+    assert len(short[longest]["answer"]) <= 3 < len(long[longest]["answer"])
+
+
+def test_completions_of_a_model_that_is_not_finite_are_refused(models):
+    with torch.no_grad():
+        next(models["teacher"].parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(ColpipeError, match=r"its logits for a completion: nan, no number to score; its .* has 1 of"):
+        sample(models, SHARES, [torch.tensor([0])], [4], [END], seed=0)
 
 
 def test_frequencies_are_those_of_the_mixture(models):
