@@ -126,7 +126,8 @@ class Family:
 
     def query_scale(self, config: Mapping, origin: int, layer: int) -> float:
         """Factor of the queries of a layer that moves: GPT-2 may divide scores by the number of the layer."""
-        return (layer + 1) / (origin + 1) if config.get("scale_attn_by_inverse_layer_idx") else 1.0
+        key = "scale_attn_by_inverse_layer_idx"
+        return (layer + 1) / (origin + 1) if key in self.usual and self.get(config, key) else 1.0
 
     def is_tied(self, config: Mapping) -> bool:
         """Whether head and embedding are one tensor."""
@@ -229,6 +230,7 @@ GPT2 = Family(
         "n_layer": 12,
         "n_head": 12,
         "layer_norm_epsilon": 1e-5,
+        "scale_attn_by_inverse_layer_idx": False,
         "tie_word_embeddings": True,
     },
     norm="layer",

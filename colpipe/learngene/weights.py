@@ -75,7 +75,8 @@ class Weights:
         match one, other:
             case torch.Tensor(), torch.Tensor() if one.is_meta or one.data_ptr() == other.data_ptr():
                 return False
-        if torch.equal(self.read(head), self.read(embedding)):
+        values = [self.read(name) for name in (head, embedding)]
+        if torch.equal(*(value.to(torch.promote_types(values[0].dtype, values[1].dtype)) for value in values)):
             return False
         logging.getLogger(__name__).warning(
             f"{self.name}: says tie_word_embeddings, but {self._stored[head][0]} is stored with other values than the "
