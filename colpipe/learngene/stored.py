@@ -170,6 +170,8 @@ def complete_config(config: Mapping, where: str) -> dict:
         ColpipeError: the weights are quantised, or transformers has no such model.
     """
     from transformers import CONFIG_MAPPING  # seconds, spared those who only look at a file
+    from transformers.activations import ACT2FN
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     if quantised := config.get("quantization_config"):
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
@@ -181,4 +183,13 @@ def complete_config(config: Mapping, where: str) -> dict:
         complete = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
     except Exception as error:
         raise ColpipeError(f"{where}: transformers has no such model: {' '.join(str(error).split())}") from None
-    return json.loads(complete.to_json_string(use_diff=False))
+    found = json.loads(complete.to_json_string(use_diff=False))
+    rope = (found.get("rope_parameters") or {}).get("rope_type", "default")
+    for key, value, known in (
+        ("hidden_act", found.get("hidden_act", "gelu"), ACT2FN),
+        ("activation_function", found.get("activation_function", "gelu"), ACT2FN),
+        ("rope_type", rope, {"default", *ROPE_INIT_FUNCTIONS}),
+    ):
+        if value not in known:
+            raise ColpipeError(f"{where}: {key} {value!r} is none that transformers has: {', '.join(sorted(known))}")
+    return found

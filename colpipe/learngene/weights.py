@@ -55,7 +55,8 @@ class Weights:
             stored = source.state_dict()
         family_of(config, f"{self.name}/config.json")
         self.config = complete_config(config, f"{self.name}/config.json")
-        self.config.pop("_name_or_path", None)
+        for key in ("_name_or_path", "id2label", "label2id", "problem_type"):  # of this machine, or of another task
+            self.config.pop(key, None)
         self.family = family_of(self.config, f"{self.name}/config.json")
         self.sizes = self.family.sizes(self.config)
         self._stored = self._by_table_name(stored)

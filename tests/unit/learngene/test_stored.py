@@ -142,6 +142,10 @@ def test_a_value_that_the_dtype_cannot_hold_is_named(gpt2, folder, tmp_path):
     ("config", "message"),
     [
         ({"quantization_config": {"quant_method": "gptq"}}, r"quantization_config: the weights are quantised \(gptq\)"),
+        (
+            {"activation_function": "nope"},
+            r"config.json: activation_function 'nope' is none that transformers has: .*gelu",
+        ),
         ({"model_type": "own"}, r"config.json: model_type 'own' has no axis table"),
         ({"model_type": None}, r"config.json: model_type None has no axis table"),
         ({"n_layer": "two"}, r"config.json: transformers has no such model: .*n_layer"),
