@@ -13,8 +13,9 @@ count is a sum of products of axis sizes, so a family is added by writing its ta
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 from colpipe.errors import ColpipeError
@@ -31,11 +32,13 @@ class TensorSpec:
         role: what it does to the residual stream: `embed` and `write` put channels into it, `gain` and `shift` belong to
             a norm over it, `read` and `head` take normalised channels out of it, `inside` never meets it.
         after: for readers, the gain of the norm whose output they read.
+        when: the key of `config.json` that says whether a model has it.
     """
 
     axes: str
     role: Literal["embed", "write", "gain", "shift", "read", "head", "inside"]
     after: str = ""
+    when: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -51,8 +54,9 @@ class Family:
         keys: axis → its key in `config.json`.
         tensors: tensor name (with `{layer}` where it repeats) → axes and role; the last one is the untied head.
         defaults: `config.json` of a model to train from scratch, sizes and special tokens apart.
+        usual: what transformers takes for keys that `config.json` does not have, as far as they are asked for here.
+        aliases: other names of keys, as transformers reads them.
         norm: `layer` (mean and bias) or `rms`.
-        tied: whether head and embedding are one tensor where `config.json` does not say.
         whole_heads: whether transformers wants `hidden` to be a multiple of the heads even where head_dim is given.
         renamed: other names that stored or loaded models use, as regular expression → name in `tensors`.
         buffers: stored tensors that are no weights, as a regular expression.
@@ -62,11 +66,17 @@ class Family:
     keys: Mapping[str, str]
     tensors: Mapping[str, TensorSpec]
     defaults: Mapping[str, Any]
+    usual: Mapping[str, Any]
     norm: Literal["layer", "rms"]
-    tied: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
     whole_heads: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
     buffers: str = r"rotary_emb\.\w*inv_freq$"
+
+    @property
+    def tied(self) -> bool:
+        """Whether head and embedding are one tensor where `config.json` does not say."""
+        return self.usual["tie_word_embeddings"]
 
     @property
     def widths(self) -> list[str]:
@@ -74,16 +84,21 @@ class Family:
         used = {axis for tensor in self.tensors.values() for axis in tensor.names}
         return [axis for axis in WIDTHS if axis in used]
 
+    def get(self, config: Mapping, key: str) -> Any:
+        """A key of a `config.json` mapping, as transformers reads it: under an older name, or its class's default."""
+        older = [config[old] for old, new in self.aliases.items() if new == key and old in config]
+        return older[0] if older else config.get(key, self.usual.get(key))
+
     def epsilon(self, config: Mapping) -> tuple[str, float]:
         """Key and value of the norms' epsilon in a `config.json` mapping."""
         key = next(key for key in self.defaults if "norm_eps" in key)
-        return key, config.get(key, self.defaults[key])
+        return key, config.get(key, self.usual[key])
 
     def sizes(self, config: Mapping) -> dict[str, int]:
         """Size of every axis, from a `config.json` mapping."""
 
         def read(axis: str) -> int | None:
-            return config.get(self.keys.get(axis))
+            return self.get(config, self.keys[axis]) if axis in self.keys else None
 
         hidden, heads = read("hidden"), read("head")
         groups = read("group") or heads
@@ -100,33 +115,41 @@ class Family:
             "ffn": read("ffn") or 4 * hidden,
         }
 
-    def arithmetic(self, config: Mapping) -> dict[str, object]:
-        """What neighbours must agree on beside their sizes: rotary embeddings, and how a block adds up.
+    def variant(self, config: Mapping) -> "Family":
+        """The family with the tensors that a model of this `config.json` mapping has: with or without biases."""
+        return _variant(self.name, frozenset(key for key in self.biases if self.get(config, key)))
 
-        Older configurations spread the rotary settings over several keys.
-        """
-        older = {
-            "rope_theta": config.get("rope_theta", config.get("rotary_emb_base")),
-            "partial_rotary_factor": config.get("rotary_pct"),
-            **{
-                "rope_type" if key == "type" else key: value
-                for key, value in (config.get("rope_scaling") or {}).items()
-            },
-        }
-        usual: dict[str, Any] = {"rope_type": "default", **self.defaults.get("rope_parameters", {})}
-        given = {key: value for key, value in older.items() if value is not None}
-        rotary = {**usual, **given, **(config.get("rope_parameters") or {})}
-        parallel = config.get("use_parallel_residual", self.defaults.get("use_parallel_residual"))
-        return {"rope_parameters": rotary, "use_parallel_residual": parallel}
+    @property
+    def biases(self) -> list[str]:
+        """Keys of `config.json` that say whether a model has some of its tensors."""
+        return [key for key in self.usual if key.endswith("_bias")]
+
+    def query_scale(self, config: Mapping, origin: int, layer: int) -> float:
+        """Factor of the queries of a layer that moves: GPT-2 may divide scores by the number of the layer."""
+        key = "scale_attn_by_inverse_layer_idx"
+        return (layer + 1) / (origin + 1) if key in self.usual and self.get(config, key) else 1.0
 
     def is_tied(self, config: Mapping) -> bool:
         """Whether head and embedding are one tensor."""
-        return config.get("tie_word_embeddings", self.tied)
+        return self.get(config, "tie_word_embeddings")
 
-    def resize(self, config: Mapping, sizes: Mapping[str, int], tied: bool) -> dict:
-        """A `config.json` mapping with other axis sizes; per-layer lists are left for transformers to derive."""
-        resized = {**config, **{key: sizes[axis] for axis, key in self.keys.items()}, "tie_word_embeddings": tied}
-        resized.pop("layer_types", None)
+    def resize(
+        self, config: Mapping, sizes: Mapping[str, int], tied: bool, layers: Sequence[int | None] | None = None
+    ) -> dict:
+        """A `config.json` mapping with other axis sizes.
+
+        Args:
+            layers: for each layer, the one of `config` that it is; its kind of attention comes with it. Layers without one
+                have the kind of the layer as far down.
+        """
+        kept = {key: value for key, value in config.items() if key not in self.aliases}
+        resized = {**kept, **{key: sizes[axis] for axis, key in self.keys.items()}, "tie_word_embeddings": tied}
+        resized["architectures"] = self.defaults["architectures"]
+        if kinds := resized.pop("layer_types", None):
+            depth = sizes["layer"]
+            origins = [None] * depth if layers is None else layers
+            spread = [layer * len(kinds) // depth if origin is None else origin for layer, origin in enumerate(origins)]
+            resized["layer_types"] = [kinds[origin] for origin in spread]
         return resized
 
     def configure(self, sizes: Mapping[str, int], tied: bool, end_of_text: int) -> dict:
@@ -200,8 +223,23 @@ GPT2 = Family(
         "resid_pdrop": 0.0,
         "layer_norm_epsilon": 1e-5,
     },
+    usual={
+        "vocab_size": 50257,
+        "n_positions": 1024,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_by_inverse_layer_idx": False,
+        "tie_word_embeddings": True,
+    },
     norm="layer",
-    tied=True,
+    aliases={
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    },
     renamed={r"(?=(wte|wpe|h|ln_f)\.)": "transformer."},  # published GPT-2 files leave the prefix out
     buffers=r"\.attn\.(masked_)?bias$",
 )
@@ -223,9 +261,11 @@ GPT_NEOX = Family(
         "gpt_neox.layers.{layer}.attention.query_key_value.weight": TensorSpec(
             "(head qkv head_dim) hidden", "read", after="gpt_neox.layers.{layer}.input_layernorm.weight"
         ),
-        "gpt_neox.layers.{layer}.attention.query_key_value.bias": TensorSpec("(head qkv head_dim)", "inside"),
+        "gpt_neox.layers.{layer}.attention.query_key_value.bias": TensorSpec(
+            "(head qkv head_dim)", "inside", when="attention_bias"
+        ),
         "gpt_neox.layers.{layer}.attention.dense.weight": TensorSpec("hidden (head head_dim)", "write"),
-        "gpt_neox.layers.{layer}.attention.dense.bias": TensorSpec("hidden", "write"),
+        "gpt_neox.layers.{layer}.attention.dense.bias": TensorSpec("hidden", "write", when="attention_bias"),
         "gpt_neox.layers.{layer}.post_attention_layernorm.weight": TensorSpec("hidden", "gain"),
         "gpt_neox.layers.{layer}.post_attention_layernorm.bias": TensorSpec("hidden", "shift"),
         "gpt_neox.layers.{layer}.mlp.dense_h_to_4h.weight": TensorSpec(
@@ -247,13 +287,56 @@ GPT_NEOX = Family(
         "use_parallel_residual": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
     },
+    usual={
+        "vocab_size": 50432,
+        "max_position_embeddings": 2048,
+        "num_hidden_layers": 44,
+        "hidden_size": 6144,
+        "num_attention_heads": 64,
+        "intermediate_size": 24576,
+        "layer_norm_eps": 1e-5,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+    },
     norm="layer",
-    renamed={r"^lm_head\.": "embed_out."},  # its name in a loaded model
+    renamed={
+        r"lm_head\.": "embed_out.",  # its name in a loaded model
+        r"(?=(embed_in|layers|final_layer_norm)\.)": "gpt_neox.",  # saved without a head
+    },
     buffers=r"\.attention\.(masked_)?bias$|rotary_emb\.\w*inv_freq$",
 )
 
 
-def _llama_like(name: str, causal: str, extra: Mapping[str, TensorSpec], **more) -> Family:
+LLAMA_USUAL = {
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+QWEN_USUAL = {
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 32,
+    "intermediate_size": 22016,
+}
+
+
+def _biases(when: str = "") -> dict[str, TensorSpec]:
+    """Of queries, keys and values."""
+    return {
+        "q_proj.bias": TensorSpec("(group query head_dim)", "inside", when=when),
+        "k_proj.bias": TensorSpec("(group head_dim)", "inside", when=when),
+        "v_proj.bias": TensorSpec("(group head_dim)", "inside", when=when),
+    }
+
+
+def _llama_like(
+    name: str, causal: str, extra: Mapping[str, TensorSpec], usual: Mapping[str, Any] | None = None, **more
+) -> Family:
     """Llama and those that differ from it by a few tensors inside the attention."""
     block, attention, feed = "model.layers.{layer}.", "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
     first, second = block + "input_layernorm.weight", block + "post_attention_layernorm.weight"
@@ -277,10 +360,14 @@ def _llama_like(name: str, causal: str, extra: Mapping[str, TensorSpec], **more)
             attention + "v_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
             **{attention + suffix: tensor for suffix, tensor in extra.items()},
             attention + "o_proj.weight": TensorSpec("hidden (group query head_dim)", "write"),
+            attention + "o_proj.bias": TensorSpec("hidden", "write", when="attention_bias"),
             second: TensorSpec("hidden", "gain"),
             feed + "gate_proj.weight": TensorSpec("ffn hidden", "read", after=second),
             feed + "up_proj.weight": TensorSpec("ffn hidden", "read", after=second),
             feed + "down_proj.weight": TensorSpec("hidden ffn", "write"),
+            feed + "gate_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
+            feed + "up_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
+            feed + "down_proj.bias": TensorSpec("hidden", "write", when="mlp_bias"),
             "model.norm.weight": TensorSpec("hidden", "gain"),
             "lm_head.weight": TensorSpec("vocabulary hidden", "head", after="model.norm.weight"),
         },
@@ -291,34 +378,43 @@ def _llama_like(name: str, causal: str, extra: Mapping[str, TensorSpec], **more)
             "rms_norm_eps": 1e-6,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
+        usual={**LLAMA_USUAL, **(usual or {})},
         norm="rms",
+        renamed={r"(?=(embed_tokens|layers|norm)\.)": "model."},  # saved without a head
         **more,
     )
 
 
-LLAMA = _llama_like("llama", "LlamaForCausalLM", {})
-QWEN2 = _llama_like(
-    "qwen2",
-    "Qwen2ForCausalLM",
-    {
-        "q_proj.bias": TensorSpec("(group query head_dim)", "inside"),
-        "k_proj.bias": TensorSpec("(group head_dim)", "inside"),
-        "v_proj.bias": TensorSpec("(group head_dim)", "inside"),
-    },
-    whole_heads=False,
+LLAMA = _llama_like(
+    "llama", "LlamaForCausalLM", _biases("attention_bias"), {"attention_bias": False, "mlp_bias": False}
 )
+QWEN2 = _llama_like("qwen2", "Qwen2ForCausalLM", _biases(), QWEN_USUAL, whole_heads=False)
 QWEN3 = _llama_like(
     "qwen3",
     "Qwen3ForCausalLM",
-    {"q_norm.weight": TensorSpec("head_dim", "inside"), "k_norm.weight": TensorSpec("head_dim", "inside")},
+    {
+        **_biases("attention_bias"),
+        "q_norm.weight": TensorSpec("head_dim", "inside"),
+        "k_norm.weight": TensorSpec("head_dim", "inside"),
+    },
+    {**QWEN_USUAL, "head_dim": 128, "attention_bias": False},
     whole_heads=False,
 )
 
-FAMILIES = {family.name: family for family in (GPT2, GPT_NEOX, LLAMA, QWEN2, QWEN3)}
+TABLES = {family.name: family for family in (GPT2, GPT_NEOX, LLAMA, QWEN2, QWEN3)}  # with every tensor there may be
+
+
+@cache  # one object for each, so that neighbours of one kind have the same
+def _variant(name: str, has: frozenset[str]) -> Family:
+    tensors = {key: tensor for key, tensor in TABLES[name].tensors.items() if tensor.when in {"", *has}}
+    return replace(TABLES[name], tensors=tensors)
+
+
+FAMILIES = {name: table.variant({}) for name, table in TABLES.items()}
 
 
 def family_of(config: Mapping, where: str) -> Family:
-    """The family of a `config.json` mapping; `where` names the file in the error.
+    """The family of a `config.json` mapping, with the tensors that its model has; `where` names the file in the error.
 
     Raises:
         ColpipeError: the model type has no table.
@@ -326,4 +422,4 @@ def family_of(config: Mapping, where: str) -> Family:
     kind = config.get("model_type")
     if kind not in FAMILIES:
         raise ColpipeError(f"{where}: model_type {kind!r} has no axis table; known are {', '.join(FAMILIES)}")
-    return FAMILIES[kind]
+    return FAMILIES[kind].variant(config)

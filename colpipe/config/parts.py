@@ -182,7 +182,7 @@ class Architecture(Strict):
     @property
     def table(self) -> Family:
         """The family's axis table."""
-        return FAMILIES[self.family]
+        return FAMILIES[self.family].variant(self.config)
 
     @property
     def is_tied(self) -> bool:

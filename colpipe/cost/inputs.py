@@ -71,7 +71,7 @@ def published(folder: Path) -> SizedModel:
     except (OSError, ValueError):
         return SizedModel(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
-        return of_sizes(family, family.sizes(config), family.is_tied(config))
+        return of_sizes(family.variant(config), family.sizes(config), family.is_tied(config))
     half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
     size = sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // (2 if half else 4)
     return SizedModel(size, unknown_forward(size), bound=ASSUMED)

@@ -1,14 +1,16 @@
 """A model about to be made: its configuration, and a function that gives each of its tensors."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from colpipe.architectures.families import Family
+from colpipe.errors import ColpipeError
 from colpipe.learngene.gather import close_axes
-from colpipe.learngene.weights import stored_shape, write_model
+from colpipe.learngene.stored import is_finite
+from colpipe.learngene.weights import Weights, stored_shape, write_model
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Assembly:
         value: (name in the table, layer or None) → the tensor with one dimension per named axis, or its parts along the
             first axis, one after the other.
         details: what a manifest records: method, alpha, index maps.
+        sources: the models that the tensors are taken from.
     """
 
     family: Family
@@ -31,6 +34,7 @@ class Assembly:
     dtype: torch.dtype
     value: Callable[[str, int | None], torch.Tensor | Iterator[torch.Tensor]]
     details: dict = field(default_factory=dict)
+    sources: Sequence[Weights] = ()
 
     @property
     def parameters(self) -> int:
@@ -57,7 +61,21 @@ class Assembly:
         """A tensor as stored, in parts along its first dimension."""
         value = self.value(name, layer)
         for part in [value] if isinstance(value, torch.Tensor) else value:
-            yield close_axes(part, self.family.tensors[name]).to(self.dtype)
+            stored = close_axes(part, self.family.tensors[name]).to(self.dtype)
+            if not is_finite(stored):
+                self._refuse(name.format(layer=layer), part)
+            yield stored
+
+    def _refuse(self, name: str, value: torch.Tensor) -> None:
+        """Say where a value comes from that is not finite."""
+        for source in self.sources:
+            source.require_finite()
+        largest, limit = value.abs().max().item(), torch.finfo(self.dtype).max
+        kind, sources = str(self.dtype).removeprefix("torch."), " and ".join(source.name for source in self.sources)
+        raise ColpipeError(
+            f"{sources}: tensor {name} would hold {largest:.3g}, {kind} goes to {limit:.3g}; "
+            "save the larger model, or the only one, in bfloat16 or float32"
+        )
 
     def write(self, folder: Path) -> None:
         """Write a stock Hugging Face folder; no more than one tensor, or part of one, is in memory.

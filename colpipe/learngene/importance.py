@@ -159,13 +159,13 @@ def reorder(source: Weights, importance: Importance, select: str, tied: bool | N
         energy, basis = energy.flip(0), basis.flip(1)
         value = _rotated(source, ordered, basis, tied)
 
-    config = family.resize(source.config, sizes, tied)
+    config = family.resize(source.config, sizes, tied, range(sizes["layer"]))
     details = {
         "select": select,
         "ranking": importance.ranking(),
         "energy": [round(share, 6) for share in (energy.cumsum(0) / energy.sum()).tolist()],
     }
-    return Assembly(family, sizes, tied, config, source.dtype, value, details)
+    return Assembly(family, sizes, tied, config, source.dtype, value, details, [source])
 
 
 def signal_gain(energy: Sequence[float] | None, source: int, target: int) -> float:

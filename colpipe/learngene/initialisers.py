@@ -12,7 +12,6 @@ from typing import get_args
 
 import torch
 
-from colpipe.architectures.families import FAMILIES
 from colpipe.config.parts import InitialiserKind
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
@@ -80,7 +79,7 @@ def single(smaller: Weights, target: Mapping[str, int], method: str = "paper") -
             for axis in ("vocabulary", "position", *smaller.family.widths)
         },
     )
-    config = smaller.family.resize(smaller.config, target, smaller.tied)
+    config = smaller.family.resize(smaller.config, target, smaller.tied, copies.layers)
     if lossless:
         own = Selection(
             [layer if layer < smaller.sizes["layer"] else None for layer in range(target["layer"])],
@@ -96,7 +95,7 @@ def single(smaller: Weights, target: Mapping[str, int], method: str = "paper") -
             return smaller.take(name, layer, copies).float()
 
     details = {"method": method, "index_maps": {"smaller": copies.brief()}}
-    return Assembly(smaller.family, target, smaller.tied, config, smaller.dtype, value, details)
+    return Assembly(smaller.family, target, smaller.tied, config, smaller.dtype, value, details, [smaller])
 
 
 def hypercloning(source: Weights, target: Mapping[str, int]) -> Assembly:
@@ -108,7 +107,7 @@ def hypercloning(source: Weights, target: Mapping[str, int]) -> Assembly:
     Raises:
         ColpipeError: an axis is not a whole multiple, or there are fewer layers.
     """
-    require_compatible(source, target, at_least=True)
+    require_compatible(source, target, at_least=True, whole_groups=False)
     family, sizes = source.family, source.sizes
     for axis in family.widths:
         if target[axis] % sizes[axis]:
@@ -133,15 +132,15 @@ def hypercloning(source: Weights, target: Mapping[str, int]) -> Assembly:
         if tensor.role == "write":
             if layer is not None and layer >= sizes["layer"]:
                 return torch.zeros_like(taken)
-            for axis in set(tensor.names) & {"head", "group", "ffn"}:
+            for axis in set(tensor.names) & {"head", "group", "query", "ffn"}:
                 taken = taken * (sizes[axis] / target[axis])
         if source.tied and name.startswith(final):
             return taken * (sizes["hidden"] / target["hidden"])
         return taken
 
-    config = family.resize(source.config, target, source.tied)
+    config = family.resize(source.config, target, source.tied, copies.layers)
     details = {"index_maps": {"source": copies.brief()}}
-    return Assembly(family, target, source.tied, config, source.dtype, value, details)
+    return Assembly(family, target, source.tied, config, source.dtype, value, details, [source])
 
 
 def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: int = 0) -> Assembly:
@@ -169,7 +168,7 @@ def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: in
     chosen = Selection(
         layers, {axis: subset(ancestor.sizes[axis], target[axis]) for axis in ("vocabulary", "position")}
     )
-    config = family.resize(ancestor.config, target, ancestor.tied)
+    config = family.resize(ancestor.config, target, ancestor.tied, layers)
     random = rand(config, seed)
 
     def value(name: str, layer: int | None) -> torch.Tensor:
@@ -178,18 +177,17 @@ def learngene(ancestor: Weights, target: Mapping[str, int], last: bool, seed: in
         return ancestor.take(name, layer, chosen).float()
 
     details = {"index_maps": {"ancestor": chosen.brief()}}
-    return Assembly(family, target, ancestor.tied, config, ancestor.dtype, value, details)
+    return Assembly(family, target, ancestor.tied, config, ancestor.dtype, value, details, [ancestor])
 
 
 def rand(config: Mapping, seed: int = 0, dtype: torch.dtype = torch.float32) -> Assembly:
     """transformers' random initialisation of a `config.json` mapping; seeded."""
     from colpipe.hf.models import random_model  # seconds, spared the others
 
-    family = FAMILIES[config["model_type"]]
     model = Weights(random_model(dict(config), seed))
     everything = Selection(range(model.sizes["layer"]), {})
 
     def value(name: str, layer: int | None) -> torch.Tensor:
         return model.take(name, layer, everything).float()
 
-    return Assembly(family, model.sizes, model.tied, dict(config), dtype, value)
+    return Assembly(model.family, model.sizes, model.tied, dict(config), dtype, value, sources=[model])

@@ -17,6 +17,7 @@ from itertools import zip_longest
 import torch
 
 from colpipe.errors import ColpipeError
+from colpipe.learngene.agreement import require_alike, require_same_kinds
 from colpipe.learngene.alignment import align
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, leading, subset
@@ -59,9 +60,9 @@ def take_subset(
         taken = source.take(name, layer, chosen).float()
         return taken * gain if source.family.tensors[name].role == "gain" else taken
 
-    config = source.family.resize(source.config, target, tied)
+    config = source.family.resize(source.config, target, tied, layers)
     details = {"layer_map": layers, "index_maps": {"larger": chosen.brief()}}
-    return Assembly(source.family, target, tied, config, source.dtype, value, details)
+    return Assembly(source.family, target, tied, config, source.dtype, value, details, [source])
 
 
 def linit(
@@ -96,7 +97,7 @@ def linit(
     if method not in METHODS:
         raise ColpipeError(f"method {method!r}: known are {', '.join(METHODS)}, and cut for elastic neighbours")
     family = larger.family
-    _require_alike(smaller, larger)
+    require_alike(smaller, larger, grown=method == "lossless")
     require_compatible(larger, target, at_most=True)
     require_compatible(smaller, target, at_least=method == "lossless")
     alphas = _per_layer(alpha, target["layer"])
@@ -124,11 +125,12 @@ def linit(
         from_large = Selection(layers, leading(family, larger.sizes, target))
         if method == "aligned":
             from_large = align(larger, smaller, from_large, came_from)
+    require_same_kinds(smaller, from_small.layers, larger, from_large.layers)
 
     gain = (larger.sizes["hidden"] / target["hidden"]) ** compensate
     grow = lossless_growth(smaller, target) if method == "lossless" else None
     value = mixture(larger, from_large, smaller, from_small, alphas, gain, grow)
-    config = family.resize(larger.config, target, larger.tied)
+    config = family.resize(larger.config, target, larger.tied, from_large.layers)
     if grow:  # the norms' epsilon counts against a variance that the new channels have thinned
         (key, large), (_, small) = (family.epsilon(weights.config) for weights in (larger, smaller))
         config[key] = (1 - alphas[None]) * large + alphas[None] * small * smaller.sizes["hidden"] / target["hidden"]
@@ -138,7 +140,7 @@ def linit(
         "compensate": compensate,
         "index_maps": {"smaller": from_small.brief(), "larger": from_large.brief()},
     }
-    return Assembly(family, target, larger.tied, config, larger.dtype, value, details)
+    return Assembly(family, target, larger.tied, config, larger.dtype, value, details, [smaller, larger])
 
 
 def mixture(
@@ -240,13 +242,18 @@ def lossless_growth(smaller: Weights, target: Mapping[str, int]) -> Callable:
 
 
 def require_compatible(
-    source: Weights, target: Mapping[str, int], at_most: bool = False, at_least: bool = False
+    source: Weights,
+    target: Mapping[str, int],
+    at_most: bool = False,
+    at_least: bool = False,
+    whole_groups: bool = True,
 ) -> None:
     """Refuse a target that cannot be made from a source.
 
     Args:
         at_most: the target must not be larger than the source on any axis.
         at_least: nor smaller.
+        whole_groups: the target must have as many queries in a group.
 
     Raises:
         ColpipeError: names the source, the axis and both sizes.
@@ -254,11 +261,17 @@ def require_compatible(
     sizes, family = source.sizes, source.family
     if problem := family.shape_problem(target):
         raise ColpipeError(f"the target: {problem}")
+    rope = source.config.get("rope_parameters") or {}
+    if rope.get("rope_type") == "dynamic" and sizes["position"] != target["position"]:
+        raise ColpipeError(
+            f"{source.name}: position is {sizes['position']}, the target's is {target['position']}; rope_type dynamic turns "
+            "by that number, so that it must stay"
+        )
     if sizes["head_dim"] != target["head_dim"]:
         raise ColpipeError(
             f"{source.name}: head_dim is {sizes['head_dim']}, the target's is {target['head_dim']}; heads are taken whole"
         )
-    if sizes["query"] != target["query"]:
+    if whole_groups and sizes["query"] != target["query"]:
         raise ColpipeError(
             f"{source.name}: has {sizes['query']} query heads per key/value head (group), the target {target['query']}; "
             "groups are taken whole, with their queries"
@@ -273,28 +286,6 @@ def require_compatible(
             raise ColpipeError(
                 f"{source.name}: {axis} is {sizes[axis]}, the target's {target[axis]} is less: it cannot grow to that "
                 "losslessly; method nested can"
-            )
-
-
-def _require_alike(smaller: Weights, larger: Weights) -> None:
-    """Refuse neighbours whose weights mean different things.
-
-    Raises:
-        ColpipeError: names both and what differs.
-    """
-    if smaller.family is not larger.family:
-        raise ColpipeError(
-            f"{smaller.name} is {smaller.family.name}, {larger.name} is {larger.family.name}: neighbours share a family"
-        )
-    if larger.tied and not smaller.tied:
-        raise ColpipeError(
-            f"{larger.name} ties its head to the embedding, {smaller.name} does not: neighbours must agree"
-        )
-    one, other = (weights.family.arithmetic(weights.config) for weights in (smaller, larger))
-    for key in one:
-        if one[key] != other[key]:
-            raise ColpipeError(
-                f"{key} is {one[key]} in {smaller.name}, {other[key]} in {larger.name}: neighbours must agree"
             )
 
 

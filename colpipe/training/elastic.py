@@ -37,7 +37,8 @@ class Submodels:
         self, model: PreTrainedModel, elastic: ElasticMember, settings: Elastic, seed: int, checkpointing: bool = False
     ):
         self.model, self.elastic, self.settings, self.seed = model, elastic, settings, seed
-        known, self.checkpointing = Weights(model), checkpointing
+        self.member = known = Weights(model)
+        self.checkpointing = checkpointing
         self.config, self.family, self.sizes, self.tied = known.config, known.family, known.sizes, known.tied
         self.names = known.stored_names
         self.smallest = {**elastic.smallest, **{axis: self.sizes[axis] for axis in ("vocabulary", "position")}}
@@ -75,7 +76,7 @@ class Submodels:
             for layer in range(sizes["layer"]) if "{layer}" in name else [None]:
                 origin = None if layer is None else selection.layers[layer]
                 parameter = parameters[self.names[name.format(layer=origin)]]
-                opened = open_axes(parameter, tensor, self.sizes)
+                opened = self.member.rescaled(open_axes(parameter, tensor, self.sizes), tensor, origin, layer)
                 value = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
                 found[name.format(layer=layer)] = value * gain if tensor.role == "gain" and gain != 1 else value
         return found
@@ -95,7 +96,8 @@ class Skeleton:
     """
 
     def __init__(self, submodels: Submodels, sizes: Mapping[str, int]):
-        model, config = submodels.model, submodels.family.resize(submodels.config, sizes, submodels.tied)
+        layers = submodels.elastic.submodel(submodels.family, submodels.sizes, sizes)[0].layers
+        model, config = submodels.model, submodels.family.resize(submodels.config, sizes, submodels.tied, layers)
         kind = config.pop("model_type")
         config.pop("transformers_version", None)
         with init_empty_weights(include_buffers=False):

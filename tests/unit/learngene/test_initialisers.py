@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import random_model
-from colpipe.learngene.initialisers import hypercloning, learngene, rand, single
+from colpipe.learngene.initialisers import hypercloning, learngene, make, rand, single
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.weights import Weights
 from tests.unit.learngene.layouts import Side, interpolate, last_again, layout, stored
@@ -133,3 +133,15 @@ def test_configurations_of_older_checkpoints_keep_their_meaning(neighbours_of, t
         loaded, read = assembly.load(), AutoModelForCausalLM.from_pretrained(written)
         assert distance(loaded, random_model(config, 0).eval()) == distance(read, loaded) == 0
         assert read.config.rope_parameters["rope_theta"] == 500
+
+
+def test_random_layers_are_of_the_kind_as_far_down(neighbours_of):
+    neighbours = neighbours_of("qwen2", False)
+    window = {"use_sliding_window": True, "sliding_window": 4}
+    kinds = ["full_attention", "full_attention", "full_attention", "sliding_attention", "sliding_attention"]
+    config = neighbours.architecture.configure(neighbours.large_shape, 0) | window | {"layer_types": kinds}
+    source = Weights(random_model(config, 0))
+    assert make("rand", source, neighbours.sizes(2, 4, 40)).config["layer_types"] == [kinds[0], kinds[2]]
+    assert make("rand", source, source.sizes).load().config.layer_types == kinds
+    vanilla = make("vanilla-learngene", source, neighbours.sizes(4, 4, 40))
+    assert vanilla.config["layer_types"] == [kinds[0], *kinds[2:]]

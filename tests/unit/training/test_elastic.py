@@ -51,6 +51,28 @@ def test_a_part_is_the_model_that_is_cut_out(member, compensate, tmp_path):
         assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+WINDOWS = {"use_sliding_window": True, "sliding_window": 3}
+KINDS = [f"{kind}_attention" for kind in ("full", "sliding", "full", "full", "sliding")]
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("gpt2", {"scale_attn_by_inverse_layer_idx": True}), ("qwen3", {**WINDOWS, "layer_types": KINDS})],
+)
+def test_layers_of_a_part_keep_what_they_are(family, more, tmp_path):
+    chain = architecture(family, True).model_copy(update={"config": more})
+    model = make_model(tmp_path / "member", chain, shape(family, 5, 4, 40), seed=2)
+    submodels = submodels_of(model, chain, ranking=[3, 0, 4, 1, 2])
+    sizes = chain.sizes(shape(family, 3, 2, 20))  # layers 0, 3, 4
+    stock = cut(Weights(model), sizes, submodels.elastic).load()
+    if "layer_types" in more:
+        assert stock.config.layer_types == [KINDS[layer] for layer in (0, 3, 4)]
+    with torch.no_grad():
+        found = submodels.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
+        expected = stock(IDS).logits[:, :-1].flatten(0, 1)
+    assert (found.hidden @ found.weight.T - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_gradients_are_those_of_finite_differences(member):
     """In float64: the slope of a part's loss along random directions, among the member's own parameters.
 
