@@ -61,7 +61,8 @@ def linit(
         ColpipeError: the neighbours, their tokenizers or the shape do not fit; the message names the axis and both sizes.
     """
     require_known("alpha", alpha, ("auto", "search"))
-    small, large = Weights(smaller), Weights(larger)
+    require_fractions("compensate", [compensate])
+    small, large, sources = Weights(smaller), Weights(larger), {"larger": larger, "smaller": smaller}
     require_same_tokenizer(smaller, larger)
     target, arguments = between(shape, small, large), _inherited(small, large)
     _require_rows(target, small, large, (smaller, larger))
@@ -71,12 +72,13 @@ def linit(
         if score is None:
             raise ColpipeError("alpha 'search' needs score=, a function that gives a model's loss")
         small, large = Weights(loaded(smaller)), Weights(loaded(larger))
-        chosen = best(sweep(small, large, [target], score, methods=[method], **arguments))
+        rows = sweep(small, large, [target], _accompanied(score, sources), methods=[method], **arguments)
+        chosen = best(rows)
         alpha, compensate = chosen["alpha"], chosen["compensate"]
     elif alpha == "auto":
         alpha = automatic_alpha(_parameters(small), _parameters(large), _parameters(large, target))
     assembly = interpolate(small, large, target, alpha, method, compensate, **arguments)  # type: ignore[arg-type]  # refuses words
-    return _finish(assembly, {"larger": larger, "smaller": smaller}, out, kind="linit")
+    return _finish(assembly, sources, out, kind="linit")
 
 
 def initialise(
@@ -131,6 +133,17 @@ def require_known(option: str, value, allowed: Sequence[str], more: str = "") ->
     """
     if isinstance(value, str) and value not in allowed:
         raise ColpipeError(f"{option} {value!r}: known are {', '.join(allowed)}{more}")
+
+
+def require_fractions(option: str, values: Iterable[float]) -> None:
+    """Refuse numbers outside 0 to 1.
+
+    Raises:
+        ColpipeError: names the option and the value.
+    """
+    for value in values:
+        if isinstance(value, str) or not 0 <= value <= 1:
+            raise ColpipeError(f"{option} {value!r}: must lie between 0 and 1")
 
 
 def between(shape: Mapping[str, int] | Shape | str, small: Weights, large: Weights) -> dict[str, int]:
@@ -222,6 +235,7 @@ def scan(
     """
     for alpha in alphas:
         require_known("alpha", alpha, ("auto",), " in a scan")
+    require_fractions("compensations", compensations)
     shapes = [shapes] if isinstance(shapes, str | Mapping | Shape) else shapes
     small, large = Weights(smaller), Weights(larger)
     require_same_tokenizer(smaller, larger)
@@ -230,17 +244,8 @@ def scan(
     for target in targets[:1]:  # all have the same vocabulary
         _require_rows(target, small, large, (smaller, larger))
     small, large = Weights(loaded(smaller)), Weights(loaded(larger))
-    sources = {"larger": larger, "smaller": smaller}
-    rows = sweep(
-        small,
-        large,
-        targets,
-        lambda model: score(accompany(model, sources)),
-        alphas,
-        compensations,
-        methods,
-        **arguments,
-    )
+    told = _accompanied(score, {"larger": larger, "smaller": smaller})
+    rows = sweep(small, large, targets, told, alphas, compensations, methods, **arguments)
     return sorted(rows, key=lambda row: row["loss"])
 
 
@@ -268,6 +273,11 @@ def _elastic(large: Weights) -> ElasticMember:
 
 def _parameters(weights: Weights, sizes: Mapping[str, int] | None = None) -> int:
     return weights.family.parameters(sizes or weights.sizes, weights.tied)
+
+
+def _accompanied(score: Callable, sources: Mapping[str, object]) -> Callable:
+    """The score of a model that has its companions."""
+    return lambda model: score(accompany(model, sources))
 
 
 def _finish(assembly: Assembly, sources: Mapping[str, object], out: str | Path | None, **more):

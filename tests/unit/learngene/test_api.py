@@ -398,6 +398,10 @@ def test_a_loss_that_is_no_number_is_refused(gpt2):
             "method 'nestd': known are paper, nested",
         ),
         (
+            lambda one: colpipe.linit(one.small, one.large, SHAPE, compensate=2),
+            "compensate 2: must lie between 0 and 1",
+        ),
+        (
             lambda one: colpipe.linit(one.small, one.large, "many"),
             "shape 'many': give layers, heads and hidden, or param",
         ),
