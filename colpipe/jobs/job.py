@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import json
+import logging
+import math
 import os
 import platform
 import shutil
@@ -88,6 +90,8 @@ class Job(Generic[SettingsT]):
         self._last_check, self._longest_step = self._started, 0.0
         self._told_to_stop = False
         self._unlocked = ""
+        self._warnings = logging.Handler()
+        self._warnings.emit = lambda record: self.say(record.getMessage())  # type: ignore[method-assign]
         self._open_files: list[Any] = []
         self._logs: list[Any] = []
 
@@ -131,6 +135,7 @@ class Job(Generic[SettingsT]):
             if self._unlocked:
                 self.say(self._unlocked)
             self._clear_staging()
+        logging.getLogger("colpipe").addHandler(self._warnings)  # what libraries of ours warn of is in the log as well
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
 
@@ -216,12 +221,18 @@ class Job(Generic[SettingsT]):
                 file.write("\n" + json.dumps(record))  # the line break first, as in `measure`
 
     def measure(self, **values: Any) -> None:
-        """Append one record to the run's metrics; a step that is repeated after a resume replaces its first record."""
+        """Append one record to the run's metrics; a step that is repeated after a resume replaces its first record.
+
+        What is not finite is null there: JSON has no such number.
+        """
         if not self.is_main:
             return
         self.state.mkdir(exist_ok=True)
+        finite = {
+            name: None if value in (math.inf, -math.inf) or value != value else value for name, value in values.items()
+        }
         with open(self.state / METRICS, "a") as file:
-            file.write("\n" + json.dumps(values))  # the line break first: a record cut short by a kill spoils no other
+            file.write("\n" + json.dumps(finite))  # the line break first: a record cut short by a kill spoils no other
 
     def publish(self, **details: Any) -> None:
         """Make the staged files the result; `details` go to the manifest."""
@@ -282,6 +293,7 @@ class Job(Generic[SettingsT]):
         self._release()
 
     def _release(self) -> None:
+        logging.getLogger("colpipe").removeHandler(self._warnings)
         for file in self._open_files:
             with contextlib.suppress(OSError):  # what a full disk did not take
                 file.close()

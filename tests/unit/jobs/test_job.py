@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -49,6 +52,34 @@ def test_publishing_leaves_result_log_and_metrics(new_job, tmp_path):
         assert cost["split"] == "job" and cost["peak_memory_mb"] > 0
     assert "done in" in (tmp_path / "work" / "log.txt").read_text()
     assert not job.state.exists()
+
+
+def test_what_a_library_warns_of_is_in_the_log(new_job, tmp_path):
+    job = new_job()
+    logging.getLogger("colpipe.hf.generation_config").warning("left out %s", "temperature")
+    assert "left out temperature\n" in (tmp_path / "work" / "log.txt").read_text()
+    job.close()
+    logging.getLogger("colpipe.hf.generation_config").warning("later")
+    assert "later" not in (tmp_path / "work" / "log.txt").read_text()
+
+
+def test_metrics_are_json(new_job):
+    job = new_job()
+    job.measure(step=1, split="search", loss=float("nan"), alpha=[0.5], kept=float("-inf"), other=2.0)
+    assert job.metrics() == [{"step": 1, "split": "search", "loss": None, "alpha": [0.5], "kept": None, "other": 2.0}]
+
+
+def test_a_file_system_without_locks_is_told_of(new_job, tmp_path, monkeypatch, capsys):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    job = new_job()
+    assert (
+        "the file system has no locks (No locks available): no second job may be started here"
+        in capsys.readouterr().err
+    )
+    assert job.state.parent == tmp_path / "work"
 
 
 def test_all_attempts_are_added_up(new_job, tmp_path):
