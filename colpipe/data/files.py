@@ -89,10 +89,10 @@ def data_files(
         ColpipeError: there is a file that it does not understand, or one is there compressed and as it is.
     """
     data, ignored, unknown = [], [], []
-    for name in files_in(folder)[0]:
+    for name in (name for name in files_in(folder)[0] if name not in APART):
         if not (folder / name).is_file():
             raise ColpipeError(f"{folder / name}: is no file, or a link to one that is gone")
-        if name in APART or _is_about(name) or any(fnmatch(PurePath(name).name, pattern) for pattern in known):
+        if _is_about(name) or any(fnmatch(PurePath(name).name, pattern) for pattern in known):
             ignored.append(name)
         elif format_of(name)[0] in formats:
             data.append(name)
