@@ -30,10 +30,16 @@ def split_kinds(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return [folder for folder in folders if folder not in corpora], corpora
 
 
+def _names(job: Job) -> dict[Path, str]:
+    """Folder → name of a job's prepared data: a manifest names data, whatever folder they lie in."""
+    return {folder: name for name, folder in job.parents_of("data").items()}
+
+
 def items_of(job: Job, folders: Iterable[Path], split: str, tokenizer, length: int) -> tuple[list[Rows], list[Blocks]]:
     """Rows of the instructions and blocks of the corpora among prepared data."""
     instructions, corpora = split_kinds(folders)
-    rows = [Rows(read_rows(folder, split), tokenizer, length, f"{folder.name} {split}") for folder in instructions]
+    names = _names(job)
+    rows = [Rows(read_rows(folder, split), tokenizer, length, f"{names[folder]} {split}") for folder in instructions]
     for each in rows:
         account_for(job, each)
     return rows, [Blocks(folder, split, length) for folder in corpora]
@@ -48,15 +54,15 @@ def validation_of(job: Job, folders: Iterable[Path], tokenizer, length: int) -> 
 def prompts_of(job: Job, folders: Iterable[Path], tokenizer, longest: int) -> list[torch.Tensor]:
     """Token ids of the training prompts of the instructions among prepared data that are not longer than this; how many
     are longer is said, and in the manifest."""
-    found = []
+    found, names = [], _names(job)
     for folder in split_kinds(folders)[0]:
         prompts = encode(tokenizer, [row["prompt"] for row in read_rows(folder, "train")])
         kept = [torch.tensor(prompt) for prompt in prompts if len(prompt) <= longest]
         left_out = len(prompts) - len(kept)
-        job.manifest.setdefault("prompts", {})[folder.name] = {"prompts": len(kept), "too_long": left_out}
+        job.manifest.setdefault("prompts", {})[names[folder]] = {"prompts": len(kept), "too_long": left_out}
         if left_out:
             job.say(
-                f"{folder.name}: {len(kept):,} of {len(prompts):,} prompts are completed, {left_out:,} were left out: "
+                f"{names[folder]}: {len(kept):,} of {len(prompts):,} prompts are completed, {left_out:,} were left out: "
                 f"longer than {longest} tokens"
             )
         found += kept

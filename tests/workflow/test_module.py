@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests import conftest
-from tests.conftest import CHECKOUT, STUDY
+from tests.conftest import CHECKOUT, STUDY, checkout
 
 TARGET = "results/tiny/sft/llama/manifest.json"
 
@@ -71,6 +71,27 @@ def test_as_a_module_with_its_own_names(other):
     write(other, "", "use rule * from colpipe")
     dry = snakemake(other, "-n", "mine", "scores", checkout=other / "workflow")
     assert "rule evaluate:" in dry and "rule mine:" in dry
+
+
+def test_a_second_checkout_in_one_workflow_is_refused(other, tmp_path):
+    """Both would need the package by one name."""
+    (tmp_path / "second").mkdir()
+    checkout(tmp_path / "second", tmp_path / "inputs", STUDY)
+    write(other, "")
+    with open(other / "workflow" / "Snakefile", "a") as file:
+        second = f'module again:\n    snakefile: "{tmp_path}/second/Snakefile"\n    config: config["tiny"]\n'
+        file.write(f"\n{second}    prefix: 'again'\n\nuse rule * from again as again_*\n")
+    refused = snakemake(other, "-n", checkout=other / "workflow", check=False)
+    assert f"colpipe was imported from {CHECKOUT}, and this Snakefile is that of {tmp_path}/second" in refused
+
+
+def test_two_studies_in_one_workflow(other):
+    write(other, "")
+    with open(other / "workflow" / "Snakefile", "a") as file:
+        again = f'module again:\n    snakefile: "{CHECKOUT}/Snakefile"\n    config: config["tiny"] | {{"seed": 3}}\n'
+        file.write(f"\n{again}    prefix: 'again'\n\nuse rule * from again as again_*\n")
+    said = snakemake(other, "-n", "mine", "again_scores", checkout=other / "workflow")
+    assert "rule again_distill:" in said and "rule cp_sft:" in said and "again/results/tiny/chain/llama/small" in said
 
 
 def test_included(other):

@@ -221,6 +221,40 @@ def test_random_changes_rerun_exactly_what_they_touch(finished):
     assert "60 cases" in result.stdout
 
 
+def test_everything_at_once(finished, other_study, tmp_path):
+    """Settings, seed, a byte, a DesNet more, `--touch` and a lost memory: all of it is seen, and all of it together."""
+    study = other_study(
+        lambda s: (
+            [s["stages"][stage].update(learning_rate=0.0002) for stage in ("pretrain", "distill", "recover")],
+            s["desnets"].update(more={"shape": {"layers": 3, "heads": 2, "hidden": 16}}),
+        )
+    )
+    everything = planned(finished.home, "--forceall", study=study) - {"sft/llama"}
+    home = tmp_path / "elsewhere"
+    shutil.copytree(finished.home, home, symlinks=True)
+    shutil.rmtree(home / ".snakemake")
+    run(home, "--touch", study=study)
+    with changed(home / "results/tiny" / MEDIUM / "model.safetensors") as path:
+        content = bytearray(path.read_bytes())
+        content[-7] ^= 1
+        path.write_bytes(content)
+        prepared = {"tokenizer", "answers/llama", *(f"data/{name}" for name in ("stories", "describe", "boolq"))}
+        same = {name for name in everything if name.startswith("resources/")} | prepared | {"leakage"}
+        assert planned(home, study=study) == everything - same
+        assert planned(home, "--config", "seed=7", study=study) >= everything - same | prepared
+
+
+def test_a_row_of_a_source_with_its_size_and_time_is_seen(finished):
+    """As `rsync -t` or an archive puts it there."""
+    with changed(finished.home / "inputs" / "boolq" / "combined.jsonl") as path:
+        status, text = path.stat(), path.read_text()
+        path.write_text(text.replace("is ", "Is ", 1))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert path.stat().st_size == status.st_size
+        assert "data/boolq" in planned(finished.home)
+    assert planned(finished.home) == set()
+
+
 def test_a_deleted_weight_file_is_told_not_rebuilt_around(finished, tmp_path):
     path = finished.results / MEDIUM / "model.safetensors"
     status, kept = path.stat(), shutil.copy2(path, tmp_path)

@@ -100,7 +100,7 @@ def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcard
     kept = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), largest)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **kept}
     result = subprocess.run(
-        [*command, *plan.flags(stage)(names), *settings], capture_output=True, text=True, env=environment
+        [*command, *plan.flags(stage, names), *settings], capture_output=True, text=True, env=environment
     )
     assert not result.returncode, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
