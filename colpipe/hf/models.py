@@ -101,6 +101,19 @@ def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     return count_calls(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
 
 
+def require_parameters(found: int, planned: int) -> None:
+    """Refuse a model that is not of the size that the plan counted.
+
+    Raises:
+        ColpipeError: names both.
+    """
+    if found != planned:
+        raise ColpipeError(
+            f"the model has {found:,} parameters, {planned:,} were planned from architecture and shape: see which keys of "
+            "architecture.config change its weights"
+        )
+
+
 def require_positions(model: PreTrainedModel, length: int, what: str) -> None:
     """See that a model can read so many tokens; rotary positions would give wrong numbers without a word.
 
