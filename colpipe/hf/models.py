@@ -70,7 +70,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
     if tokenizer.eos_token is None:
         raise ColpipeError(f"{folder}: its tokenizer has no end-of-text (eos) token")

@@ -94,7 +94,9 @@ def _load(folder: Path, other: Path | None = None):
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         names = ", ".join(path.name for path in _files(folder, VOCABULARIES))
         said = f"its tokenizer ({names}) cannot be loaded: {first_line(error)}"
         asked = f"compared with the other one of {other}" if other else "held against the vocabulary"

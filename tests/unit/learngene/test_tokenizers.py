@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from colpipe.errors import ColpipeError
+from colpipe.hf.models import load_tokenizer
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from tests.conftest import make_tokenizer
 
@@ -133,6 +134,26 @@ def test_what_cannot_be_loaded_is_compared_by_its_bytes(tmp_path):
     message = r"a: its tokenizer \(tokenizer\.model\) cannot be loaded: .*; so it cannot be compared with .* of .*c:"
     with pytest.raises(ColpipeError, match=message):
         require_same_tokenizer(one, other)
+
+
+class PanicException(BaseException):
+    """As the tokenizers library raises it."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(PanicException("oh"), ColpipeError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("load", [load_tokenizer, lambda folder: require_same_tokenizer(folder, folder.parent / "b")])
+def test_a_panic_of_the_library_is_refused_in_one_line_and_an_interrupt_stops(
+    tmp_path, monkeypatch, raised, expected, load
+):
+    def fail(*args, **settings):
+        raise raised
+
+    one, _ = unreadable(tmp_path / "a", b"1"), unreadable(tmp_path / "b", b"2")
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fail)
+    with pytest.raises(expected):
+        load(one)
 
 
 def test_a_neighbour_without_a_tokenizer_is_taken_on_trust_and_said(tmp_path, caplog):
