@@ -51,7 +51,7 @@ def _beside(folder: Path) -> Iterator[int]:
 
 def _typed(value: Any, kind: type, path: Path, what: str) -> Any:
     if not isinstance(value, kind):
-        said = {dict: "mapping", list: "list"}[kind]
+        said = "mapping" if kind is dict else "list"
         raise ColpipeError(f"{path}: {what} is {value!r}, no {said}: save the tokenizer again")
     return value
 

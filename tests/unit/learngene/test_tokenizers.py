@@ -78,6 +78,34 @@ def test_the_same_tokenizer_saved_twice_or_with_padding_is_the_same(tmp_path, on
     require_same_tokenizer(saved(tmp_path / "small", **one), saved(tmp_path / "large", **other))
 
 
+NFC, LOWER = normalizers.NFC(), normalizers.Lowercase()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"normalizer": normalizers.Sequence([NFC])}, {"normalizer": NFC}),
+        ({"normalizer": normalizers.Sequence([])}, {}),
+        (
+            {"normalizer": normalizers.Sequence([normalizers.Sequence([NFC]), LOWER])},
+            {"normalizer": normalizers.Sequence([NFC, LOWER])},
+        ),
+        ({"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])}, {}),
+    ],
+)
+def test_a_sequence_of_one_step_is_that_step(tmp_path, one, other):
+    require_same_tokenizer(saved(tmp_path / "small", **one), saved(tmp_path / "large", **other))
+
+
+def test_the_order_of_steps_counts(tmp_path):
+    folders = [
+        saved(tmp_path / str(number), normalizer=normalizers.Sequence(steps))
+        for number, steps in enumerate(([NFC, LOWER], [LOWER, NFC]))
+    ]
+    with pytest.raises(ColpipeError, match=r'normalizer\.normalizers\.0\.type is "NFC" in the first, "Lowercase" in'):
+        require_same_tokenizer(*folders)
+
+
 def test_what_ends_a_text_may_differ_where_that_is_asked_for(tmp_path):
     small, large = saved(tmp_path / "small", eos="<s>"), saved(tmp_path / "large")
     require_same_tokenizer(small, large, special_too=False)
