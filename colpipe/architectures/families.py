@@ -115,6 +115,22 @@ class Family:
             "ffn": read("ffn") or 4 * hidden,
         }
 
+    def require_sizes(self, config: Mapping, where: str) -> dict[str, int]:
+        """`sizes`, of which a model can be; `where` names the file in the error.
+
+        Raises:
+            ColpipeError: names the key and its value, or the sizes that do not fit each other.
+        """
+        for axis, key in self.keys.items():
+            value = self.get(config, key)
+            derived = value is None and axis in ("group", "head_dim", "ffn")
+            if not derived and (type(value) is not int or value < 1):
+                raise ColpipeError(f"{where}: {key} is {value!r}; it has to be a whole number of 1 or more")
+        sizes = self.sizes(config)
+        if problem := self.shape_problem(sizes):
+            raise ColpipeError(f"{where}: {problem}")
+        return sizes
+
     def variant(self, config: Mapping) -> "Family":
         """The family with the tensors that a model of this `config.json` mapping has: with or without biases."""
         return _variant(self.name, frozenset(key for key in self.biases if self.get(config, key)))
@@ -420,6 +436,6 @@ def family_of(config: Mapping, where: str) -> Family:
         ColpipeError: the model type has no table.
     """
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ColpipeError(f"{where}: model_type {kind!r} has no axis table; known are {', '.join(FAMILIES)}")
     return FAMILIES[kind].variant(config)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from colpipe.errors import ColpipeError, first_line
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 MERGE = "tag:yaml.org,2002:merge"
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)  # of PyYAML for odd values
 NOT_DECIMAL = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # numbers that YAML reads to the base 8 (0123) or 60 (1:30)
 
 
@@ -27,8 +29,7 @@ def read_study(path: Path | str) -> dict:
     Raises:
         ColpipeError: it cannot be read, is no mapping, or `check_text` refuses it.
     """
-    check_text(path)
-    config = yaml.safe_load(_text(Path(path)))
+    config = _checked(path)
     if not isinstance(config, dict):
         raise ColpipeError(f"{path}: is no study: it holds {type(config).__name__}, not keys with values")
     return config
@@ -42,60 +43,112 @@ def check_text(path: Path | str) -> None:
     Raises:
         ColpipeError: one line per problem with file and line numbers; or the file cannot be read.
     """
+    _checked(path)
+
+
+def _checked(path: Path | str) -> Any:
+    """What a study file holds, once it is seen to mean what it says."""
     text = _text(Path(path))
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        problems = [] if root is None else [f"{path}:{line}" for line in _surprises(root, loader, "", set())]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ColpipeError(f"{path}:{mark.line + 1}: is not YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ColpipeError(f"{path}: is not YAML: {first_line(error)}") from None
-    if problems:
-        raise ColpipeError("\n".join(problems))
+        problems = [] if root is None else [f"{path}:{line}" for line in _surprises(root, loader, "", [], set())]
+        if problems:
+            raise ColpipeError("\n".join(problems))
+        found = _json(text, str(path))
+        return loader.construct_document(root) if found is None and root is not None else found
+    except (yaml.YAMLError, *MALFORMED) as error:
+        raise _no_yaml(error, str(path)) from None
 
 
 def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ColpipeError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ColpipeError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+    return (
+        text if _json(text, str(path)) is None else text.replace("\t", " ")
+    )  # tabs may indent JSON; strings hold none
+
+
+def _json(text: str, path: str) -> Any:
+    """What a text that is JSON holds, with its own numbers (`1e-6`); None where it is none.
+
+    Raises:
+        ColpipeError: a number is NaN or infinite, which JSON has not; or blocks lie too deep in each other.
+    """
+
+    def refuse(word: str) -> None:
+        raise ColpipeError(f"{path}: {word} is no number that a study can have")
+
     try:
-        json.loads(text)
+        return json.loads(text, parse_constant=refuse)
     except ValueError:
-        return text
-    return text.replace("\t", " ")  # JSON may be indented with tabs, which YAML refuses; its strings hold none
+        return None
+    except RecursionError:
+        raise ColpipeError(f"{path}: is no study: its blocks lie too deep in each other") from None
 
 
-def _surprises(node: yaml.Node, loader: yaml.SafeLoader, path: str, seen: set[int]) -> Iterator[str]:
+def _no_yaml(error: Exception, path: str) -> ColpipeError:
+    """Names the line where it is known."""
+    if isinstance(error, RecursionError):
+        return ColpipeError(f"{path}: is no study: its blocks lie too deep in each other")
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "context", None) or first_line(error)
+    return ColpipeError(f"{path}:{mark.line + 1}: is not YAML: {said}" if mark else f"{path}: is not YAML: {said}")
+
+
+def _surprises(node: yaml.Node, loader: yaml.SafeLoader, path: str, around: list[int], seen: set[int]) -> Iterator[str]:
     """What a node of a YAML document and those in it say otherwise than they seem to: line, key path, what to do.
 
     Keys that a merge (`<<`) brings may be given again: that is what it is for.
+
+    Args:
+        around: the nodes that this one lies in.
+        seen: all nodes that were looked at.
     """
+    if id(node) in around:
+        yield f"{_line(node)}: {path}: holds itself, by an anchor; write out what is meant"
     if id(node) in seen:  # an anchor's, by another name
         return
     seen.add(id(node))
+    around = [*around, id(node)]
     if isinstance(node, yaml.MappingNode):
         lines: dict[object, int] = {}
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
-                name = key.value if key.tag == MERGE else loader.construct_object(key)
+                name = key.value if key.tag == MERGE else _scalar(key, loader)
                 line, where = _line(key), f"{path}.{key.value}".lstrip(".")
                 if name in lines:
                     yield f"{line}: {where}: is also on line {lines[name]}, and only one of them would count; keep one"
                 lines.setdefault(name, line)
             else:
                 where = path
-            yield from _surprises(value, loader, where, seen)
+                yield f"{_line(key)}: {path or 'the study'}: has a key that is a list or mapping; keys are words"
+            yield from _surprises(value, loader, where, around, seen)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _surprises(value, loader, f"{path}.{number}".lstrip("."), seen)
-    elif node.tag in NUMBERS and NOT_DECIMAL.fullmatch(node.value):
-        read = loader.construct_object(node)
+            yield from _surprises(value, loader, f"{path}.{number}".lstrip("."), around, seen)
+    elif (read := _scalar(node, loader)) is not None and node.tag in NUMBERS and NOT_DECIMAL.fullmatch(node.value):
         yield f"{_line(node)}: {path}: {node.value} is read as {read}; write {read}, or quote what is text"
+
+
+def _scalar(node: yaml.Node, loader: yaml.SafeLoader) -> Any:
+    """What a single value is read as.
+
+    Raises:
+        yaml.YAMLError: its text is none of its kind: a 13th month, `!!int x`.
+    """
+    try:
+        return loader.construct_object(node)
+    except MALFORMED as error:
+        kind = node.tag.rpartition(":")[2]
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value!r} is no {kind} ({first_line(error)}); quote what is text",
+            problem_mark=node.start_mark,
+        ) from None
 
 
 def _line(node: yaml.Node) -> int:

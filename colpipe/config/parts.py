@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from colpipe.architectures.families import FAMILIES, Family
+from colpipe.architectures.settable import config_problems
 
 READERS = tuple(
     sorted(path.stem.replace("_", "-") for path in (Path(__file__).parents[1] / "data" / "readers").glob("[a-z]*.py"))
@@ -178,6 +179,14 @@ class Architecture(Strict):
     """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
     config: Annotated[dict[str, Any], AfterValidator(require_numbers)] = {}
     """Other keys of `config.json` for models made from scratch, such as `rope_parameters`; inherited ones keep theirs."""
+
+    @field_validator("config")
+    @classmethod
+    def settable(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Nothing here may say otherwise what a shape or another key says, or be taken without effect."""
+        if "family" in info.data and (problems := list(config_problems(FAMILIES[info.data["family"]], value))):
+            raise ValueError("\n".join(problems))
+        return value
 
     @property
     def table(self) -> Family:

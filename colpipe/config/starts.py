@@ -10,6 +10,7 @@ from pathlib import Path
 from colpipe.config.folders import read_mapping, rows_problem, tokenizer_entries
 from colpipe.config.parts import Select
 from colpipe.config.study import Study
+from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 RANKED: tuple[Select, ...] = ("rank", "rotate")
@@ -21,7 +22,11 @@ def tokenizer_problems(study: Study) -> Iterator[str]:
     names += [member.model for member in study.chain.values()]
     for name in dict.fromkeys(filter(None, names)):
         folder = _folder(study, name)
-        entries = tokenizer_entries(folder) if folder else None
+        try:
+            entries = tokenizer_entries(folder) if folder else None
+        except ColpipeError as error:
+            yield str(error)
+            continue
         if entries and (
             line := rows_problem(study.architecture.vocabulary, entries, "architecture.vocabulary", str(folder))
         ):
@@ -144,6 +149,6 @@ def _sizes(study: Study, model: str) -> dict[str, int]:
     if config.get("model_type") != study.architecture.family:
         return {}
     try:
-        return study.architecture.table.sizes(config)
+        return study.architecture.table.require_sizes(config, str(folder))
     except Exception:  # incomplete: the stage that reads it says so
         return {}

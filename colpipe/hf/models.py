@@ -70,7 +70,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
     if tokenizer.eos_token is None:
         raise ColpipeError(f"{folder}: its tokenizer has no end-of-text (eos) token")
@@ -99,6 +101,19 @@ def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
     return count_calls(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
+
+
+def require_parameters(found: int, planned: int) -> None:
+    """Refuse a model that is not of the size that the plan counted.
+
+    Raises:
+        ColpipeError: names both.
+    """
+    if found != planned:
+        raise ColpipeError(
+            f"the model has {found:,} parameters, {planned:,} were planned from architecture and shape: see which keys of "
+            "architecture.config change its weights"
+        )
 
 
 def require_positions(model: PreTrainedModel, length: int, what: str) -> None:

@@ -13,6 +13,7 @@ BOOKKEEPING = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "id2label", "label2id", "problem_type"),
     *("return_dict", "output_attentions", "output_hidden_states", "use_cache", "chunk_size_feed_forward", "is_decoder"),
     *("initializer_range", "pretraining_tp"),
+    "reorder_and_upcast_attn",  # the same sums in another order
     *("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "classifier_dropout"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
     *("tie_word_embeddings", "layer_types", "use_sliding_window", "max_window_layers"),
@@ -23,6 +24,7 @@ SAME_FUNCTION = {
     "swish": "silu",
 }
 ROPE_USUAL = {"rope_type": "default", "partial_rotary_factor": 1.0}
+YARN_USUAL = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
 
 
 def require_alike(smaller: Weights, larger: Weights, grown: bool = False) -> None:
@@ -60,10 +62,20 @@ def _arithmetic(weights: Weights) -> dict[str, object]:
         if key in found:
             found[key] = SAME_FUNCTION.get(str(found[key]), found[key])
     if isinstance(rope := found.get("rope_parameters"), Mapping):
-        found["rope_parameters"] = {**ROPE_USUAL, **{key: value for key, value in rope.items() if value is not None}}
+        found["rope_parameters"] = _rotations(rope)
     if "sliding_attention" not in (weights.config.get("layer_types") or ()):
         found.pop("sliding_window", None)
     return {key: value for key, value in found.items() if value not in (None, False)}
+
+
+def _rotations(rope: Mapping) -> dict[str, object]:
+    """What of `rope_parameters` counts, with the values that transformers takes for what is left out."""
+    found = {**ROPE_USUAL, **{key: value for key, value in rope.items() if value is not None}}
+    if found["rope_type"] == "linear" and found.get("factor") == 1:
+        found["rope_type"] = "default"
+    if found["rope_type"] == "default":
+        return {key: value for key, value in found.items() if key in (*ROPE_USUAL, "rope_theta")}
+    return {**YARN_USUAL, **found} if found["rope_type"] == "yarn" else found
 
 
 def require_same_kinds(

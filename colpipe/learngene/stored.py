@@ -99,7 +99,9 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     if not (folder / files[0]).exists() and index.exists():
         try:
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            if strange := [file for file in files if not isinstance(file, str)]:
+                raise ValueError(f"weight_map names {strange[0]!r}, which is no file's name")
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ColpipeError(f"{index}: cannot be read: {first_line(error)}") from None
         for file in files:
             if not (folder / file).exists():
@@ -153,7 +155,7 @@ def read_config(folder: Path) -> dict:
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ColpipeError(f"{path}: cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise ColpipeError(f"{path}: cannot be read: holds a {type(config).__name__}, not a mapping")
@@ -184,12 +186,14 @@ def complete_config(config: Mapping, where: str) -> dict:
     except Exception as error:
         raise ColpipeError(f"{where}: transformers has no such model: {' '.join(str(error).split())}") from None
     found = json.loads(complete.to_json_string(use_diff=False))
-    rope = (found.get("rope_parameters") or {}).get("rope_type", "default")
+    rope = found.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise ColpipeError(f"{where}: rope_parameters {rope!r} is no mapping")
     for key, value, known in (
         ("hidden_act", found.get("hidden_act", "gelu"), ACT2FN),
         ("activation_function", found.get("activation_function", "gelu"), ACT2FN),
-        ("rope_type", rope, {"default", *ROPE_INIT_FUNCTIONS}),
+        ("rope_type", rope.get("rope_type", "default"), {"default", *ROPE_INIT_FUNCTIONS}),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise ColpipeError(f"{where}: {key} {value!r} is none that transformers has: {', '.join(sorted(known))}")
     return found

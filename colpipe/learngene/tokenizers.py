@@ -94,7 +94,9 @@ def _load(folder: Path, other: Path | None = None):
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         names = ", ".join(path.name for path in _files(folder, VOCABULARIES))
         said = f"its tokenizer ({names}) cannot be loaded: {first_line(error)}"
         asked = f"compared with the other one of {other}" if other else "held against the vocabulary"
@@ -125,9 +127,18 @@ def _differences(first, second, special_too: bool) -> Iterator[tuple[str, str, s
             found = {token["content"]: token for token in each["added_tokens"]}
             each["added_tokens"] = {name: token for name, token in found.items() if name not in declared}
         for step in STEPS:
-            yield from _unequal(one.get(step), other.get(step), step)
+            yield from _unequal(_plain(one.get(step)), _plain(other.get(step)), step)
     elif type(first) is not type(second):
         yield "the kind", type(first).__name__, type(second).__name__
+
+
+def _plain(step: Any) -> Any:
+    """A step of tokenizer.json without sequences around one step alone, or around none."""
+    if not isinstance(step, dict) or step.get("type") != "Sequence":
+        return step
+    name = next(key for key in step if key != "type")
+    inside = [part for part in map(_plain, step[name]) if part is not None]
+    return {**step, name: inside} if len(inside) > 1 else next(iter(inside), None)
 
 
 def _unequal(first: Any, second: Any, path: str) -> Iterator[tuple[str, str, str]]:

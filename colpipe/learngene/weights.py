@@ -58,7 +58,7 @@ class Weights:
         for key in ("_name_or_path", "id2label", "label2id", "problem_type"):  # of this machine, or of another task
             self.config.pop(key, None)
         self.family = family_of(self.config, f"{self.name}/config.json")
-        self.sizes = self.family.sizes(self.config)
+        self.sizes = self.family.require_sizes(self.config, f"{self.name}/config.json")
         self._stored = self._by_table_name(stored)
         self.tied = self.family.is_tied(self.config) and not self._has_own_head()
         self.dtype = reduce(torch.promote_types, (place.dtype for _, place in self._stored.values()))

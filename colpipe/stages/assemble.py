@@ -5,7 +5,7 @@ from typing import Literal
 from colpipe.config.constants import SEARCH_TOKENS
 from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model, load_tokenizer, require_parameters
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.learngene.assembly import Assembly
@@ -36,6 +36,7 @@ def main(job: Job[Settings]) -> None:
     if settings.kind == "rand":
         config = settings.architecture.configure(settings.shape, load_tokenizer(job.parents["tokenizer"]).eos_token_id)
         assembly = rand(config, job.seed)
+        require_parameters(assembly.parameters, settings.architecture.parameters(settings.shape))
     elif settings.kind == "linit" and "smaller" in job.parents:
         assembly = _interpolated(job, sizes)
     else:

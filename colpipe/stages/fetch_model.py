@@ -77,7 +77,9 @@ def convert_gguf(path: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         raise ColpipeError(f"{path}: cannot be read as GGUF: {first_line(error)}") from None
     # save_pretrained refuses as long as the model remembers that it came from a quantised file
     del model.config.quantization_config

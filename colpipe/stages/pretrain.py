@@ -4,7 +4,7 @@ from colpipe.config.parts import Architecture, Shape, Strict
 from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
-from colpipe.hf.models import load_tokenizer, random_model, require_rows, save_model
+from colpipe.hf.models import load_tokenizer, random_model, require_parameters, require_rows, save_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.trainer import train
@@ -21,6 +21,7 @@ def main(job: Job[Settings]) -> None:
     tokenizer = load_tokenizer(job.parents["tokenizer"])
     require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
     model = random_model(settings.architecture.configure(settings.shape, tokenizer.eos_token_id), job.seed)
+    require_parameters(model.num_parameters(), settings.architecture.parameters(settings.shape))
     length = settings.training.max_length
     data = Blocks(job.parents["corpus"], "train", length, settings.training.tokens)
     validation = None

@@ -51,7 +51,7 @@ def test_json_too(tmp_path):
 
 
 def test_what_a_merge_brings_may_be_given_again(tmp_path):
-    text = "base: &base {files: [a], pypi: x}\nb: {<<: *base, files: [b]}\nc: {files: [c], <<: [*base]}\nd: &d [*d]\n"
+    text = "base: &base {files: [a], pypi: x}\nb: {<<: *base, files: [b]}\nc: {files: [c], <<: [*base]}\n"
     (tmp_path / "my.yaml").write_text(text)
     check_text(tmp_path / "my.yaml")
     assert read_study(tmp_path / "my.yaml")["b"] == {"files": ["b"], "pypi": "x"}
@@ -97,6 +97,39 @@ def test_files_that_are_no_studies(tmp_path):
     (tmp_path / "my.yaml").write_bytes(b"a: \xff\n")
     with pytest.raises(ColpipeError, match="is not UTF-8"):
         check_text(tmp_path / "my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: 1\n? [a]\n: 2\n", "my.yaml:2: the study: has a key that is a list or mapping"),
+        ("s: &s 1\na: {<<: *s}\n", "my.yaml:1: is not YAML: expected a mapping or list of mappings for merging"),
+        ("a: 1\nb: !mine {c: 1}\n", "my.yaml:2: is not YAML: could not determine a constructor for the tag '!mine'"),
+        ("a: !mine x\n", "my.yaml:1: is not YAML: could not determine a constructor for the tag '!mine'"),
+        ("a: !!binary é\n", "my.yaml:1: is not YAML: failed to convert base64 data"),
+        ("a: !!binary abc\n", "my.yaml:1: is not YAML: failed to decode base64 data"),
+        ("b: 1\na: 2020-13-45\n", "my.yaml:2: is not YAML: '2020-13-45' is no timestamp (month must be in 1..12)"),
+        ("a: !!int x\n", "my.yaml:1: is not YAML: 'x' is no int"),
+        ("a: !!bool x\n", "my.yaml:1: is not YAML: 'x' is no bool"),
+        ("a: !!timestamp x\n", "my.yaml:1: is not YAML: 'x' is no timestamp"),
+        ("a: " + "[" * 5000, "my.yaml: is no study: its blocks lie too deep in each other"),
+        ("[" * 5000 + "]" * 5000, "my.yaml: is no study: its blocks lie too deep in each other"),
+        ("architecture:\n  config: &c {x: *c}\n", "my.yaml:2: architecture.config.x: holds itself, by an anchor"),
+        ("d: &d [*d]\n", "my.yaml:1: d.0: holds itself, by an anchor"),
+        ('{"a": NaN}', "my.yaml: NaN is no number that a study can have"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, text, line):
+    (found,) = refused(tmp_path, text)
+    assert found.startswith(line)
+    with pytest.raises(ColpipeError, match=re.escape(line)):
+        read_study(tmp_path / "my.yaml")
+
+
+@pytest.mark.parametrize("text", ['{"a": {"b": 1e-6}}', '\ufeff{\n\t"a": {"b": 1e-6}}', "\ufeffa: {b: 1.0e-6}\n"])
+def test_json_numbers_and_a_byte_order_mark_are_read_as_meant(tmp_path, text):
+    (tmp_path / "my.json").write_text(text, encoding="utf-8")
+    assert read_study(tmp_path / "my.json") == {"a": {"b": 1e-6}}
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "config").glob("*.yaml")), ids=lambda path: path.stem)

@@ -76,6 +76,30 @@ def test_entries_of_a_tokenizer_are_counted_by_their_ids(tmp_path, files, entrie
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", {"added_tokens": None}, "added_tokens is None, no list"),
+        ("tokenizer.json", {"added_tokens": [3]}, "an added token is 3, no mapping"),
+        ("tokenizer.json", {"added_tokens": [{"content": "x"}]}, "the id of {'content': 'x'} is None, no whole number"),
+        ("tokenizer.json", {"model": None}, "model is None, no mapping"),
+        ("tokenizer.json", {"model": {"vocab": {"a": None}}}, "the id of 'a' is None, no whole number"),
+        ("tokenizer.json", {"model": {"vocab": {"a": "0"}}}, "the id of 'a' is '0', no whole number"),
+        ("tokenizer.json", {"model": {"vocab": 3}}, "vocab is 3, no list"),
+        ("vocab.json", {"a": -1}, "the id of 'a' is -1, no whole number"),
+        ("added_tokens.json", {"a": True}, "the id of 'a' is True, no whole number"),
+        ("tokenizer_config.json", {"added_tokens_decoder": None}, "added_tokens_decoder is None, no mapping"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "a key of added_tokens_decoder is 'x'"),
+    ],
+)
+def test_a_damaged_tokenizer_is_refused_in_one_line_that_names_the_file(public, name, content, message):
+    if name == "vocab.json":  # which is read where there is no other
+        Path("model/tokenizer.json").unlink()
+    Path("model", name).write_text(json.dumps(content))
+    assert refused(public).startswith(f"my.yaml: model/{name}: {message}")
+    assert refused(public).count("\n") == 0
+
+
+@pytest.mark.parametrize(
     ("config", "message"),
     [
         (

@@ -8,15 +8,16 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from colpipe.errors import ColpipeError
+from colpipe.learngene.agreement import require_alike
 from colpipe.learngene.linit import METHODS, linit
 from colpipe.learngene.weights import Weights
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+YARN = ROPE | {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8}
 DIFFERENT = [
     ("gpt2", "activation_function", "relu"),
     ("gpt2", "scale_attn_weights", False),
     ("gpt2", "scale_attn_by_inverse_layer_idx", True),
-    ("gpt2", "reorder_and_upcast_attn", True),
     ("gpt2", "layer_norm_epsilon", 1e-3),
     ("gpt_neox", "use_parallel_residual", False),
     ("gpt_neox", "layer_norm_eps", 1e-3),
@@ -25,14 +26,17 @@ DIFFERENT = [
     ("llama", "rms_norm_eps", 1e-3),
     ("llama", "rope_parameters", ROPE | {"rope_theta": 500.0}),
     ("llama", "rope_parameters", ROPE | {"rope_type": "linear", "factor": 2.0}),
+    ("llama", "rope_parameters", YARN | {"factor": 1.0}),
 ]
 SAME = [
     ("gpt2", "activation_function", "gelu_new"),
     ("gpt2", "resid_pdrop", 0.1),
+    ("gpt2", "reorder_and_upcast_attn", True),
     ("gpt2", "n_ctx", 99),
     ("gpt2", "predict_special_tokens", True),  # in gpt2-medium, not in gpt2
     ("llama", "hidden_act", "swish"),
     ("llama", "rope_parameters", ROPE | {"partial_rotary_factor": 1.0}),
+    ("llama", "rope_parameters", ROPE | {"rope_type": "linear", "factor": 1.0}),
     ("llama", "eos_token_id", [1, 2]),
     ("qwen2", "max_window_layers", 1),
     ("qwen2", "sliding_window", 7),  # no layer attends in one
@@ -64,6 +68,18 @@ def test_what_does_not_may_differ(neighbours_of, tmp_path, family, key, value):
     neighbours = neighbours_of(family, False)
     large = with_key(neighbours, tmp_path / "other", key, value)
     assert linit(neighbours.weights[0], large, neighbours.sizes(), 0.5).parameters
+
+
+@pytest.mark.parametrize(("said", "agree"), [(32.0, True), (16.0, False)])
+def test_what_yarn_takes_for_what_is_left_out_may_be_written_out(neighbours_of, tmp_path, said, agree):
+    neighbours = neighbours_of("llama", False)
+    one = with_key(neighbours, tmp_path / "one", "rope_parameters", YARN)
+    other = with_key(neighbours, tmp_path / "other", "rope_parameters", YARN | {"beta_fast": said, "beta_slow": 1.0})
+    if agree:
+        require_alike(one, other)
+        return
+    with pytest.raises(ColpipeError, match=r"rope_parameters is .* in .*one, .* in .*other: neighbours must agree"):
+        require_alike(one, other)
 
 
 def qwen(kinds: str) -> Weights:

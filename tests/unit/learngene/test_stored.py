@@ -51,9 +51,10 @@ def test_an_index_that_names_a_missing_file_or_is_damaged_is_refused(gpt2, tmp_p
     (tmp_path / gone).unlink()
     with pytest.raises(ColpipeError, match=rf"{gone}: .*{index.name} names the file, and it is not there"):
         Weights(tmp_path)
-    index.write_text('{"weight_map": 3}')
-    with pytest.raises(ColpipeError, match=rf"{index.name}: cannot be read"):
-        Weights(tmp_path)
+    for text in ('{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": ["b"]}}', "[" * 100_000):
+        index.write_text(text)
+        with pytest.raises(ColpipeError, match=rf"{index.name}: cannot be read"):
+            Weights(tmp_path)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -148,6 +149,11 @@ def test_a_value_that_the_dtype_cannot_hold_is_named(gpt2, folder, tmp_path):
         ),
         ({"model_type": "own"}, r"config.json: model_type 'own' has no axis table"),
         ({"model_type": None}, r"config.json: model_type None has no axis table"),
+        ({"model_type": ["gpt2"]}, r"config.json: model_type \['gpt2'\] has no axis table"),
+        ({"n_head": 0}, r"config.json: n_head is 0; it has to be a whole number of 1 or more"),
+        ({"n_layer": -1}, r"config.json: n_layer is -1; it has to be a whole number of 1 or more"),
+        ({"n_head": 3}, r"config.json: gpt2 has no head_dim of its own: hidden must be heads × head_dim"),
+        ({"activation_function": ["gelu"]}, r"config.json: .*activation_function"),
         ({"n_layer": "two"}, r"config.json: transformers has no such model: .*n_layer"),
     ],
 )

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from colpipe.errors import ColpipeError
+from colpipe.hf.models import load_tokenizer
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from tests.conftest import make_tokenizer
 
@@ -77,6 +78,34 @@ def test_the_same_tokenizer_saved_twice_or_with_padding_is_the_same(tmp_path, on
     require_same_tokenizer(saved(tmp_path / "small", **one), saved(tmp_path / "large", **other))
 
 
+NFC, LOWER = normalizers.NFC(), normalizers.Lowercase()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"normalizer": normalizers.Sequence([NFC])}, {"normalizer": NFC}),
+        ({"normalizer": normalizers.Sequence([])}, {}),
+        (
+            {"normalizer": normalizers.Sequence([normalizers.Sequence([NFC]), LOWER])},
+            {"normalizer": normalizers.Sequence([NFC, LOWER])},
+        ),
+        ({"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])}, {}),
+    ],
+)
+def test_a_sequence_of_one_step_is_that_step(tmp_path, one, other):
+    require_same_tokenizer(saved(tmp_path / "small", **one), saved(tmp_path / "large", **other))
+
+
+def test_the_order_of_steps_counts(tmp_path):
+    folders = [
+        saved(tmp_path / str(number), normalizer=normalizers.Sequence(steps))
+        for number, steps in enumerate(([NFC, LOWER], [LOWER, NFC]))
+    ]
+    with pytest.raises(ColpipeError, match=r'normalizer\.normalizers\.0\.type is "NFC" in the first, "Lowercase" in'):
+        require_same_tokenizer(*folders)
+
+
 def test_what_ends_a_text_may_differ_where_that_is_asked_for(tmp_path):
     small, large = saved(tmp_path / "small", eos="<s>"), saved(tmp_path / "large")
     require_same_tokenizer(small, large, special_too=False)
@@ -133,6 +162,26 @@ def test_what_cannot_be_loaded_is_compared_by_its_bytes(tmp_path):
     message = r"a: its tokenizer \(tokenizer\.model\) cannot be loaded: .*; so it cannot be compared with .* of .*c:"
     with pytest.raises(ColpipeError, match=message):
         require_same_tokenizer(one, other)
+
+
+class PanicException(BaseException):
+    """As the tokenizers library raises it."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(PanicException("oh"), ColpipeError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("load", [load_tokenizer, lambda folder: require_same_tokenizer(folder, folder.parent / "b")])
+def test_a_panic_of_the_library_is_refused_in_one_line_and_an_interrupt_stops(
+    tmp_path, monkeypatch, raised, expected, load
+):
+    def fail(*args, **settings):
+        raise raised
+
+    one, _ = unreadable(tmp_path / "a", b"1"), unreadable(tmp_path / "b", b"2")
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fail)
+    with pytest.raises(expected):
+        load(one)
 
 
 def test_a_neighbour_without_a_tokenizer_is_taken_on_trust_and_said(tmp_path, caplog):
