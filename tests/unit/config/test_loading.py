@@ -118,6 +118,7 @@ def test_files_that_are_no_studies(tmp_path):
         ("d: &d [*d]\n", "my.yaml:1: d.0: holds itself, by an anchor"),
         ('{"a": NaN}', "my.yaml: NaN is no number that a study can have"),
     ],
+    ids=lambda text: repr(text[:40]),
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, text, line):
     (found,) = refused(tmp_path, text)
