@@ -14,11 +14,11 @@ LETTERS = string.ascii_uppercase
 MINUS = r"[\p{Pd}−]"
 # A sign, a fraction, and what is computed or grouped are no punctuation: -5, .5, 1/2, 5:30, 3 × 10, 1 000.
 NUMBER = regex.compile(
-    rf"(?<!{IN_WORD})(?:{MINUS} ?)?(?:(?<![\p{{L}}\p{{N}}.])\.)?\p{{N}}+"
-    rf"(?:(?:[.,:'’⁄]| ?(?:{MINUS}|[+/×·*^]) ?| (?=\p{{N}}{{3}}(?!\p{{N}})))\p{{N}}+)*{IN_WORD}*",
+    rf"(?<!{IN_WORD})(?:{MINUS} ?)?√?(?:(?<![\p{{L}}\p{{N}}.])\.)?\p{{N}}+"
+    rf"(?:(?:[.,:'’_⁄]| ?(?:{MINUS}|[+±~÷/×·*^]) ?| (?=\p{{N}}{{3}}(?!\p{{N}})))\p{{N}}+)*{IN_WORD}*",
     regex.V1,
 )
-GROUPED = regex.compile(r"(?<=\p{N})['’](?=\p{N}{3}(?!\p{N}))| ")  # what groups the digits of a number
+GROUPED = regex.compile(r"(?<=\p{N})['’_](?=\p{N}{3}(?!\p{N}))| ")  # what groups the digits of a number
 BLANK = regex.compile(r" (?=[\p{S}#%‰])")  # before a sign
 SIGNED = regex.compile(r"[\p{L}\p{M}\p{N}]+|[\p{S}\p{Pd}#%&*/@\\_]")  # words, and signs that may tell choices apart
 QUOTES = " \"'“‘«([{*_`"  # what may stand before an answer

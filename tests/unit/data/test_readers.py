@@ -219,10 +219,17 @@ def test_boolq_answers_may_be_yes_and_no(tmp_path, answer):
     assert found["output"] == answer.lower()
 
 
-def test_a_nul_in_a_text_file_is_refused(tmp_path):
-    (tmp_path / "a.txt").write_text("x" * 9000 + "\n\nab\0")
-    with pytest.raises(ColpipeError, match=r"a.txt:2: field 'text' holds a NUL character \(at 2\); mend or remove it"):
-        list(read(Dataset(source={"path": str(tmp_path)}, reader="text"), tmp_path))
+@pytest.mark.parametrize(
+    ("reader", "name", "message"),
+    [
+        ("text", "a.txt", r"a.txt:2: field 'text' holds a NUL character \(at 2\)"),
+        ("xsum", "a.summary", r"a.summary: field 'article' holds a NUL character \(at 9004\)"),
+    ],
+)
+def test_a_nul_in_a_file_without_rows_is_refused(tmp_path, reader, name, message):
+    (tmp_path / name).write_text("x" * 9000 + "\n\nab\0")
+    with pytest.raises(ColpipeError, match=f"{message}; mend or remove it"):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
 
 
 @pytest.mark.parametrize(
