@@ -7,13 +7,19 @@ from itertools import combinations
 
 import regex
 
-from colpipe.data.writing import WORD, words
+from colpipe.data.writing import IN_WORD, WORD, compatible, folded, words
 from colpipe.errors import ColpipeError
 
 LETTERS = string.ascii_uppercase
+MINUS = r"[\p{Pd}−]"
+# A sign, a fraction, and what is computed or grouped are no punctuation: -5, .5, 1/2, 5:30, 3 × 10, 1 000.
 NUMBER = regex.compile(
-    r"(?<![\p{L}\p{N}])-?\p{N}+(?:[.,]\p{N}+)*(?![\p{L}\p{N}])"
-)  # a sign or a fraction is no punctuation
+    rf"(?<!{IN_WORD})(?:{MINUS} ?)?√?(?:(?<![\p{{L}}\p{{N}}.])\.)?\p{{N}}+"
+    rf"(?:(?:[.,:'’_⁄]| ?(?:{MINUS}|[+±~÷/×·*^]) ?| (?=\p{{N}}{{3}}(?!\p{{N}})))\p{{N}}+)*{IN_WORD}*",
+    regex.V1,
+)
+GROUPED = regex.compile(r"(?<=\p{N})['’_](?=\p{N}{3}(?!\p{N}))| ")  # what groups the digits of a number
+BLANK = regex.compile(r" (?=[\p{S}#%‰])")  # before a sign
 SIGNED = regex.compile(r"[\p{L}\p{M}\p{N}]+|[\p{S}\p{Pd}#%&*/@\\_]")  # words, and signs that may tell choices apart
 QUOTES = " \"'“‘«([{*_`"  # what may stand before an answer
 HELD_BACK = 0.05  # share of the training rows that validates, where a data set's own validation rows are its test
@@ -46,7 +52,7 @@ def likelihood(context: str, continuations: Sequence[str]) -> dict[str, list[str
 
 def choice_of(text: str, choices: Sequence[str]) -> str | None:
     """The choice that a text is: letter for letter, or else but for its case; None where it is none of them, or several."""
-    for fold in (str, str.casefold):
+    for fold in (str, folded):
         found = [choice for choice in choices if fold(_plain(choice)) == fold(_plain(text))]
         if len(set(map(_plain, found))) == 1:
             return found[0]
@@ -67,7 +73,7 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str | None:
     fitting = [choice for choice in fitting if len(read[choice]) == longest]
     if len(fitting) == 1:
         return fitting[0]
-    return _opened(_plain(answer), fitting or [choice for choice, own in read.items() if not own])
+    return _opened(answer, fitting or [choice for choice, own in read.items() if not own])
 
 
 def alike(choices: Sequence[str]) -> tuple[str, str] | None:
@@ -80,7 +86,7 @@ def equal_choices(choices: Sequence[str]) -> tuple[str, str] | None:
     without words and signs equals the empty one."""
     found: dict[tuple[str, ...], str] = {(): ""}
     for choice in choices:
-        key = tuple(SIGNED.findall(unicodedata.normalize("NFC", choice).casefold()))
+        key = tuple(SIGNED.findall(folded(unicodedata.normalize("NFC", choice))))
         if key in found:
             return found[key], choice
         found[key] = choice
@@ -92,21 +98,33 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def _closed(text: str) -> str:
+    """The same without blanks before signs: C ++ is C++, and 10 % is 10%."""
+    return BLANK.sub("", _plain(text))
+
+
 def _read(text: str) -> list[str]:
     """The words of a text; a number is one, with its sign and fraction."""
-    text = unicodedata.normalize("NFKC", text).replace("−", "-")
+    text = compatible(text)
     found, end = [], 0
     for number in NUMBER.finditer(text):
-        found += [*words(text[end : number.start()]), number[0]]
+        found += [*words(text[end : number.start()]), _number(number[0])]
         end = number.end()
     return found + words(text[end:])
 
 
+def _number(text: str) -> str:
+    """A number as it is compared: one kind of minus, a digit before the point, no blanks."""
+    text = regex.sub(MINUS, "-", GROUPED.sub("", folded(text)))
+    return regex.sub(r"^(-?)\.", r"\g<1>0.", text)
+
+
 def _opened(answer: str, choices: Iterable[str]) -> str | None:
     """The longest choice that an answer opens with, character by character; None where there is none, or two are as long."""
-    for fold in (str, str.casefold):
-        for text in (fold(answer), fold(answer).lstrip(QUOTES)):
-            found = {choice for choice in choices if _opens(text, fold(_plain(choice)))}
+    for fold in (str, folded):
+        own = fold(_closed(answer))
+        for text in (own, own.lstrip(QUOTES)):
+            found = {choice for choice in choices if _opens(text, fold(_closed(choice)))}
             longest = [choice for choice in found if len(choice) == max(map(len, found))]
             if longest:
                 return longest[0] if len(longest) == 1 else None

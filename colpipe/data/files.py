@@ -52,7 +52,7 @@ def files_in(folder: Path) -> tuple[list[str], list[str]]:
     never data. A folder that several links lead to is listed once.
 
     Raises:
-        ColpipeError: a subfolder cannot be read.
+        ColpipeError: a subfolder cannot be read, or a name is not UTF-8.
     """
     visible: list[str] = []
     hidden: list[str] = []
@@ -67,6 +67,7 @@ def _list(folder: Path, at: PurePath, visible: list[str], hidden: list[str], see
         raise ColpipeError(f"{folder / at}: cannot be read: {error.strerror}") from None
     for entry in entries:
         name = at / entry.name
+        _require_utf8(folder, name)
         if entry.name.startswith("."):
             hidden.append(name.as_posix())
         elif not entry.is_dir():
@@ -74,6 +75,12 @@ def _list(folder: Path, at: PurePath, visible: list[str], hidden: list[str], see
         elif (real := os.path.realpath(entry.path)) not in seen:
             seen.add(real)
             _list(folder, name, visible, hidden, seen)
+
+
+def _require_utf8(folder: Path, name: PurePath) -> None:
+    readable = os.fsencode(name).decode(errors="backslashreplace")
+    if readable != str(name):
+        raise ColpipeError(f"{folder}: the name of {readable} is not UTF-8; rename it")
 
 
 def data_files(
@@ -149,7 +156,7 @@ def check(place: object, row: object, fields: Fields, optional: Fields | None = 
     """See that a row has these fields, of these types, and that their text can be written.
 
     Raises:
-        ColpipeError: it lacks one, or has another type in it, or half a character; the place is named.
+        ColpipeError: it lacks one, or has another type in it, or half a character or NUL; the place is named.
     """
     if not isinstance(row, dict):
         raise ColpipeError(f"{place}: is {shown(row)}, not a row with fields {', '.join(fields)}")
@@ -179,11 +186,15 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def require_whole(place: object, name: str, text: str) -> None:
-    """See that a text has whole characters only: a JSON escape can leave half of one.
+    """See that a text has whole characters only, and no NUL: a JSON escape can leave half of one, or make one.
 
     Raises:
-        ColpipeError: it has a lone surrogate, which cannot be written or tokenised.
+        ColpipeError: it has a lone surrogate, which cannot be written or tokenised, or a NUL character, which no text has.
     """
+    if "\0" in text:
+        raise ColpipeError(
+            f"{place}: field {name!r} holds a NUL character (at {text.index(chr(0))}); mend or remove it"
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ Nothing is written into a source. Hidden files are not taken, nor those that res
 import contextlib
 import difflib
 import fnmatch
+import glob
 import os
 import shutil
 import subprocess
@@ -97,7 +98,8 @@ def _chosen(source: Source, names: Iterable[str], known: Callable[[], Sequence[s
     if not source.files:
         return names
     matches = {
-        pattern: fnmatch.filter(names, pattern + "*" if pattern.endswith("/") else pattern) for pattern in source.files
+        pattern: [name for name in names if any(fnmatch.fnmatch(name, each) for each in _globs(pattern))]
+        for pattern in source.files
     }
     if missing := [pattern for pattern, matching in matches.items() if not matching]:
         there = known() if known else names
@@ -110,6 +112,12 @@ def _chosen(source: Source, names: Iterable[str], known: Callable[[], Sequence[s
         )
     taken = {name for matching in matches.values() for name in matching}
     return [name for name in names if name in taken]
+
+
+def _globs(pattern: str) -> list[str]:
+    """Patterns of the names that one of `files` means: with ./ before it or not, and the name itself if it has brackets."""
+    name = pattern.removeprefix("./")
+    return [name + "*" if name.endswith("/") else name, glob.escape(name)]
 
 
 def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
@@ -154,7 +162,7 @@ def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], Non
                 source.hub,
                 repo_type=kind,
                 revision=source.revision,
-                allow_patterns=source.files or None,
+                allow_patterns=[each for pattern in source.files for each in _globs(pattern)] or None,
                 ignore_patterns=PICKLED if kind == "model" else None,
             )
         )

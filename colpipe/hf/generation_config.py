@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +15,20 @@ FILE = "generation_config.json"
 # Without effect where nothing is sampled, or where there is one beam; transformers then refuses to save them.
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 BEAMS = ("early_stopping", "length_penalty")
+# What `generate` accepts, of what transformers checks on use only.
+USABLE: dict[str, Callable[[Any], bool]] = {
+    "do_sample": lambda value: isinstance(value, bool),
+    "temperature": lambda value: _is_number(value) and value > 0,
+    "top_k": lambda value: _is_count(value),
+    "top_p": lambda value: _is_number(value) and 0 <= value <= 1,
+    "min_p": lambda value: _is_number(value) and 0 <= value <= 1,
+    "typical_p": lambda value: _is_number(value) and 0 < value <= 1,
+    "epsilon_cutoff": lambda value: _is_number(value) and 0 <= value < 1,
+    "eta_cutoff": lambda value: _is_number(value) and 0 <= value < 1,
+    "repetition_penalty": lambda value: _is_number(value) and value > 0,
+    "no_repeat_ngram_size": lambda value: _is_count(value),
+    "eos_token_id": lambda value: all(map(_is_count, _listed(value))),
+}
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _said: set[str] = set()
 
@@ -34,9 +49,12 @@ def generation_config_of(folder: Path) -> GenerationConfig | None:
 
 
 def mended(settings: Mapping, where: str) -> GenerationConfig:
-    """Generation settings without those that cannot be saved, which are said once: first flags that have no effect, then
-    all but the special ids."""
-    known = {key: value for key, value in settings.items() if key != "transformers_version"}
+    """Generation settings without those that cannot be used or saved, which are said once: first values that `generate`
+    refuses, then flags that have no effect, then all but the special ids."""
+    given = {key: value for key, value in settings.items() if key != "transformers_version"}
+    known = {key: value for key, value in given.items() if value is None or USABLE.get(key, _any)(value)}
+    if ends := [end for end in _listed(given.get("eos_token_id")) if _is_count(end)]:
+        known.setdefault("eos_token_id", ends)
     idle = set() if known.get("do_sample") is True else set(SAMPLING)
     idle |= set() if (known.get("num_beams") or 1) > 1 else set(BEAMS)
     idle |= {"pad_token_id"} if (known.get("pad_token_id") or 0) < 0 else set()
@@ -48,25 +66,52 @@ def mended(settings: Mapping, where: str) -> GenerationConfig:
             break
         except Exception:  # of whatever kind the settings provoke
             continue
-    lost = ", ".join(f"{key} {known[key]!r}" for key in known if key not in kept)
+    lost = {key: value for key, value in given.items() if key not in kept}
+    if bad := [end for end in _listed(given.get("eos_token_id")) if not _is_count(end)]:
+        lost["eos_token_id"] = bad
+    _say(where, lost)
+    return config
+
+
+def _say(where: str, lost: Mapping) -> None:
     if lost and where not in _said:
         _said.add(where)
-        logging.getLogger(__name__).warning("%s: left out %s: transformers would refuse to save it", where, lost)
-    return config
+        values = ", ".join(f"{key} {value!r}" for key, value in lost.items())
+        logging.getLogger(__name__).warning(
+            "%s: left out %s: transformers would refuse to save or use it", where, values
+        )
+
+
+def _any(value: object) -> bool:
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _listed(value: object) -> list:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> list[int]:
     """Every id that ends a text: the tokenizer's end-of-text, then those of generation settings and configuration.
 
     Instruct models end a turn with another token than a document, and only `generation_config.json` lists both. Ids beyond
-    the embedding, such as a family's default in a smaller vocabulary, are left out.
+    the embedding, such as a family's default in a smaller vocabulary, are left out; so is what is no id, which is said.
     """
     found = [] if tokenizer is None or tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for settings in (model.generation_config, model.config):
-        ends = getattr(settings, "eos_token_id", None)
-        found += ends if isinstance(ends, list | tuple) else [] if ends is None else [ends]
+        ends = _listed(getattr(settings, "eos_token_id", None))
+        if bad := [end for end in ends if not _is_count(end)]:
+            _say(f"{model.name_or_path}: {type(settings).__name__}", {"eos_token_id": bad})
+        found += [end for end in ends if _is_count(end)]
     rows = model.get_input_embeddings().weight.shape[0]
-    return [end for end in dict.fromkeys(found) if isinstance(end, int) and end < rows]
+    return [end for end in dict.fromkeys(found) if end < rows]
 
 
 def keep_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

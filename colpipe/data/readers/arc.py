@@ -1,7 +1,8 @@
 """ARC-Easy and ARC-Challenge (allenai/ai2_arc, and the JSON lines of its own release), tinyARC (tinyBenchmarks/tinyAI2_arc).
 
 {id, question, choices: {text, label}, answerKey}, or {id, question: {stem, choices: [{text, label}]}, answerKey}; labels are
-letters or, in some rows, digits. Files bring their splits. Answers are letters.
+letters or, in some rows, digits. Files bring their splits. Answers are letters. Rows with a hidden label (an empty
+answerKey), or with the same choice twice, are left out.
 """
 
 from collections.abc import Iterator
@@ -14,14 +15,20 @@ from colpipe.errors import ColpipeError
 
 def records(folder: Path) -> Iterator[dict]:
     for place, row in rows_of(
-        folder, {"id": str, "question": (str, dict), "answerKey": str}, optional={"choices": dict}
+        folder, {"id": str, "question": (str, dict)}, optional={"answerKey": str, "choices": dict}
     ):
+        if row.get("answerKey") in (None, ""):
+            yield {"left_out": "hidden label", "place": place}
+            continue
         question, texts, labels = _question(place, row)
         if len(texts) != len(labels) or len(set(labels)) < len(labels):
             raise ColpipeError(f"{place}: has {len(texts)} choices and the labels {labels}")
         require_letters(place, texts)
         if row["answerKey"] not in labels:
             raise ColpipeError(f"{place}: answerKey {row['answerKey']!r} is none of the labels {labels}")
+        if len({text.strip() for text in texts}) < len(texts):  # case tells choices apart here: TT, Tt
+            yield {"left_out": "choices that cannot be told apart", "place": place}
+            continue
         split = split_in_name(place.name)
         yield {
             "place": place,

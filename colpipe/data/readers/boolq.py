@@ -19,7 +19,7 @@ from colpipe.errors import ColpipeError
 MARK = 60  # characters of a passage's beginning and end that tell it from others
 TITLE = 100  # characters of a title at most; a dash further on is the passage's own
 DASH = " -- "  # between title and passage, and any other dash of a passage
-ANSWERS = {"true": "yes", "false": "no", "1": "yes", "0": "no"}
+ANSWERS = {"true": "yes", "false": "no", "1": "yes", "0": "no", "yes": "yes", "no": "no"}
 HIDDEN = {"", "-1"}  # answers of SuperGLUE's test rows
 LABEL = (bool, int, str)
 
@@ -43,7 +43,7 @@ def records(folder: Path) -> Iterator[dict]:
                 continue
             answer = ANSWERS.get(str(given).lower())
             if answer is None:
-                raise ColpipeError(f"{place}: answer {given!r} is neither true nor false")
+                raise ColpipeError(f"{place}: answer {given!r} is neither true nor false, yes nor no")
             question = row["question"].strip().rstrip("?")
             marks = {_plain(question), *_marks(row["passage"]), *_marks(row["passage"].partition(DASH)[2])} - {""}
             if name in tests:

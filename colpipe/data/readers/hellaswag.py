@@ -25,7 +25,7 @@ def records(folder: Path) -> Iterator[dict]:
             continue
         cleaned = [plain(ending) for ending in row["endings"]]
         endings = [ending.strip() for ending in cleaned]
-        if not str(row["label"]).isdigit() or int(row["label"]) >= len(endings):
+        if not str(row["label"]).isdecimal() or int(row["label"]) >= len(endings):
             raise ColpipeError(f"{place}: label {row['label']!r} is not the index of one of {len(endings)} endings")
         if equal_choices(endings):
             yield {"left_out": "endings that cannot be told apart", "place": place}

@@ -6,7 +6,7 @@ Split by hash, whatever the files are called.
 from collections.abc import Iterator
 from pathlib import Path
 
-from colpipe.data.files import Place, rows_of, tables
+from colpipe.data.files import Place, require_whole, rows_of, tables
 from colpipe.data.formats import TABLES, open_text, read_errors
 
 FORMATS = (*TABLES, ".txt")
@@ -18,7 +18,9 @@ def records(folder: Path) -> Iterator[dict]:
     for name in tables(folder, (".txt",)):
         with read_errors(folder / name):
             for number, text in enumerate(_paragraph_groups(folder / name), 1):
-                yield _document(Place(folder, name, number), text)
+                place = Place(folder, name, number)
+                require_whole(place, "text", text)
+                yield _document(place, text)
 
 
 def _document(place: Place, text: str) -> dict:

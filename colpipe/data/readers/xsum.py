@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from colpipe.data.files import Place, check, rows_of, split_in_name, tables
+from colpipe.data.files import Place, check, require_whole, rows_of, split_in_name, tables
 from colpipe.data.formats import TABLES, format_of, json_value, open_text, read_errors
 from colpipe.data.readers.xlsum import summarise
 from colpipe.errors import ColpipeError
@@ -65,7 +65,9 @@ def _split_of_ids(path: Path) -> Mapping[str, str]:
 def _parts(path: Path) -> tuple[str | None, str, str]:
     """(title, if there is one, article, summary) of a raw article."""
     with read_errors(path), open_text(path) as file:
-        pieces = PART.split(file.read())
+        content = file.read()
+    require_whole(path, "article", content)
+    pieces = PART.split(content)
     parts = {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
     summary = next((parts[name] for name in SUMMARIES if name in parts), None)
     if summary is None or "RESTBODY" not in parts:

@@ -145,6 +145,12 @@ def test_a_file_that_is_not_understood_is_refused_by_name(tmp_path, name, messag
         data_files(tmp_path, "alpaca")
 
 
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text("{}")
+    with pytest.raises(ColpipeError, match=r"the name of caf\\xe9.jsonl is not UTF-8; rename it"):
+        data_files(tmp_path, "alpaca")
+
+
 def test_a_link_to_a_file_that_is_gone_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").symlink_to(tmp_path / "gone.jsonl")
     with pytest.raises(ColpipeError, match=r"rows.jsonl: is no file, or a link to one that is gone"):
@@ -188,6 +194,12 @@ def test_splits_by_hash_are_the_same_in_every_data_set_and_have_their_share():
             "a.jsonl",
             b'{"question": "x\\ud83d"}',
             r"a.jsonl:1: field 'question' holds half a character \(.ud83d, a lone",
+        ),
+        ("a.jsonl", b'{"question": "x\\u0000"}', r"a.jsonl:1: field 'question' holds a NUL character \(at 1\)"),
+        (
+            "a.csv",
+            b"question\n" + b"x" * 9000 + b"\0\n",
+            r"a.csv:2: field 'question' holds a NUL character \(at 9000\)",
         ),
         (
             "a.jsonl.gz",

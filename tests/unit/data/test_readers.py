@@ -197,6 +197,42 @@ def test_endings_and_options_that_cannot_be_told_apart_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize(
+    ("texts", "key", "left_out"),
+    [
+        (["a", "b"], "", "hidden label"),
+        (["a", "b"], None, "hidden label"),
+        (["a", " a"], "A", "choices that cannot be told apart"),
+        (["TT", "Tt"], "A", None),
+    ],
+)
+def test_arc_rows_without_a_label_or_with_a_choice_twice_are_left_out_and_counted(tmp_path, texts, key, left_out):
+    row = {"id": "1", "question": "a", "choices": {"text": texts, "label": ["A", "B"]}, "answerKey": key}
+    write_table(tmp_path / "test.jsonl", [row])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="arc"), tmp_path)
+    assert found.get("left_out") == left_out
+
+
+@pytest.mark.parametrize("answer", ["yes", "No"])
+def test_boolq_answers_may_be_yes_and_no(tmp_path, answer):
+    write_table(tmp_path / "dev.jsonl", [{"question": "a", "passage": "b", "answer": answer}])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="boolq"), tmp_path)
+    assert found["output"] == answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "message"),
+    [
+        ("text", "a.txt", r"a.txt:2: field 'text' holds a NUL character \(at 2\)"),
+        ("xsum", "a.summary", r"a.summary: field 'article' holds a NUL character \(at 9004\)"),
+    ],
+)
+def test_a_nul_in_a_file_without_rows_is_refused(tmp_path, reader, name, message):
+    (tmp_path / name).write_text("x" * 9000 + "\n\nab\0")
+    with pytest.raises(ColpipeError, match=f"{message}; mend or remove it"):
+        list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
+
+
+@pytest.mark.parametrize(
     ("reader", "names", "message"),
     [
         ("winogrande", ["train_l.jsonl", "train_xl.jsonl", "dev.jsonl"], "has the sizes l, xl, which share rows"),
@@ -268,6 +304,12 @@ BROKEN = [
         "validation.jsonl",
         {"ind": 1, "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d"], "label": "1"},
         "label '1' is not the index of one of 1 endings",
+    ),
+    (
+        "hellaswag",
+        "validation.jsonl",
+        {"ind": 1, "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d", "e", "f"], "label": "²"},
+        "label '²' is not the index",
     ),
     (
         "winogrande",

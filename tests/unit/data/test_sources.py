@@ -69,6 +69,12 @@ def test_each_pattern_takes_its_files(tmp_path, published, patterns):
     assert staged(Source(path=str(published), files=patterns), tmp_path / "out") == ["data/rows.jsonl", "dev.jsonl"]
 
 
+@pytest.mark.parametrize("pattern", ["./dev.jsonl", "[x].jsonl", "./[x].jsonl"])
+def test_a_pattern_may_be_a_name_with_brackets_or_begin_at_the_folder(tmp_path, published, pattern):
+    (published / "[x].jsonl").write_text("{}")
+    assert staged(Source(path=str(published), files=[pattern]), tmp_path / "out") == [pattern.removeprefix("./")]
+
+
 def test_a_pattern_that_matches_nothing_is_named_with_what_is_near(tmp_path, published):
     source = Source(path=str(published), files=["dev.jsonl", "dev-combined.jsonl"])
     with pytest.raises(

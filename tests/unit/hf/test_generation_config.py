@@ -37,6 +37,10 @@ def say(folder, **settings) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens 0"),
         ({"num_return_sequences": 3}, "num_return_sequences 3"),
         ({"watermarking_config": {"a": 1}}, "watermarking_config {'a': 1}"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature 0.0"),
+        ({"do_sample": True, "top_k": -3, "top_p": 5.0}, "top_k -3, top_p 5.0"),
+        ({"do_sample": "true"}, "do_sample 'true'"),
+        ({"repetition_penalty": -1}, "repetition_penalty -1"),
         ({"do_sample": True, "temperature": 0.6, "top_p": 0.9}, None),
     ],
 )
@@ -45,7 +49,7 @@ def test_settings_that_transformers_refuses_to_save_are_left_out_and_said_once(f
     generation_config._said.clear()
     with caplog.at_level(logging.WARNING):
         models = [load_model(folder) for _ in range(2)]
-    expected = [f"{folder / 'generation_config.json'}: left out {lost}: transformers would refuse to save it"]
+    expected = [f"{folder / 'generation_config.json'}: left out {lost}: transformers would refuse to save or use it"]
     assert [each.getMessage() for each in caplog.records if "left out" in each.getMessage()] == (
         expected if lost else []
     )
@@ -84,6 +88,28 @@ def test_all_ends_of_a_text_count_and_are_saved(folder, generation, configuratio
     assert saved.config.eos_token_id == (configuration if isinstance(configuration, list) else 0)
     assert end_ids(saved, tokenizer)[0] == 0 and set(end_ids(saved, tokenizer)) == set(ends)
     assert AutoTokenizer.from_pretrained(folder / "saved").chat_template == "{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "lost", "ends"),
+    [
+        ("generation_config.json", -1, [-1], [0]),
+        ("generation_config.json", True, [True], [0]),
+        ("generation_config.json", [[5]], [[5]], [0]),
+        ("generation_config.json", [7, -1, True], [-1, True], [0, 7]),
+        ("config.json", -1, [-1], [0]),
+    ],
+)
+def test_what_is_no_id_ends_no_text_and_is_said(folder, caplog, place, value, lost, ends):
+    say(folder, eos_token_id=0)
+    settings = json.loads((folder / place).read_text())
+    (folder / place).write_text(json.dumps({**settings, "eos_token_id": value}))
+    generation_config._said.clear()
+    with caplog.at_level(logging.WARNING):
+        model, tokenizer = load_model(folder), load_tokenizer(folder)
+        assert sorted(end_ids(model, tokenizer)) == ends
+    assert f"left out eos_token_id {lost!r}: transformers would refuse to save or use it" in caplog.text
+    save_model(model, tokenizer, folder / "saved")
 
 
 def test_a_tokenizer_beyond_the_embedding_is_refused(folder):
