@@ -3,7 +3,6 @@
 import string
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import combinations
 
 import regex
 
@@ -74,11 +73,6 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str | None:
     if len(fitting) == 1:
         return fitting[0]
     return _opened(answer, fitting or [choice for choice, own in read.items() if not own])
-
-
-def alike(choices: Sequence[str]) -> tuple[str, str] | None:
-    """Two choices that only an answer with their very punctuation tells apart, or not even that; None where all differ."""
-    return next((pair for pair in combinations(choices, 2) if _read(pair[0]) == _read(pair[1])), None)
 
 
 def equal_choices(choices: Sequence[str]) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colpipe.data.choices import alike, choice_of, equal_choices, letters, parse_choice, require_letters
+from colpipe.data.choices import choice_of, equal_choices, letters, parse_choice, require_letters
 from colpipe.data.writing import words
 from colpipe.errors import ColpipeError
 
@@ -90,20 +90,6 @@ def test_an_output_is_a_choice_but_for_its_case():
     assert choice_of("A", ["a", "A"]) == "A"
     assert choice_of("maybe", ["yes", "no"]) is None
     assert choice_of("YES", ["Yes", "yes"]) is None
-
-
-@pytest.mark.parametrize(
-    ("choices", "pair"),
-    [
-        (LANGUAGES, ("C", "C++")),
-        (["+", "-"], ("+", "-")),
-        (["yes", "no"], None),
-        (["-1", "1"], None),
-        (["की", "का"], None),
-    ],
-)
-def test_choices_that_differ_in_punctuation_only(choices, pair):
-    assert alike(choices) == pair
 
 
 @pytest.mark.parametrize(
