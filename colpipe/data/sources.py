@@ -73,7 +73,7 @@ def relink(source: Source, staged: Path) -> None:
     """Have the links of a staged local source point to where its files are now, after it was moved with the study."""
     broken = [path for path in staged.rglob("*") if path.is_symlink() and not path.exists()]
     if source.path and broken:
-        with contextlib.suppress(ColpipeError):  # gone, not moved
+        with contextlib.suppress(ColpipeError, OSError):  # gone, not moved; or read-only, or mended by another job
             files = {staged / name: path for name, path in local_files(source).items()}
             for link in broken:
                 if link in files:

@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
@@ -138,13 +139,13 @@ def fingerprint_of(files: Mapping[str, Mapping]) -> str:
     return key_of({name: entry["sha256"] for name, entry in files.items()})
 
 
-def read_manifest(folder: Path | str) -> dict:
-    """The manifest of a finished result.
+def read_manifest(folder: Path | str, name: str = MANIFEST) -> dict:
+    """The manifest of a finished result, or what is called otherwise and is one.
 
     Raises:
         ColpipeError: there is none, it is damaged, or a file that it names is gone.
     """
-    path = Path(folder) / MANIFEST
+    path = Path(folder) / name
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -154,10 +155,10 @@ def read_manifest(folder: Path | str) -> dict:
     found = manifest.pop("checksum", None) if isinstance(manifest, dict) else ""
     if found is not None and found != key_of(manifest):
         raise ColpipeError(f"{path}: is damaged, or was edited; delete it to have the stage run again")
-    for name in manifest.get("files", {}):
-        if not (Path(folder) / name).exists():
+    for file in manifest.get("files", {}):
+        if not (Path(folder) / file).exists():
             raise ColpipeError(
-                f"{Path(folder) / name}: is gone, but {path} names it; delete the manifest to have it made again"
+                f"{Path(folder) / file}: is gone, but {path} names it; delete the manifest to have it made again"
             )
     return manifest
 
@@ -169,17 +170,21 @@ def was_replaced(folder: Path) -> bool:
     return read_manifest(folder).get("files") != content_hashes(folder)
 
 
-def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> None:
+def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> list[str]:
     """Move a staged result into its folder, the manifest last.
 
-    All that takes room is written before the folder is touched, so a full disk costs nothing that was there. Files that
-    were there before and are not part of the new result are removed, so a folder never mixes two runs.
+    All that takes room is written before the folder is touched, so a full disk costs nothing that was there. Files of the
+    result before go, so a folder never mixes two runs. What no manifest names is somebody else's, and is set aside in
+    `.set-aside-<number>`; links to folders go, never what they lead to.
 
     Args:
-        staging: folder with the result's files, on the same file system as `folder`.
+        staging: folder with the result's files.
         folder: where the result belongs.
         manifest: what equal runs have in common; the files and their hashes are added here.
         run: what may differ between equal runs.
+
+    Returns:
+        Paths of what was set aside.
 
     Raises:
         ColpipeError: nothing was staged, or a number in the manifest is not finite.
@@ -187,39 +192,90 @@ def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> Non
     hashes = content_hashes(staging)
     if not hashes:
         raise ColpipeError(f"{staging}: nothing to publish")
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = _on_file_system_of(folder, staging)
     manifest = {**manifest, "files": hashes}
     write_json(staging / "run.json", run)
     write_json(staging / MANIFEST, {**manifest, "checksum": key_of(manifest)})
-    folder.mkdir(parents=True, exist_ok=True)
+    known = set(hashes).union(*(_named(folder / name) for name in (MANIFEST, SUPERSEDED)))
+    if not any((folder / name).exists() for name in (MANIFEST, SUPERSEDED)):  # deleted, to have it made again
+        known |= set(_stored(folder / HASHES))
     for name in (SUPERSEDED, MANIFEST):
         (folder / name).unlink(missing_ok=True)
-    for path in content_files(folder):
+    aside = [path for path in _own_files(folder) if path.relative_to(folder).as_posix() not in known]
+    place = next(place for number in count(1) if not (place := folder / f".set-aside-{number}").exists())
+    for path in aside:
+        _replace(path, place / path.relative_to(folder))
+    for path in _own_files(folder):
         if path.relative_to(folder).as_posix() not in hashes:
             path.unlink()
-    for path in (path for path in sorted(staging.rglob("*")) if path.is_file() and path.name != HASHES):
-        if path != staging / MANIFEST:
-            target = folder / path.relative_to(staging)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+    for path in (path for path in sorted(staging.rglob("*")) if path.is_file() and path != staging / MANIFEST):
+        _replace(path, folder / path.relative_to(staging))
     stamps = {name: [_stamp((folder / name).stat()), entry["sha256"]] for name, entry in hashes.items()}
     _remember(str(folder / HASHES), folder / HASHES, {}, stamps)
     os.replace(staging / MANIFEST, folder / MANIFEST)
     shutil.rmtree(staging)
+    return [(place / path.relative_to(folder)).as_posix() for path in aside]
 
 
-def supersede(folder: Path) -> None:
+def _on_file_system_of(folder: Path, staging: Path) -> Path:
+    """The staged files, copied where the folder leads to another file system: only there can they be moved in one go."""
+    if staging.stat().st_dev == folder.stat().st_dev:
+        return staging
+    near = folder / ".staging"
+    shutil.rmtree(near, ignore_errors=True)
+    shutil.copytree(staging, near, symlinks=True)
+    shutil.rmtree(staging)
+    return near
+
+
+def _named(manifest: Path) -> set[str]:
+    """The files that a manifest names; none where it is gone or damaged."""
+    return set(_stored(manifest).get("files", {}))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Files and links, those to folders too, that lie in a folder itself; neither hidden ones nor those of `APART`."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in links]
+        found += [Path(place) / name for name in (*files, *links) if not name.startswith(".")]
+    return [path for path in found if path.relative_to(folder).as_posix() not in APART]
+
+
+def _replace(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, target)
+
+
+def supersede(folder: Path) -> bool:
     """Keep a finished result valid while its successor is being made: its manifest gets a second name, because Snakemake
-    deletes declared outputs before a job starts. `publish` drops it."""
-    if not (folder / SUPERSEDED).exists():
-        _name_twice(folder / MANIFEST, folder / SUPERSEDED)
+    deletes declared outputs before a job starts. `publish` drops it. Whether it had none before."""
+    fresh = not (folder / SUPERSEDED).exists()
+    with contextlib.suppress(OSError):  # a folder that is read-only: its job will say so
+        part = folder / f"{SUPERSEDED}.part"
+        part.unlink(missing_ok=True)
+        _name_twice(folder / MANIFEST, part)
+        os.replace(part, folder / SUPERSEDED)
+        part.unlink(missing_ok=True)  # both were names of one file already
+    return fresh
 
 
 def restore(folder: Path) -> bool:
-    """Give a result back the manifest that it lost to a successor that was not finished; whether it had lost it."""
-    lost = not (folder / MANIFEST).exists()
-    if lost:
+    """Give a result back the manifest that it lost to a successor that was not finished.
+
+    Returns:
+        Whether it had lost it, and is whole otherwise.
+    """
+    if (folder / MANIFEST).exists():
+        return False
+    try:
+        read_manifest(folder, SUPERSEDED)
         _name_twice(folder / SUPERSEDED, folder / MANIFEST)
-    return lost
+    except (ColpipeError, OSError):
+        return False
+    return True
 
 
 def _name_twice(file: Path, name: Path) -> None:
@@ -232,7 +288,8 @@ def _name_twice(file: Path, name: Path) -> None:
 def forget_superseded(folder: Path) -> None:
     """Drop the second name of a manifest that was not deleted after all."""
     if (folder / MANIFEST).exists():
-        (folder / SUPERSEDED).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / SUPERSEDED).unlink(missing_ok=True)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

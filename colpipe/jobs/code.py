@@ -22,7 +22,7 @@ AFFECTS_RESULTS = False
 
 @cache
 def code_version(module: str) -> str:
-    """16 hex digits for the code that a module runs."""
+    """16 hex digits for the code that a module runs, templates included."""
     trees: dict[str, str] = {}
     _collect_code(module, trees)
     return key_of(trees)
@@ -65,7 +65,10 @@ def _collect_code(module: str, trees: dict[str, str]) -> None:
     counted = _what_counts(path.read_text())
     if counted is None:
         return
-    trees[module], imports = counted
+    text, imports = counted
+    # its templates and tables, which lie beside it under its name: page.py has page.html.j2
+    beside = {other.name: other.read_text() for other in path.parent.glob(f"{path.stem}.*") if other.suffix != ".py"}
+    trees[module] = key_of([text, beside]) if beside else text
     for imported in imports:
         _collect_code(imported, trees)
 

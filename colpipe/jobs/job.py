@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -244,7 +244,10 @@ class Job(Generic[SettingsT]):
             "host": platform.node(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
         }
-        artifacts.publish(self.staging, self.output, {**self.manifest, **details}, run)
+        with _undisturbed():
+            aside = artifacts.publish(self.staging, self.output, {**self.manifest, **details}, run)
+        if aside:
+            self.say(f"files that no result has were set aside: {', '.join(aside)}")
         for state in self.work.glob("state-*"):
             shutil.rmtree(state)
         self.event("done", f"done in {used['seconds']:.0f} s")
@@ -253,9 +256,15 @@ class Job(Generic[SettingsT]):
         """Move the staged files one by one into the output folder, beside what is already there. What they were made of is
         recorded in the work folder: the output has no manifest."""
         self.output.mkdir(parents=True, exist_ok=True)
-        for path in artifacts.content_files(self.staging):
-            os.replace(path, self.output / path.name)
-        artifacts.write_json(self.work / RECORD, self.manifest)
+        staged = artifacts.content_files(self.staging)
+        with _undisturbed():
+            (self.work / RECORD).unlink(missing_ok=True)
+            for path in staged:
+                os.replace(path, self.output / path.name)
+            files = artifacts.hashes_of(
+                {path.name: self.output / path.name for path in staged}, self.work / artifacts.HASHES
+            )
+            artifacts.write_json(self.work / RECORD, {**self.manifest, "files": files})
         self.event("done", f"done in {self._finish_metrics()['seconds']:.0f} s")
 
     def _finish_metrics(self, *folders: Path) -> dict:
@@ -297,6 +306,16 @@ class Job(Generic[SettingsT]):
         for file in self._open_files:
             with contextlib.suppress(OSError):  # what a full disk did not take
                 file.close()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait: between two results a folder holds neither."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def made_from(module: str, asked: Any) -> dict[str, str]:

@@ -39,16 +39,30 @@ def find_manifests(plan: Plan) -> tuple[dict[str, dict], list[Path]]:
     for folder, files in places:
         if artifacts.SUPERSEDED in files:
             superseded.append(Path(folder))
-        if artifacts.MANIFEST in files:
+        if artifacts.MANIFEST in files and _concerns(plan, folder):
             finished[folder] = artifacts.read_manifest(folder)
     return finished, superseded
 
 
+def _concerns(plan: Plan, folder: str) -> bool:
+    """Whether a folder of the results is one of the study as it is now, not of a model that it once had."""
+    path = folder.removeprefix(f"{plan.results}/")
+    model = path.removeprefix("scores/")
+    return not path.startswith(("chain/", "desnets/", "scores/")) or model in plan.models
+
+
 def _folders(results: str) -> Iterator[tuple[str, list[str]]]:
-    """Every folder of the results, with the names of its files; not those of work and logs."""
-    for folder, folders, files in os.walk(results):
-        if folder == results:
-            folders[:] = [name for name in folders if name not in ("work", "logs")]
+    """Every folder of the results, linked ones too, with the names of its files; not those of work and logs."""
+    seen = set()
+    for folder, folders, files in os.walk(results, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        hidden = {name for name in folders if name.startswith(".")}
+        folders[:] = [
+            name for name in folders if name not in (hidden if folder != results else hidden | {"work", "logs"})
+        ]
         yield folder, files
 
 
@@ -101,16 +115,17 @@ class Reruns:
         if RULES[job.rule].file == artifacts.MANIFEST:
             return self.finished.get(job.folder)
         try:
-            return json.loads((self.plan.work_folder(Path(job.folder)) / RECORD).read_text())
+            record = json.loads((self.plan.work_folder(Path(job.folder)) / RECORD).read_text())
         except (OSError, ValueError):
             return None
+        return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
 
     def _differences(self, job: PlannedJob, parents: Mapping[str, str], manifest: Mapping) -> Iterator[str]:
         """In what a result differs from what the study asks for."""
         row = RULES[job.rule]
         asked = json.loads(self.plan.settings_text(job.rule, job.wildcards))
         recorded, wanted = manifest.get("made_from"), made_from(row.module, asked)
-        if not isinstance(recorded, dict):
+        if not (isinstance(recorded, dict) and {"stage", "settings", "seed", "parents"} <= manifest.keys()):
             yield "an earlier version of colpipe made it, which did not record what it was made of"
             return
         if manifest["stage"] != (row.stage or row.name):
@@ -123,8 +138,16 @@ class Reruns:
         for role in sorted(found.keys() | manifest["parents"].keys()):
             if manifest["parents"].get(role) != found.get(role):
                 yield f"{role} ({parents.get(role, 'no longer read' if role not in found else 'source')}) has changed"
+        if row.file != artifacts.MANIFEST and (lost := self._changed_files(job, manifest["files"])):
+            yield f"{', '.join(lost)} in it is gone or was changed"
         if self.compare_code and recorded["code"] != wanted["code"]:
             yield f"code of the stage {row.stage or row.name} has changed"
+
+    def _changed_files(self, job: PlannedJob, files: Mapping[str, Mapping]) -> list[str]:
+        """Files of a result without a manifest that are not as they were made; others depend on none of them."""
+        there = {name: path for name in files if (path := Path(job.folder) / name).is_file()}
+        found = artifacts.hashes_of(there, self.plan.work_folder(Path(job.folder)) / artifacts.HASHES)
+        return [name for name in files if found.get(name) != files[name]]
 
     def _content(self, folder: str) -> str:
         if folder not in self._contents:

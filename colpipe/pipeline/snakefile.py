@@ -44,7 +44,7 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     finished, superseded = find_manifests(plan)
     if workflow.is_main_process:
         finished |= {str(folder): artifacts.read_manifest(folder) for folder in superseded if artifacts.restore(folder)}
-    rename, told = workflow.modifier.modify_rulename, set[str]()
+    rename, told, kept = workflow.modifier.modify_rulename, set[str](), list[Path]()
 
     def is_forced(rule: str, folder: str) -> bool:
         """Whether Snakemake was told to make it, with `--force` or `--forcerun`."""
@@ -55,6 +55,7 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
 
     def decide(rule: str, folder: str) -> None:
         """Force a job if it has to run, and keep what it replaces valid until it has succeeded."""
+        begin()
         file, dag = f"{folder}/{RULES[rule].file}", workflow.dag
         reruns.compare_code = "code" in map(str, workflow.rerun_triggers)
         if folder in finished and workflow.persistence._filter_incomplete_keys([file]):
@@ -67,21 +68,25 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
         if reruns.is_stale(folder) and Path(file).exists():
             dag.forcefiles.add(file)
             _tell(reruns.reasons, told)
-            if folder in finished and is_to_run():
-                artifacts.supersede(Path(folder))
-                superseded.append(Path(folder))
+            if folder in finished and begin() and artifacts.supersede(Path(folder)):
+                kept.append(Path(folder))
 
     @cache
-    def is_to_run() -> bool:
-        """Whether this Snakemake is to run jobs, and no other does here; asked before it takes the lock."""
-        locks = Path(workflow.persistence.path) / "locks"
-        return not (workflow.dryrun or workflow.touch or (locks.is_dir() and any(locks.iterdir())))
+    def begin() -> bool:
+        """Whether this Snakemake is to run jobs; called once, before it takes the lock."""
+        leave_alone(workflow, {rename(rule) for rule in RULES})
+        runs, locks = not (workflow.dryrun or workflow.touch), Path(workflow.persistence.path) / "locks"
+        if runs and not (
+            locks.is_dir() and any(locks.iterdir())
+        ):  # no other runs: what is left is of one that was killed
+            for folder in superseded:
+                artifacts.forget_superseded(folder)
+        return runs
 
     def forget() -> None:
         """What was not deleted after all is valid by its first name."""
-        if workflow.dag is not None and is_to_run():
-            for folder in superseded:
-                artifacts.forget_superseded(folder)
+        for folder in kept:
+            artifacts.forget_superseded(folder)
 
     def of(rule: str) -> Callable:
         def inputs(wildcards) -> list[str]:
@@ -100,6 +105,15 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     if workflow.is_main_process:
         atexit.register(forget)
     return of
+
+
+def leave_alone(workflow, rules: set[str]) -> None:
+    """Have Snakemake's own triggers find nothing in these rules. A job that they start masks all that follows from it: what
+    is forced there would not be looked at."""
+    persistence = workflow.persistence
+    for name in ("params_changed", "input_changed", "code_changed", "software_stack_changed"):
+        asked = getattr(persistence, name)
+        setattr(persistence, name, lambda job, asked=asked: () if job.rule.name in rules else asked(job))
 
 
 def _tell(reasons: Mapping[str, str], told: set[str]) -> None:

@@ -246,6 +246,22 @@ def test_everything_at_once(finished, other_study, tmp_path):
         assert planned(home, "--config", "seed=7", study=study) >= everything - same | prepared
 
 
+def test_another_name_of_the_same_content(finished, tmp_path):
+    """Snakemake sees another set of inputs, and would run only what reads them, past all that has to be made again."""
+    home = tmp_path / "elsewhere"
+    shutil.copytree(finished.home, home, symlinks=True)
+    study = copy.deepcopy(STUDY)
+    study["datasets"]["papers"] = study["datasets"].pop("articles")
+    study["corpora"]["stories"]["dataset"] = study["instructions"]["describe"]["dataset"] = "papers"
+    (home / "my-study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    staged = next((home / "resources/data").glob("articles-*"))
+    shutil.copytree(staged, staged.with_name(staged.name.replace("articles", "papers")), symlinks=True)
+    jobs = planned(home)  # settings of instructions name their data set, those of a corpus and a tokenizer do not
+    assert {"data/describe", "sft/llama", *AFTER_MEDIUM} <= jobs and not {"tokenizer", "data/stories"} & jobs
+    shutil.rmtree(home / ".snakemake")
+    assert planned(home) == jobs
+
+
 def test_a_row_of_a_source_with_its_size_and_time_is_seen(finished):
     """As `rsync -t` or an archive puts it there."""
     with changed(finished.home / "inputs" / "boolq" / "combined.jsonl") as path:

@@ -139,6 +139,55 @@ def test_a_result_is_valid_until_its_successor_is_finished(tmp_path, folder):
     assert list(artifacts.read_manifest(folder)["files"]) == ["model.safetensors"]
 
 
+def publish_one(tmp_path, folder, name: str = "model.safetensors") -> list[str]:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    (staging / name).parent.mkdir(exist_ok=True)
+    (staging / name).write_bytes(b"new")
+    return artifacts.publish(staging, folder, {"stage": "sft"}, {})
+
+
+def test_what_is_somebody_elses_is_set_aside_and_nothing_is_deleted_through_a_link(tmp_path):
+    folder, precious = tmp_path / "out", tmp_path / "precious"
+    publish_one(tmp_path, folder, "old.safetensors")
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    (folder / "mine").symlink_to(precious)
+    (folder / "notes.txt").write_text("mine")
+    for number in (1, 2):
+        aside = publish_one(tmp_path, folder, "mine/model.safetensors")
+        assert (precious / "thesis.txt").read_text() == "years"
+        assert not (folder / "mine").is_symlink() and not (folder / "old.safetensors").exists()
+        assert aside == ([] if number == 2 else [f"{folder}/.set-aside-1/{name}" for name in ("notes.txt", "mine")])
+    assert (folder / ".set-aside-1" / "notes.txt").read_text() == "mine"
+    assert list(artifacts.read_manifest(folder)["files"]) == ["mine/model.safetensors"]
+
+
+def test_a_result_whose_manifest_was_deleted_is_not_kept_beside_its_successor(tmp_path):
+    folder = tmp_path / "out"
+    publish_one(tmp_path, folder, "old.safetensors")
+    (folder / "manifest.json").unlink()
+    assert publish_one(tmp_path, folder) == [] and not (folder / "old.safetensors").exists()
+
+
+def test_a_result_on_another_file_system(tmp_path, monkeypatch):
+    """As a link to a larger disk makes it."""
+    monkeypatch.setattr(
+        artifacts, "_on_file_system_of", lambda folder, staging: shutil.move(staging, folder / ".staging")
+    )
+    publish_one(tmp_path, tmp_path / "out")
+    assert list(artifacts.read_manifest(tmp_path / "out")["files"]) == ["model.safetensors"]
+    assert not (tmp_path / "out" / ".staging").exists()
+
+
+def test_a_second_name_of_a_result_that_is_no_longer_whole_is_left_alone(tmp_path, folder):
+    publish_one(tmp_path, folder)
+    assert artifacts.supersede(folder) and not artifacts.supersede(folder)
+    (folder / "manifest.json").unlink()
+    (folder / "model.safetensors").unlink()
+    assert not artifacts.restore(folder) and not (folder / "manifest.json").exists()
+
+
 def test_a_number_that_json_cannot_say_is_refused(tmp_path):
     artifacts.write_json(tmp_path / "loss.json", {"loss": 1.5})
     with pytest.raises(ColpipeError, match=r"loss.json: cannot be written: Out of range float"):

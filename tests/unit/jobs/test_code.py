@@ -64,6 +64,12 @@ def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
     assert first != version("from colpipe.data.used import f\n", "def f():\n    return 2\n")
     assert first != version("from colpipe.data.used import f\nf()\n", "def f():\n    return 1\n")
 
+    (package / "stage.html.j2").write_text("<p>")  # a template of it
+    with_template = version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    (package / "stage.html.j2").write_text("<b>")
+    assert len({first, with_template, version("from colpipe.data.used import f\n", "def f():\n    return 1\n")}) == 3
+    (package / "stage.html.j2").unlink()
+
     for_annotations = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from colpipe.data.other import x\n"
     typed = version(for_annotations, "")
     (package / "data" / "other.py").write_text("x = 3\n")

@@ -42,7 +42,9 @@ def made(inputs, tmp_path, monkeypatch):
         if job.rule == "report":
             work = plan.work_folder(folder)
             work.mkdir(exist_ok=True)
-            (work / RECORD).write_text(json.dumps(manifest))
+            (folder / "report.html").write_text("the page")
+            files = artifacts.hashes_of({"report.html": folder / "report.html"}, None)
+            (work / RECORD).write_text(json.dumps(manifest | {"files": files}))
             continue
         staging = tmp_path / "staging"
         staging.mkdir()
@@ -186,6 +188,31 @@ def test_a_manifest_that_does_not_say_what_it_was_made_of(made):
 def test_a_report_whose_record_is_gone(made):
     Path("results/tiny/work", RECORD).unlink()
     assert made()[0] == {""}
+
+
+@pytest.mark.parametrize("damage", ["", "another page", None])
+def test_a_report_that_was_damaged(made, damage):
+    path = Path("results/tiny/report.html")
+    path.unlink() if damage is None else path.write_text(damage)
+    assert made() == ({""}, {"results/tiny": "report.html in it is gone or was changed"})
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"made_from": {"settings": 1, "code": 2}, "files": {}}', '{"files": []}'])
+def test_a_record_that_is_none_is_no_record(made, text):
+    Path("results/tiny/work", RECORD).write_text(text)
+    assert made()[0] == {""}
+
+
+def test_results_on_another_disk(made, tmp_path):
+    shutil.move("results/tiny/chain", tmp_path / "large disk")
+    Path("results/tiny/chain").symlink_to(tmp_path / "large disk")
+    assert made() == (set(), {})
+
+
+def test_what_the_study_no_longer_has_disturbs_nobody(made):
+    Path("results/tiny/chain/llama/old").mkdir()
+    Path("results/tiny/chain/llama/old/manifest.json").write_text("damaged")
+    assert made() == (set(), {})
 
 
 def test_a_file_that_is_gone_is_told(made):
