@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from colpipe.config.parts import Dataset
-from colpipe.data.files import split_in_name
+from colpipe.data.files import some, split_in_name
 from colpipe.data.records import Record, read_files
 
-SHOWN = 8  # files that a line of the log names
 LISTED = 1000  # files that a manifest lists one by one
 
 
@@ -52,9 +51,9 @@ class FileCounts:
         total = sum(counts.total() for counts in self.rows.values())
         used = [f"{name} {counts.total():,}" for name, counts in self.rows.items() if counts]
         empty = [name for name, counts in self.rows.items() if not counts]
-        line = f"{total:,} rows used: {_some(used)}"
-        line += f"; none of {_some(empty)}" if empty else ""
-        yield line + (f"; no data: {_some(self.ignored)}" if self.ignored else "")
+        line = f"{total:,} rows used: {some(used)}"
+        line += f"; none of {some(empty)}" if empty else ""
+        yield line + (f"; no data: {some(self.ignored)}" if self.ignored else "")
         splits = sum(self.rows.values(), Counter())
         counts = ", ".join(f"{name} {splits[name]:,}" for name in ("train", "validation", "test"))
         if not self.by_hash:
@@ -65,10 +64,5 @@ class FileCounts:
             name for name, counts in self.rows.items() if len(counts) > 1 and split_in_name(name) not in (None, "train")
         ]
         yield line + (
-            f"; the {self.dataset.reader} reader does not heed the names of {_some(unheeded)}" if unheeded else ""
+            f"; the {self.dataset.reader} reader does not heed the names of {some(unheeded)}" if unheeded else ""
         )
-
-
-def _some(names: list[str]) -> str:
-    left = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {left:,} more" if left > 0 else "")

@@ -11,6 +11,7 @@ from colpipe.data.formats import COMPRESSED, TABLES, Fields, Row, format_of, row
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import APART
 
+SHOWN = 8  # names that a line names
 # What `datasets` and Spark write beside their rows.
 ABOUT_TABLES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 # What is published beside rows, and holds none.
@@ -81,6 +82,12 @@ def _require_utf8(folder: Path, name: PurePath) -> None:
     readable = os.fsencode(name).decode(errors="backslashreplace")
     if readable != str(name):
         raise ColpipeError(f"{folder}: the name of {readable} is not UTF-8; rename it")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    left = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {left:,} more" if left > 0 else "")
 
 
 def data_files(

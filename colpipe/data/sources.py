@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from colpipe.config.parts import Source
-from colpipe.data.files import files_in
+from colpipe.data.files import files_in, some
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hashing import sha256
 from colpipe.jobs.artifacts import APART, MISSING, fingerprint_of, hashes_of
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
-SHOWN = 8  # names that an error shows of those that are there
 
 
 def fetch(
@@ -104,11 +103,9 @@ def _chosen(source: Source, names: Iterable[str], known: Callable[[], Sequence[s
     if missing := [pattern for pattern, matching in matches.items() if not matching]:
         there = known() if known else names
         near = [name for pattern in missing for name in difflib.get_close_matches(pattern, there, 3)]
-        shown = near or sorted(there)[:SHOWN]
-        more = f" and {len(there) - len(shown):,} more" if not near and len(there) > len(shown) else ""
         raise ColpipeError(
             f"source {_name(source)}: no file matches {missing} (files); "
-            f"{'near that' if near else 'there'} is {', '.join(shown) or 'nothing'}{more}"
+            f"{'near that' if near else 'there'} is {', '.join(near) or some(sorted(there)) or 'nothing'}"
         )
     taken = {name for matching in matches.values() for name in matching}
     return [name for name in names if name in taken]
@@ -191,8 +188,7 @@ def _files_of_tree(
     visible, hidden = files_in(tree) if tree.exists() else ([], [])
     left = [*hidden, *(name for name in visible if name in APART)]
     if left:
-        more = f" and {len(left) - SHOWN:,} more" if len(left) > SHOWN else ""
-        say(f"not taken, hidden or a result's own: {', '.join(left[:SHOWN])}{more}")
+        say(f"not taken, hidden or a result's own: {some(left)}")
     chosen = _chosen(source, (name for name in visible if name not in APART), known)
     for name in chosen:
         if not (tree / name).is_file():
