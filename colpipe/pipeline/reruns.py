@@ -7,14 +7,14 @@ part.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from colpipe.data.sources import content_of, relink
 from colpipe.jobs import artifacts
 from colpipe.jobs.job import RECORD, made_from
-from colpipe.pipeline.graph import PlannedJob, find_job
+from colpipe.pipeline.graph import PlannedJob, find_job, lineage
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
 
@@ -32,6 +32,7 @@ def find_manifests(plan: Plan) -> tuple[dict[str, dict], list[Path]]:
     """
     finished, superseded = {}, []
     places = [(folder, set(files)) for folder, files in _folders(plan.results)]
+    known = _lineage(plan)
     for folder, source in plan.sources.items():
         if os.path.isdir(folder):
             relink(source, Path(folder))
@@ -39,16 +40,21 @@ def find_manifests(plan: Plan) -> tuple[dict[str, dict], list[Path]]:
     for folder, files in places:
         if artifacts.SUPERSEDED in files:
             superseded.append(Path(folder))
-        if artifacts.MANIFEST in files and _concerns(plan, folder):
+        if artifacts.MANIFEST in files and _concerns(plan, known, folder):
             finished[folder] = artifacts.read_manifest(folder)
     return finished, superseded
 
 
-def _concerns(plan: Plan, folder: str) -> bool:
+def _lineage(plan: Plan) -> Collection[str]:
+    """Folders of all models of the study, of their scores, and of what these are made of."""
+    folders = [f"{plan.results}/{place}{path}" for path in plan.models for place in ("", "scores/")]
+    return lineage(RULES, plan, *folders)
+
+
+def _concerns(plan: Plan, known: Collection[str], folder: str) -> bool:
     """Whether a folder of the results is one of the study as it is now, not of a model that it once had."""
     path = folder.removeprefix(f"{plan.results}/")
-    model = path.removeprefix("scores/")
-    return not path.startswith(("chain/", "desnets/", "scores/")) or model in plan.models
+    return not path.startswith(("chain/", "desnets/", "scores/")) or folder in known
 
 
 def _folders(results: str) -> Iterator[tuple[str, list[str]]]:

@@ -100,6 +100,10 @@ def test_one_more_desnet_reaches_the_report(made):
     assert stale == below(*more) and reasons == {}
 
 
+def test_a_budget_that_only_leads_to_another_is_looked_at(made):
+    assert made(budgets=[512]) == ({""}, {"results/tiny": "budgets [0, 512] → [512]"})
+
+
 def test_a_content_that_changed_is_told_with_its_role(made):
     Path(SMALL, "content").write_text("another checkpoint")
     stale, reasons = made()
