@@ -66,8 +66,10 @@ def _collect_code(module: str, trees: dict[str, str]) -> None:
     if counted is None:
         return
     text, imports = counted
-    # its templates and tables, which lie beside it under its name: page.py has page.html.j2
-    beside = {other.name: other.read_text() for other in path.parent.glob(f"{path.stem}.*") if other.suffix != ".py"}
+    # its templates, which lie beside it under its name: page.py has page.html.j2. Of a table (paper.yaml) a stage is told in
+    # its settings, so that a changed row makes only what shows it again.
+    files = (other for other in path.parent.glob(f"{path.stem}.*") if other.suffix not in (".py", ".yaml"))
+    beside = {other.name: other.read_text() for other in files}
     trees[module] = key_of([text, beside]) if beside else text
     for imported in imports:
         _collect_code(imported, trees)

@@ -69,6 +69,9 @@ def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
     (package / "stage.html.j2").write_text("<b>")
     assert len({first, with_template, version("from colpipe.data.used import f\n", "def f():\n    return 1\n")}) == 3
     (package / "stage.html.j2").unlink()
+    (package / "stage.yaml").write_text("numbers: 1")  # a table reaches it as settings
+    assert first == version("from colpipe.data.used import f\n", "def f():\n    return 1\n")
+    (package / "stage.yaml").unlink()
 
     for_annotations = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from colpipe.data.other import x\n"
     typed = version(for_annotations, "")
