@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from colpipe.architectures.widths import proportional_units
 from colpipe.config.parts import Architecture, Select, Shape, parse_tokens
 from colpipe.config.sizing import Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
@@ -44,7 +45,8 @@ def linit(
         smaller, larger: model folders, or loaded transformers models, of one family and tokenizer.
         shape: layers, heads, hidden and, where the family has them, kv_heads, ffn, head_dim; what a mapping leaves out
             follows the larger neighbour (head_dim, queries per key/value head, ffn in proportion to hidden). Or parameters,
-            `"220M"`, for the shape between the neighbours that has as many, within 1 %.
+            `"220M"`, for the shape between the neighbours that has as many, within 1 %. Widths that are not given are
+            multiples of 64, or of 32, where the models have at least 256 channels: quantised formats take them.
         alpha: weight of the smaller neighbour: a number, one per layer, `auto` (by parameter counts), or `search` (the
             best of a grid of alpha and compensation by `score`).
         method: `paper`, `nested`, `lossless` or `aligned`; `cut` takes the shape out of the larger, the folder of an elastic
@@ -207,7 +209,7 @@ def target_sizes(shape: Mapping[str, int] | Shape, larger: Weights, *others: Wei
         "group": max(groups, 1),
         "query": heads // max(groups, 1),
         "head_dim": given.get("head_dim") or (sizes["head_dim"] if own_dim else hidden // heads),
-        "ffn": given.get("ffn") or round(hidden * sizes["ffn"] / sizes["hidden"]),
+        "ffn": given.get("ffn") or proportional_units(hidden, sizes),
     }
 
 

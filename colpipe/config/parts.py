@@ -22,6 +22,7 @@ from pydantic import (
 
 from colpipe.architectures.families import FAMILIES, Family
 from colpipe.architectures.settable import config_problems
+from colpipe.architectures.widths import BLOCK
 
 READERS = tuple(
     sorted(path.stem.replace("_", "-") for path in (Path(__file__).parents[1] / "data" / "readers").glob("[a-z]*.py"))
@@ -59,9 +60,17 @@ def tokens_label(tokens: int) -> str:
     return str(tokens)
 
 
+def require_blocks(value: int) -> int:
+    """1, or whole blocks of quantised formats."""
+    if value != 1 and value % BLOCK:
+        raise ValueError(f"{value}: give a multiple of {BLOCK}, which Q8_0 and Q4_0 take, or 1 for any width")
+    return value
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
+Align = Annotated[int, Field(gt=0), AfterValidator(require_blocks)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
 Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
@@ -159,6 +168,13 @@ class Shape(Strict):
         self.head_dim = self.head_dim or self.hidden // self.heads
         return self
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Lengths of the rows of its matrices, by name: what is quantised in blocks."""
+        attention = self.heads * self.head_dim
+        inside = {} if attention == self.hidden else {"heads × head_dim": attention}
+        return {"hidden": self.hidden, "ffn": self.ffn, **inside}
+
     def __str__(self) -> str:
         groups = "" if self.kv_heads == self.heads else f"({self.kv_heads}KV)"
         dim = "" if self.head_dim * self.heads == self.hidden else f"×{self.head_dim}"
@@ -177,6 +193,11 @@ class Architecture(Strict):
     """Longest sequence, tokens."""
     tied: bool | None = None
     """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
+    align: Align | None = Field(default=None, exclude=True)  # in no job's settings: the shapes that follow from it are
+    """Hidden and FFN widths of shapes that are planned, or drawn for elastic members, are multiples of this. 32 (what Q8_0
+    and Q4_0 take) or a multiple of 32: other shapes are refused. 1: any width. `null`: 64, or 32 where nothing else comes
+    within 1 %, but any width next to models of less than 256 channels; of shapes that are given, those that are no
+    multiples of 32 are told."""
     config: Annotated[dict[str, Any], AfterValidator(require_numbers)] = {}
     """Other keys of `config.json` for models made from scratch, such as `rope_parameters`; inherited ones keep theirs."""
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from colpipe.architectures.families import Family
+from colpipe.architectures.widths import BLOCK, USUAL, align, alignment, head_step, hidden_step
 from colpipe.config.parts import Architecture, Shape, Strict, Tokens, parse_tokens
 from colpipe.errors import ColpipeError
 
@@ -62,65 +64,99 @@ class Endpoint:
 def plan_shape(architecture: Architecture, smaller: Endpoint, larger: Endpoint, parameters: int) -> Shape:
     """The shape nearest to the straight line between two neighbours that has the wanted number of parameters.
 
-    Depth, heads, channels and units lie between those of the neighbours; heads are whole; units are rounded to a sixteenth
-    of their power of two or finer where that is needed to come within 1 %.
+    Depth, heads, channels and units lie between those of the neighbours; heads are whole, and what both neighbours have
+    stays. Channels and units are multiples of `architecture.align`, where it says nothing of 64, or of 32 if nothing else
+    comes within 1 %; next to models of less than 256 channels they are any. Units are rounded to a sixteenth of their power
+    of two, or finer where that is needed.
 
     Args:
         smaller, larger: neighbours whose parameter counts enclose the request.
         parameters: wanted.
 
     Raises:
-        ColpipeError: nothing between the neighbours comes within 1 %; the message has the closest there is.
+        ColpipeError: the neighbours' heads differ, or nothing between them comes within 1 %; the message has the closest
+            there is, how far it is from the request, and a shape of any width.
     """
-    candidates = sorted(_candidates(architecture, smaller.shape, larger.shape, parameters), key=lambda entry: entry[0])
-    for _, shape in candidates:
-        if abs(architecture.parameters(shape) / parameters - 1) <= TOLERANCE:
-            return shape
-    closest = min(
-        (shape for _, shape in candidates), key=lambda s: abs(architecture.parameters(s) - parameters), default=None
-    )
-    near = f"; the closest is {closest} with {architecture.parameters(closest):,}" if closest else ""
+    small, large = (architecture.sizes(end.shape) for end in (smaller, larger))
+    for axis, words in (("head_dim", "channels in a head"), ("query", "query heads per key/value head")):
+        if small[axis] != large[axis]:
+            raise ColpipeError(
+                f"{smaller.name} has {small[axis]} {words}, {larger.name} {large[axis]}; heads are taken whole, so that "
+                "nothing can be planned between them"
+            )
+    step = alignment(architecture.align, min(small["hidden"], large["hidden"]))
+    closest = None
+    for each in [step, BLOCK] if architecture.align is None and step == USUAL else [step]:
+        candidates = sorted(
+            _candidates(architecture, smaller.shape, larger.shape, parameters, each), key=lambda entry: entry[0]
+        )
+        closest = min(
+            (shape for _, shape in candidates), key=lambda s: abs(architecture.parameters(s) - parameters), default=None
+        )
+        for _, shape in candidates:
+            if abs(architecture.parameters(shape) / parameters - 1) <= TOLERANCE:
+                return shape
+    between = f"between {smaller.name} ({smaller.shape}) and {larger.name} ({larger.shape})"
+    multiples = f", hidden and ffn in multiples of {each}," if each >= BLOCK else ""
+    near = f"; the closest is {_described(architecture, closest, parameters)}" if closest else ""
     raise ColpipeError(
-        f"no shape between {smaller.name} ({smaller.shape}) and {larger.name} ({larger.shape}) has {parameters:,} "
-        f"parameters within {TOLERANCE:.0%}{near}"
+        f"no shape {between}{multiples} has {parameters:,} parameters within {TOLERANCE:.0%}{near}"
+        + (_unaligned(architecture, smaller, larger, parameters) if multiples else "")
     )
+
+
+def _unaligned(architecture: Architecture, smaller: Endpoint, larger: Endpoint, parameters: int) -> str:
+    """What there would be without alignment."""
+    try:
+        shape = plan_shape(architecture.model_copy(update={"align": 1}), smaller, larger, parameters)
+    except ColpipeError:
+        return ""
+    return f"; of any width (architecture.align: 1) {_described(architecture, shape, parameters)}"
+
+
+def _described(architecture: Architecture, shape: Shape, parameters: int) -> str:
+    count = architecture.parameters(shape)
+    return f"{shape} with {count:,} ({count / parameters - 1:+.2%})"
 
 
 def _candidates(
-    architecture: Architecture, small: Shape, large: Shape, parameters: int
+    architecture: Architecture, small: Shape, large: Shape, parameters: int, step: int
 ) -> Iterator[tuple[float, Shape]]:
     """(distance from the straight line, shape) of everything between two neighbours, units chosen to meet the request."""
-    own_dim = "head_dim" in architecture.table.keys
+    table, sizes = architecture.table, architecture.sizes(large)
     for layers in _span(small.layers, large.layers):
-        for groups in _span(small.kv_heads, large.kv_heads):
+        for groups in _span(small.kv_heads, large.kv_heads, head_step(table, sizes, step)):
             heads = groups * (large.heads // large.kv_heads)
-            widths = (
-                _widths(small, large, heads, architecture.table.whole_heads) if own_dim else [heads * large.head_dim]
-            )
-            for hidden in widths:
-                for ffn in _units(architecture, small, large, layers, heads, groups, hidden, parameters):
+            own_dim = "head_dim" in table.keys
+            for hidden in _widths(small, large, heads, table, step) if own_dim else [heads * large.head_dim]:
+                for ffn in _units(architecture, small, large, layers, heads, groups, hidden, parameters, step):
                     shape = Shape(
                         layers=layers, heads=heads, kv_heads=groups, head_dim=large.head_dim, hidden=hidden, ffn=ffn
                     )
                     yield _distance(shape, small, large, ffn), shape
 
 
-def _span(first: int, last: int) -> range:
-    return range(min(first, last), max(first, last) + 1)
+def _span(first: int, last: int, step: int = 1) -> list[int]:
+    """Multiples of a step between two ends; where these are the same there is no choice."""
+    low, high = sorted((first, last))
+    return [low] if low == high else [size for size in range(low, high + 1) if size % step == 0]
 
 
-def _widths(small: Shape, large: Shape, heads: int, whole_heads: bool) -> list[int]:
-    """Channels between the neighbours: multiples of 64, or of what makes about 16 steps, and of the heads if need be."""
+def _widths(small: Shape, large: Shape, heads: int, family: Family, step: int) -> list[int]:
+    """Channels between the neighbours: aligned, and multiples of the heads if need be. Of any width: about 16 steps."""
     low, high = sorted((small.hidden, large.hidden))
-    step = max(8, min(64, 2 ** max(3, ((high - low) // 16).bit_length() - 1)))
+    if step >= BLOCK:
+        widths = _span(low, high, hidden_step(family, heads, step))
+        return [width for width in widths if not family.whole_heads or width % heads == 0]
+    step = max(step, min(64, 2 ** max(3, ((high - low) // 16).bit_length() - 1)))
     widths = [width for width in range(low, high + 1) if width in (low, high) or width % step == 0]
-    if whole_heads:
-        widths = sorted({max(low, min(high, round(width / heads) * heads)) for width in widths})
+    if family.whole_heads:
+        widths = sorted({max(low, min(high, align(width, heads))) for width in widths})
         widths = [width for width in widths if width % heads == 0]
     return widths
 
 
-def _units(architecture, small, large, layers, heads, groups, hidden, parameters) -> list[int]:
+def _units(architecture, small, large, layers, heads, groups, hidden, parameters, step) -> list[int]:
     """Feed-forward units: in proportion to the neighbours', and exactly as many as the request leaves, rounded."""
 
     def count(ffn: int) -> int:
@@ -128,12 +164,16 @@ def _units(architecture, small, large, layers, heads, groups, hidden, parameters
         return architecture.parameters(shape)
 
     low, high = sorted((small.ffn, large.ffn))
+    if low == high:
+        return [low]
     share = (hidden - small.hidden) / (large.hidden - small.hidden) if large.hidden != small.hidden else 0.5
     ratio = small.ffn / small.hidden + share * (large.ffn / large.hidden - small.ffn / small.hidden)
     per_unit = count(2) - count(1)
     wanted = (parameters - count(1)) / per_unit + 1
-    step = 1 << max(8, min(256, hidden // 8)).bit_length() - 1
-    choices = {round(ratio * hidden), round(wanted / step) * step, round(wanted / 8) * 8}
+    coarse = 1 << max(8, min(256, hidden // 8)).bit_length() - 1
+    usual = align(ratio * hidden, step if step >= BLOCK else 1)
+    least, most = -(-low // step) * step, high // step * step
+    choices = {usual, align(wanted, max(1, coarse // step) * step), min(most, max(least, align(wanted, step)))}
     return sorted(ffn for ffn in choices if low <= ffn <= high)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from colpipe.config.parts import Fraction, Name, Positive, Shape, Strict, Tokens
+from colpipe.config.parts import Align, Fraction, Name, Positive, Shape, Strict, Tokens
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
@@ -174,6 +174,8 @@ class Elastic(Strict):
     axes: list[Literal["layers", "heads", "hidden", "ffn"]] = ["layers", "heads", "hidden", "ffn"]
     """Axes that change in random shapes; others stay as the member has them. Key/value heads change whole, with their
     queries."""
+    align: Align | None = None
+    """Hidden and FFN widths of random shapes are multiples of this; `null` is `architecture.align`."""
     after: Fraction = 0.0
     """Share of the steps that the member takes alone before the smaller shapes join."""
     weight: float = Field(default=1.0, gt=0)

@@ -217,8 +217,8 @@ class Study(Strict):
         return self._distill(self.ancestors[ancestor].distill, self.chain[member].distill)
 
     def elastic(self, ancestor: str, member: str) -> Elastic | None:
-        """How a member is elastic, its smallest shape filled in; None where it is not. The last member of a chain has a
-        smaller one only where its settings name it."""
+        """How a member is elastic, its smallest shape and alignment filled in; None where it is not. The last member of a
+        chain has a smaller one only where its settings name it."""
         wanted, members = self.ancestors[ancestor].elastic, self.members(ancestor)
         wanted = self.chain[member].elastic if wanted is None else wanted
         if not wanted:
@@ -227,7 +227,7 @@ class Study(Strict):
         if settings.smallest is None and last:
             return None
         smallest = settings.smallest or self.chain[members[members.index(member) + 1]].shape
-        return settings.model_copy(update={"smallest": smallest})
+        return settings.model_copy(update={"smallest": smallest, "align": settings.align or self.architecture.align})
 
     def desnet_distill_settings(self, ancestor: str, initialiser: str | None = None) -> Distill:
         """Distillation settings of a DesNet that is distilled on its own; its teacher runs beside it."""

@@ -6,6 +6,8 @@ Each function yields one line per problem: key path, value, what is allowed.
 from collections.abc import Iterator
 from itertools import pairwise
 
+from colpipe.architectures.widths import BLOCK, NARROW, not_quantisable, unaligned
+from colpipe.config.parts import Shape
 from colpipe.config.stages import Distill, Elastic
 from colpipe.config.study import Study
 
@@ -31,6 +33,22 @@ def missing_stages(study: Study) -> Iterator[str]:
 
 def shape_problems(study: Study) -> Iterator[str]:
     """Shapes that the family has no model of, and orders that it has not."""
+    table, step = study.architecture.table, study.architecture.align
+    for where, shape in _shapes(study):
+        if problem := table.shape_problem(study.architecture.sizes(shape)):
+            yield f"{where}: {problem}"
+        elif step and (widths := unaligned({"hidden": shape.hidden, "ffn": shape.ffn}, step)):
+            yield f"{where}: {widths}: not in multiples of architecture.align {step}; 1 there allows any width"
+    for name, ancestor in study.ancestors.items():
+        if ancestor.select == "rotate" and table.norm != "rms":
+            yield (
+                f"ancestors.{name}.select: 'rotate' needs a family with RMSNorm; {table.name} has LayerNorm, whose residual "
+                "stream can only be permuted: use 'rank'"
+            )
+
+
+def _shapes(study: Study) -> Iterator[tuple[str, Shape]]:
+    """(key path, shape) of all that the study makes, as far as they are known."""
     shapes = {f"models.{name}.shape": model.shape for name, model in study.models.items()}
     shapes |= {f"chain.{name}.shape": member.shape for name, member in study.chain.items()}
     shapes |= {f"desnets.{name}.shape": desnet.shape for name, desnet in study.desnets.items()}
@@ -38,16 +56,17 @@ def shape_problems(study: Study) -> Iterator[str]:
         for name, entry in getattr(study, section).items():
             if isinstance(entry.elastic, Elastic):
                 shapes[f"{section}.{name}.elastic.smallest"] = entry.elastic.smallest
-    table = study.architecture.table
-    for where, shape in shapes.items():
-        if shape and (problem := table.shape_problem(study.architecture.sizes(shape))):
-            yield f"{where}: {problem}"
-    for name, ancestor in study.ancestors.items():
-        if ancestor.select == "rotate" and table.norm != "rms":
-            yield (
-                f"ancestors.{name}.select: 'rotate' needs a family with RMSNorm; {table.name} has LayerNorm, whose residual "
-                "stream can only be permuted: use 'rank'"
-            )
+    return ((where, shape) for where, shape in shapes.items() if shape)
+
+
+def not_quantisable_shapes(study: Study) -> Iterator[str]:
+    """A line on shapes that quantised formats do not take, where the study does not say which widths it wants; not on models
+    of less than 256 channels, which are for trying things out."""
+    found = {where: not_quantisable(shape.widths) for where, shape in _shapes(study) if shape.hidden >= NARROW}
+    names = [where for where, phrase in found.items() if phrase]
+    if names and study.architecture.align is None:
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        yield f"{names[0]}: {found[names[0]]}{more}; architecture.align: {BLOCK} refuses such shapes, 1 allows them"
 
 
 def size_problems(study: Study) -> Iterator[str]:

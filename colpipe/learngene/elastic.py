@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from colpipe.architectures.families import Family
+from colpipe.architectures.widths import alignment, head_step, hidden_step
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.importance import signal_gain
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.selection import Selection, between, leading
 from colpipe.learngene.weights import Weights
-
-STEP = 8  # channels and feed-forward units of random shapes are multiples of this
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ def random_sizes(
     generator: random.Random,
     joint: bool = False,
     axes: Sequence[str] = ("layers", "heads", "hidden", "ffn"),
+    align: int | None = None,
 ) -> dict[str, int]:
     """A shape between two others that the family has models of.
 
@@ -100,7 +100,9 @@ def random_sizes(
         largest, smallest: size of every axis.
         joint: whether all widths are the same share of the way from the smallest to the largest.
         axes: those that change; where a family ties its width to its heads, either moves both.
+        align: what hidden and ffn are multiples of, as `architecture.align`; those of the two shapes stay as they are.
     """
+    unit = alignment(align, smallest["hidden"])
     head = "group" if "group" in family.widths else "head"
     tied_width = "head_dim" not in family.keys
     for _ in range(100):
@@ -115,15 +117,15 @@ def random_sizes(
         if "layers" in axes:
             sizes["layer"] = draw("layer")
         if "heads" in axes or (tied_width and "hidden" in axes):
-            sizes[head] = draw(head)
+            sizes[head] = draw(head, head_step(family, largest, unit))
             sizes["group"] = sizes[head]
             sizes["head"] = sizes[head] * (sizes["query"] if head == "group" else 1)
         if tied_width:
             sizes["hidden"] = sizes["head"] * sizes["head_dim"]
         elif "hidden" in axes:
-            sizes["hidden"] = draw("hidden", sizes["head"] if family.whole_heads else STEP)
+            sizes["hidden"] = draw("hidden", hidden_step(family, sizes["head"], unit))
         if "ffn" in axes:
-            sizes["ffn"] = draw("ffn", STEP)
+            sizes["ffn"] = draw("ffn", unit)
         if family.shape_problem(sizes) is None and sizes["hidden"] >= smallest["hidden"]:
             return sizes
     return dict(largest)

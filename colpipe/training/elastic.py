@@ -52,7 +52,10 @@ class Submodels:
         shapes = [self.smallest] if settings.with_smallest else []
         joint = settings.sampling == "joint"
         for _ in range(settings.random):
-            shapes.append(random_sizes(self.family, self.sizes, self.smallest, generator, joint, settings.axes))
+            chosen = random_sizes(
+                self.family, self.sizes, self.smallest, generator, joint, settings.axes, settings.align
+            )
+            shapes.append(chosen)
         return shapes
 
     def projection(self, sizes: Mapping[str, int]) -> Callable[[dict, Tensor], Projection]:

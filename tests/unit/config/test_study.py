@@ -2,6 +2,7 @@ import pytest
 
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Architecture, Shape, parse_tokens, tokens_label
+from colpipe.config.validation import not_quantisable_shapes
 from colpipe.errors import ColpipeError
 
 
@@ -233,6 +234,57 @@ def test_a_desnet_by_its_parameters_gets_a_shape_between_its_neighbours(study):
         assert loaded.neighbours(name) == ("medium", "large")
         assert 3 <= shape.layers <= 4 and 16 <= shape.hidden <= 24
     assert load_study(loaded.model_dump(mode="json")) == loaded  # a resolved study is a study
+
+
+def widened(study: dict, hidden: dict[str, int]) -> dict:
+    """The study with members of these widths, one DesNet by its parameters, and no baseline models of other widths."""
+    study["models"]["bridge"]["shape"] = {"layers": 4, "heads": 64, "hidden": 512}
+    for layers, (name, width) in zip((4, 3, 2), hidden.items(), strict=True):
+        study["chain"][name]["shape"] = {"layers": layers, "heads": width // 8, "hidden": width}
+    study["desnets"] = {"planned": {"params": "4M"}}
+    return study
+
+
+WIDE = {"large": 512, "medium": 376, "small": 256}
+
+
+def test_shapes_that_cannot_be_quantised_are_told_where_nothing_says_which_widths(study):
+    loaded = load_study(widened(study, WIDE))
+    assert (loaded.desnets["planned"].shape.hidden, loaded.desnets["planned"].shape.ffn) == (320, 1344)
+    [line] = not_quantisable_shapes(loaded)
+    assert line == (
+        "chain.medium.shape: not quantisable (Q8_0, Q4_0): hidden 376, not in multiples of 32; "
+        "architecture.align: 32 refuses such shapes, 1 allows them"
+    )
+    study["architecture"]["align"] = 1
+    assert not list(not_quantisable_shapes(load_study(study)))
+
+
+def test_shapes_of_models_for_trying_things_out_are_not_told(study):
+    assert not list(not_quantisable_shapes(load_study(study)))
+
+
+def test_an_alignment_refuses_other_shapes(study):
+    widened(study, WIDE)["architecture"]["align"] = 64
+    study["desnets"]["odd"] = {"shape": {"layers": 3, "heads": 40, "hidden": 320, "ffn": 1000}}
+    study["chain"]["large"]["elastic"] = {"smallest": {"layers": 2, "heads": 40, "hidden": 320, "ffn": 1096}}
+    with pytest.raises(ColpipeError) as refusal:
+        load_study(study, "my.yaml")
+    asked = "not in multiples of architecture.align 64; 1 there allows any width"
+    assert str(refusal.value).splitlines() == [
+        f"my.yaml: chain.medium.shape: hidden 376, ffn 1504: {asked}",
+        f"my.yaml: desnets.odd.shape: ffn 1000: {asked}",
+        f"my.yaml: chain.large.elastic.smallest: ffn 1096: {asked}",
+    ]
+
+
+def test_elastic_members_have_the_studys_alignment_and_no_other_job_has_it(study):
+    study["chain"]["large"]["elastic"] = True
+    study["chain"]["medium"]["elastic"] = {"align": 32}
+    study["architecture"]["align"] = 1
+    loaded = load_study(study)
+    assert [loaded.elastic("llama", member).align for member in ("large", "medium")] == [1, 32]
+    assert "align" not in loaded.architecture.model_dump()  # shapes are in their settings, and changing it changes none
 
 
 def test_a_desnet_above_the_chain_may_be_cloned(study):

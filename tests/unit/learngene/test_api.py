@@ -13,12 +13,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import colpipe
-from colpipe.config.parts import Shape
+from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
 from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_entries
 from colpipe.learngene.initialisers import KINDS
 from colpipe.learngene.linit import linit
+from tests.conftest import make_model
 from tests.unit.learngene.layouts import stored
 from tests.unit.learngene.tiny import assert_same, distance, logits
 
@@ -155,6 +156,22 @@ def test_a_scan_uses_the_layer_map_too(descended):
     model = colpipe.linit(small, large, SHAPE, 0.3, "nested")
     row = colpipe.scan(small, large, [SHAPE], first_logit, alphas=[0.3])[0]
     assert row["loss"] == first_logit(model)
+
+
+def test_widths_that_are_not_given_can_be_quantised(tmp_path):
+    chain = Architecture(family="llama", vocabulary=50, positions=16)
+    for name, layers, heads, ffn in (("small", 2, 4, 684), ("large", 3, 8, 1365)):
+        shape = Shape(layers=layers, heads=heads, head_dim=64, hidden=64 * heads, ffn=ffn)
+        make_model(tmp_path / name, chain, shape, seed=1)
+    ends = tmp_path / "small", tmp_path / "large"
+    planned = colpipe.linit(*ends, "4M", method="nested").config
+    assert (planned.hidden_size % 64, planned.intermediate_size % 64) == (0, 0)
+    assert abs(chain.table.parameters(chain.table.sizes(planned.to_dict()), False) / 4e6 - 1) <= 0.01
+    given = {"layers": 2, "heads": 6, "hidden": 384}
+    assert (
+        colpipe.linit(*ends, given, method="nested").config.intermediate_size == 1024
+    )  # in proportion, it has 1023.75
+    assert colpipe.linit(*ends, {**given, "ffn": 1000}, method="nested").config.intermediate_size == 1000
 
 
 def test_inheritance_reads_a_manifest(descended, gpt2):

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from colpipe.config.parts import Shape
 from colpipe.config.stages import Elastic
 from colpipe.errors import ColpipeError
 from colpipe.learngene.elastic import ElasticMember, cut, random_sizes
@@ -168,6 +169,29 @@ def test_joint_widths_go_together_and_axes_can_be_held():
         assert abs((sizes["group"] - 2) / 6 - (sizes["ffn"] - 40) / 120) <= 0.15
         held = random_sizes(chain.table, largest, smallest, random.Random(number), axes=["layers", "ffn"])
         assert (held["group"], held["hidden"]) == (8, largest["hidden"])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", *GROUPED])
+@pytest.mark.parametrize("align", [None, 32])
+def test_random_shapes_of_real_widths_can_be_quantised(family, align):
+    chain = architecture(family, True)
+    largest, smallest = (
+        chain.sizes(
+            Shape(
+                layers=15,
+                heads=3 * size,
+                kv_heads=size * (1 if family in GROUPED else 3),
+                hidden=192 * size,
+                ffn=512 * size,
+            )
+        )
+        for size in (3, 2)
+    )
+    drawn = [random_sizes(chain.table, largest, smallest, random.Random(seed), align=align) for seed in range(200)]
+    step = align or 64
+    assert all(sizes["hidden"] % step == sizes["ffn"] % step == 0 for sizes in drawn)
+    assert all(chain.table.shape_problem(sizes) is None for sizes in drawn)
+    assert len({sizes["ffn"] for sizes in drawn}) == 512 // step + 1 and len({sizes["hidden"] for sizes in drawn}) > 1
 
 
 def test_a_target_below_what_was_trained_is_refused(member):
