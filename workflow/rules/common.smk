@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import validate
 
 # Not `workflow.basedir`: where colpipe is a module of another workflow, that is the other's.
@@ -20,6 +21,7 @@ if str(Path(colpipe.__file__).parents[1]) != CHECKOUT:
 
 from colpipe.config.loading import check_text, load_study
 from colpipe.config.paper import paper
+from colpipe.config.validation import not_quantisable_shapes
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import resources_of_jobs
@@ -34,6 +36,9 @@ try:
     inputs_of = declare_inputs(PLAN, workflow)
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
+if workflow.is_main_process:
+    for line in not_quantisable_shapes(STUDY):
+        logger.info(line)
 show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)
 

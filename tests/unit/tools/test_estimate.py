@@ -14,7 +14,7 @@ from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import COLUMNS, estimate_and_fact
 from colpipe.reporting.many_sizes import estimate_sizes, recorded_sizes
-from colpipe.tools.estimate import PEAKS, UTILISATION, cpu_rates, number, report, seconds_on
+from colpipe.tools.estimate import PEAKS, UTILISATION, cpu_rates, main, number, report, seconds_on
 from tests.conftest import CHECKOUT, snakemake
 
 
@@ -50,6 +50,18 @@ def test_as_a_target_of_the_workflow(home):
     line = next(line for line in found.stdout.splitlines() if line.startswith("recover "))
     assert line.split()[1] == "8"
     assert not (home / "results" / "tiny" / "data").exists()
+
+
+def test_widths_that_cannot_be_quantised_are_told(home, capsys, monkeypatch):
+    text = (CHECKOUT / "config/elastic-smollm2.yaml").read_text().replace(", align: 32", "").replace("480", "474")
+    (home / "odd.yaml").write_text(text)
+    line = "desnets.24x474.shape: not quantisable (Q8_0, Q4_0): hidden 474, not in multiples of 32; "
+    line += "architecture.align: 32 refuses such shapes, 1 allows them"
+    monkeypatch.setattr(sys, "argv", ["estimate", "--study", "odd.yaml"])
+    main()
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    dry = snakemake(home, "-n", "chain", "--configfile", "odd.yaml")
+    assert (dry.stdout + dry.stderr).count(line) == 1
 
 
 def test_bad_input_is_one_line(home):
