@@ -1,17 +1,21 @@
 """Plan a shape: from parameters or bytes to layers, heads, hidden, ffn, with its neighbours and alpha. Trains nothing.
 
 python -m colpipe.tools.size --study config/gpt2.yaml 220M 440MB
-python -m colpipe.tools.size --chain models/gpt2-medium models/gpt2 --precision float32 220M
+python -m colpipe.tools.size --chain models/gpt2-medium models/gpt2 220M --precision float32
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from colpipe.architectures.families import family_of
+from colpipe.architectures.widths import not_quantisable
 from colpipe.config.loading import load_study, read_study
-from colpipe.config.parts import Architecture, Shape
+from colpipe.config.parts import Architecture, Shape, problem_lines
 from colpipe.config.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.inheritance import inheritance
@@ -27,9 +31,13 @@ def main() -> None:
     chain.add_argument("--study", type=Path, metavar="FILE", help="study whose chain the shapes lie between")
     chain.add_argument("--chain", type=Path, nargs="+", metavar="FOLDER", help="model folders of one family")
     parser.add_argument("--precision", choices=list(BYTES), default="bfloat16", help="of sizes in bytes")
-    parser.add_argument("size", nargs="+", help="parameters (220M) or bytes of weights (440MB)")
+    parser.add_argument(
+        "--align", help="widths are multiples of this, as architecture.align; default: the study's, or 64"
+    )
+    parser.add_argument("size", nargs="*", help="parameters (220M) or bytes of weights (440MB)")
     arguments = parser.parse_args()
     try:
+        take_sizes(arguments)
         if arguments.study:
             study = load_study(read_study(arguments.study), str(arguments.study))
             architecture, members = study.architecture, {name: entry.shape for name, entry in study.chain.items()}
@@ -37,10 +45,27 @@ def main() -> None:
         else:
             architecture, members = read_chain(arguments.chain)
             elastic = [str(folder) for folder in arguments.chain if inheritance(folder).elastic]
+        if arguments.align:
+            architecture = Architecture.model_validate({**dict(architecture), "align": arguments.align})
         for size in arguments.size:
             print(describe(architecture, members, size, arguments.precision, elastic))
+    except ValidationError as error:
+        sys.exit("\n".join(f"size: error: {line}" for line in problem_lines(error)))
     except (ColpipeError, OSError, ValueError) as error:
-        sys.exit(f"plan: error: {error}")
+        sys.exit(f"size: error: {error}")
+
+
+def take_sizes(arguments: argparse.Namespace) -> None:
+    """Give back the sizes that `--chain`, which takes all words after it, has swallowed: those that are no folders.
+
+    Raises:
+        ColpipeError: no size is given.
+    """
+    folders = arguments.chain or []
+    while folders and not folders[-1].exists() and re.fullmatch(r"\d[\d._]*\w*", str(folders[-1])):
+        arguments.size.insert(0, str(folders.pop()))
+    if not arguments.size:
+        raise ColpipeError("no size is given, such as 220M or 440MB; after a folder of that name, write -- 220M")
 
 
 def read_chain(folders: list[Path]) -> tuple[Architecture, dict[str, Shape]]:
@@ -100,12 +125,13 @@ def describe(
     if "head_dim" in architecture.table.keys:
         keys |= {"kv_heads": shape.kv_heads, "head_dim": shape.head_dim}
     written = ", ".join(f"{key}: {value}" for key, value in keys.items())
-    return (
-        f"{size}: {{shape: {{{written}}}}}\n"
-        f"    {count:,} parameters ({count / wanted - 1:+.2%}), {count * BYTES[precision] / 1e6:,.1f} MB in {precision}\n"
-        f"    between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}\n"
-        f"    methods: {', '.join((*METHODS, *(['cut'] if larger in elastic else [])))}"
-    )
+    lines = [
+        f"{size}: {{shape: {{{written}}}}}",
+        f"{count:,} parameters ({count / wanted - 1:+.2%}), {count * BYTES[precision] / 1e6:,.1f} MB in {precision}",
+        f"between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}",
+        f"methods: {', '.join((*METHODS, *(['cut'] if larger in elastic else [])))}",
+    ]
+    return "\n    ".join(filter(None, (*lines, not_quantisable(shape.widths))))
 
 
 if __name__ == "__main__":
