@@ -7,6 +7,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from colpipe.architectures.families import FAMILIES
+from colpipe.architectures.widths import not_quantisable
 from colpipe.config.parts import Shape, Source, Strict
 from colpipe.config.stages import Task
 
@@ -125,6 +126,7 @@ def card(
         template_path=str(TEMPLATE),
         name=name,
         known=known,
+        unquantised=not_quantisable(known.shape.widths),
         parameters=manifests[known.path][0]["parameters"],
         positions=FAMILIES[known.family].sizes(config)["position"],
         prompt=prompt,

@@ -10,7 +10,8 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from colpipe.config.parts import tokens_label
+from colpipe.architectures.widths import not_quantisable
+from colpipe.config.parts import Shape, tokens_label
 from colpipe.config.study import Study
 from colpipe.pipeline.graph import count_by_rule
 from colpipe.pipeline.graph import lineage as lineage_of
@@ -139,7 +140,7 @@ def models_to_scale(study: Study, results: Path) -> Markup:
     shapes = [("chain", name, entry.shape) for name, entry in study.chain.items()]
     shapes += [("desnet", name, entry.shape) for name, entry in study.desnets.items()]
     for kind, name, shape in sorted(shapes, key=lambda entry: -study.parameters(entry[2])):
-        boxes.append(sizes.Box(kind, name, study.parameters(shape), shape.layers, shape.hidden))
+        boxes.append(_box(study, kind, name, shape))
     mixes = [
         (("chain", neighbour), ("desnet", name))
         for name in study.desnets
@@ -147,6 +148,11 @@ def models_to_scale(study: Study, results: Path) -> Markup:
         if neighbour
     ]
     return sizes.to_scale(boxes, dict.fromkeys(_lessons(study)), mixes)
+
+
+def _box(study: Study, kind: str, name: str, shape: Shape) -> sizes.Box:
+    note = not_quantisable(shape.widths)
+    return sizes.Box(kind, name, study.parameters(shape), shape.layers, shape.hidden, note)
 
 
 def _lessons(study: Study) -> Iterable[tuple[sizes.Key, sizes.Key, bool]]:
@@ -164,7 +170,7 @@ def _lessons(study: Study) -> Iterable[tuple[sizes.Key, sizes.Key, bool]]:
 def _start(study: Study, results: Path, model: str) -> sizes.Box:
     """An ancestor or bridge: from the study, or else from what was fetched."""
     if shape := study.models[model].shape:
-        return sizes.Box("ancestor", model, study.parameters(shape), shape.layers, shape.hidden)
+        return _box(study, "ancestor", model, shape)
     folder = results / "sft" / model
     try:
         config = json.loads((folder / "config.json").read_text())

@@ -19,6 +19,7 @@ class Box(NamedTuple):
     Attributes:
         kind: `ancestor`, `chain` or `desnet`.
         parameters, layers, hidden: its size; None where it is not known.
+        note: what else is to be said of its size.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Box(NamedTuple):
     parameters: int | None
     layers: int | None
     hidden: int | None
+    note: str = ""
 
     @property
     def key(self) -> Key:
@@ -65,6 +67,7 @@ def to_scale(
         wide = float(model.hidden * unit_x if model.layers else UNKNOWN)
         size = f"{model.layers} layers × {model.hidden} channels" if model.layers else "size not known"
         count = f", {model.parameters:,} parameters" if model.parameters else ""
+        count += f", {model.note}" if model.note else ""
         place = {
             "x": x - wide / 2,
             "y": float(tops[model.key]),

@@ -79,4 +79,10 @@ def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(t
     ):
         assert line in text.text.splitlines(), line
     assert "124,439,808 parameters" in text.text and "seed 7" in text.text and "1024 positions" in text.text
-    assert "somebody" not in str(text)
+    assert "somebody" not in str(text) and "quantisable" not in str(text)
+    odd = known.model_copy(update={"shape": Shape(layers=12, heads=12, hidden=756)})
+    text = card(odd, {"n_positions": 1024, "n_embd": 756, "n_head": 12}, made, scores, intervals, guesses, None, 7)
+    assert (
+        "positions. It is not quantisable (Q8_0, Q4_0): hidden 756, ffn 3024, not in multiples of 32.\nIt descends"
+        in text.text
+    )

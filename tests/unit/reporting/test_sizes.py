@@ -30,6 +30,14 @@ def test_width_and_depth_are_to_scale():
     assert "size not known" in [text.text for text in drawn.iter("text")]
 
 
+def test_what_is_to_be_said_of_a_size_is_said_with_it():
+    boxes = [box._replace(note="not quantisable") if box.name == "between" else box for box in BOXES]
+    titles = [title.text for title in xml.fromstring(to_scale(boxes, [], [])).iter("title")]
+    assert [title for title in titles if "quantisable" in title] == [
+        "between: 3 layers × 16 channels, 60 parameters, not quantisable"
+    ]
+
+
 def test_counts_as_people_say_them():
     assert [readable(count) for count in (None, 12, 20_112, 138_000_000, 1_090_000_000)] == [
         "",
