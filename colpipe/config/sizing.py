@@ -97,16 +97,16 @@ def plan_shape(architecture: Architecture, smaller: Endpoint, larger: Endpoint, 
             if abs(architecture.parameters(shape) / parameters - 1) <= TOLERANCE:
                 return shape
     between = f"between {smaller.name} ({smaller.shape}) and {larger.name} ({larger.shape})"
-    multiples = f", hidden and ffn in multiples of {each}," if each >= BLOCK else ""
+    otherwise = _unaligned(architecture, smaller, larger, parameters) if each >= BLOCK else ""
+    multiples = f", hidden and ffn in multiples of {each}," if otherwise else ""
     near = f"; the closest is {_described(architecture, closest, parameters)}" if closest else ""
     raise ColpipeError(
-        f"no shape {between}{multiples} has {parameters:,} parameters within {TOLERANCE:.0%}{near}"
-        + (_unaligned(architecture, smaller, larger, parameters) if multiples else "")
+        f"no shape {between}{multiples} has {parameters:,} parameters within {TOLERANCE:.0%}{near}{otherwise}"
     )
 
 
 def _unaligned(architecture: Architecture, smaller: Endpoint, larger: Endpoint, parameters: int) -> str:
-    """What there would be without alignment."""
+    """What there would be without alignment, as words; empty where it makes no difference."""
     try:
         shape = plan_shape(architecture.model_copy(update={"align": 1}), smaller, larger, parameters)
     except ColpipeError:

@@ -101,6 +101,16 @@ def test_a_refusal_says_by_how_much_it_would_miss_and_what_else_there_is():
     )
 
 
+def test_a_refusal_that_no_other_width_would_mend_speaks_of_none():
+    small = LARGE.model_copy(update={"layers": 15})
+    with pytest.raises(ColpipeError) as refusal:
+        between(SMOLLM2, small, LARGE, 0.1)
+    assert str(refusal.value) == (
+        "no shape between small (15L/9H(3KV)/576/ffn 1536) and large (30L/9H(3KV)/576/ffn 1536) has 86,723,712 parameters "
+        "within 1%; the closest is 16L/9H(3KV)/576/ffn 1536 with 84,953,664 (-2.04%)"
+    )
+
+
 def test_neighbours_whose_heads_differ_have_nothing_between_them():
     wide = LARGE.model_copy(update={"heads": 3, "kv_heads": 1, "head_dim": 192})
     with pytest.raises(ColpipeError, match="small has 192 channels in a head, large 64; heads are taken whole"):
