@@ -9,6 +9,7 @@ import torch
 from colpipe.architectures.families import Family
 from colpipe.errors import ColpipeError
 from colpipe.learngene.gather import close_axes
+from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import is_finite
 from colpipe.learngene.weights import Weights, stored_shape, write_model
 
@@ -25,6 +26,7 @@ class Assembly:
             first axis, one after the other.
         details: what a manifest records: method, alpha, index maps.
         sources: the models that the tensors are taken from.
+        selection: what is taken, where it is a subset of one source.
     """
 
     family: Family
@@ -35,6 +37,7 @@ class Assembly:
     value: Callable[[str, int | None], torch.Tensor | Iterator[torch.Tensor]]
     details: dict = field(default_factory=dict)
     sources: Sequence[Weights] = ()
+    selection: Selection | None = None
 
     @property
     def parameters(self) -> int:

@@ -62,7 +62,7 @@ def take_subset(
 
     config = source.family.resize(source.config, target, tied, layers)
     details = {"layer_map": layers, "index_maps": {"larger": chosen.brief()}}
-    return Assembly(source.family, target, tied, config, source.dtype, value, details, [source])
+    return Assembly(source.family, target, tied, config, source.dtype, value, details, [source], chosen)
 
 
 def linit(

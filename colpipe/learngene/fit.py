@@ -1,0 +1,276 @@
+"""Fitted cuts: a cut's output projections, refitted so that its residual stream is closest to the source's.
+
+A cut model reads a stream that lacks channels, heads, units and whole layers, and writes a wrong one in turn. From the first
+layer on, on the cut's own activations, its output projections are refitted: that of the attention towards the source's
+stream behind the attention of the same layer, then that of the feed-forward part towards the source's stream at the input of
+the *next kept* layer, which folds in what dropped layers would have added. Where attention and feed-forward are parallel,
+both are fitted together towards the latter. Nothing is trained: every fit is one linear system,
+
+    minimise |Y − H Wᵀ|² + ridge · mean(diag HᵀH) · |W − W₀|²
+
+with H (tokens, inside) what the projection reads, Y (tokens, hidden) what it should write, and W₀ the cut's own weights. A
+bias is refitted with it, and not held back: its ridge is 0. (For LayerNorm, which takes the mean over channels away, nothing
+is done: every channel is a regression of its own, so that the mean is fitted on top and cannot take from the rest.)
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from colpipe.architectures.families import Family
+from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import require_space
+from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.gather import open_axes
+from colpipe.learngene.least_squares import Normal
+from colpipe.learngene.selection import Selection
+from colpipe.learngene.stored import is_finite
+from colpipe.learngene.streams import RowFile, Streams, enter, gather, layers_of, replaced, require_ids, run_layer
+from colpipe.learngene.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
+
+
+def fitted(model, start: Assembly, batches: Iterable[Tensor], ridge: float = RIDGE) -> Assembly:
+    """`gather` and `fit` for one size."""
+    with gather(model, batches) as streams:
+        return fit(start, streams, ridge)
+
+
+@torch.no_grad()
+def fit(start: Assembly, streams: Streams, ridge: float = RIDGE) -> Assembly:
+    """A cut with its output projections, and their biases, refitted.
+
+    Leading layers that are the source's own, each followed by the source's next, have nothing to make up for and stay.
+
+    Args:
+        start: a subset of the gathered model (`take_subset`, `elastic.cut`).
+        streams: of the model that it was cut from.
+        ridge: how much the cut's own weights count, as a share of the mean square of what a projection reads.
+
+    Returns:
+        The same assembly with other output projections. Its details say the method, ridge, tokens, `untouched` (how many
+        leading layers stay), `fitted` (of each fit the relative error |Y − H Wᵀ| / |Y| before and after, and the ridge where
+        it had to be raised) and, where there are fewer tokens than a projection reads, `rank_deficient` (its width).
+
+    Raises:
+        ColpipeError: the start was not cut from the gathered model, an id is outside its vocabulary, a row longer than its
+            positions, or its activations are not finite.
+    """
+    if not ridge >= 0:
+        raise ColpipeError(f"ridge {ridge}: must be 0 or more")
+    source = streams.weights
+    selection = require_cut_from(start, source)
+    require_ids(f"the cut of {source.name}", start.sizes, streams.batches)
+    untouched = _untouched(start, selection, source)
+    tensors, found, widest = _walk(start, selection, streams, ridge, untouched)
+    details = {**start.details, "method": "fit", "ridge": ridge, "tokens": streams.tokens, "untouched": untouched}
+    details["fitted"] = found
+    if found and streams.tokens < widest:
+        logger.warning(
+            f"{source.name}: {streams.tokens:,} tokens are fewer than the {widest:,} inputs of a projection that is fitted "
+            "on them: the ridge alone decides the rest; give more tokens"
+        )
+        details["rank_deficient"] = widest
+
+    def value(name: str, layer: int | None):
+        if (stored := tensors.get(name.format(layer=layer))) is not None:
+            return open_axes(stored, start.family.tensors[name], start.sizes)
+        return start.value(name, layer)
+
+    return replace(start, value=value, details=details)
+
+
+def require_cut_from(start: Assembly, source: Weights) -> Selection:
+    """What a start takes from this model; refuses one that is no cut of it.
+
+    Raises:
+        ColpipeError: says what differs.
+    """
+    selection = start.selection
+    if selection is None or len(start.sources) != 1:
+        raise ColpipeError(
+            f"{source.name}: only a subset of it can be fitted to it: take_subset, or cut of an elastic member"
+        )
+    own = start.sources[0]
+    if (own.family, own.sizes) != (source.family, source.sizes):
+        raise ColpipeError(f"{own.name}: the start was cut from it, the streams are of {source.name}, of another shape")
+    for name, layer in _all_tensors(source):
+        filled = name.format(layer=layer)
+        one, other = own.read(filled), source.read(filled)
+        if one.data_ptr() != other.data_ptr() and not torch.equal(one.float(), other.float()):
+            raise ColpipeError(
+                f"{own.name}: the start was cut from it, the streams are of {source.name}: {filled} differs; gather from "
+                "the model that is cut: where it is ranked or rotated, from that"
+            )
+    return selection
+
+
+def _all_tensors(source: Weights) -> Iterator[tuple[str, int | None]]:
+    for name, _ in source.family.table(source.tied):
+        yield from ((name, layer) for layer in (range(source.sizes["layer"]) if "{layer}" in name else [None]))
+
+
+def _untouched(start: Assembly, selection: Selection, source: Weights) -> int:
+    """How many leading layers of a cut compute, and are followed by, what they are in the source."""
+    family = start.family
+    if any(start.sizes[axis] != source.sizes[axis] for axis in family.widths):
+        return 0
+
+    def same(name: str, layer: int | None) -> bool:
+        value = start.value(name, layer)
+        parts = [value] if isinstance(value, Tensor) else list(value)
+        return torch.equal(torch.cat(parts).float(), source.take(name, layer, selection).float())
+
+    if not all(same(name, None) for name, tensor in family.tensors.items() if tensor.role == "embed"):
+        return 0
+    inside = [name for name in family.tensors if "{layer}" in name]
+    for layer, following in enumerate([*selection.layers[1:], source.sizes["layer"]]):
+        if selection.layers[layer] != layer or following != layer + 1 or not all(same(name, layer) for name in inside):
+            return layer
+    return start.sizes["layer"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A projection into the residual stream, of one layer of the cut.
+
+    Attributes:
+        module: a linear one.
+        weight, bias: names of its tensors; None: it has no bias.
+        outward: whether its weight is stored as (hidden, inside), and not (inside, hidden).
+    """
+
+    module: torch.nn.Module
+    weight: str
+    bias: str | None
+    outward: bool
+
+    @property
+    def inside(self) -> int:
+        return self.module.weight.shape[1 if self.outward else 0]
+
+    def add(self, change: Tensor, dtype: torch.dtype) -> Tensor:
+        """Add (hidden, inside) to the weight, rounded as it will be stored; the change that is left of it."""
+        weight = self.module.weight if self.outward else self.module.weight.T
+        rounded = (weight.double() + change.to(weight.device)).to(dtype).to(weight.dtype)
+        difference = rounded - weight
+        weight.copy_(rounded)
+        return difference
+
+    def shift(self, change: Tensor, dtype: torch.dtype) -> Tensor:
+        """The same for the bias, (hidden,)."""
+        bias = self.module.bias
+        rounded = (bias.double() + change.to(bias.device)).to(dtype).to(bias.dtype)
+        difference = rounded - bias
+        bias.copy_(rounded)
+        return difference
+
+    def stored(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Name → tensor, as it will be stored."""
+        named = {self.weight: self.module.weight} | ({self.bias: self.module.bias} if self.bias else {})
+        return {name: value.to("cpu", dtype, copy=True) for name, value in named.items()}
+
+
+def _writer(model, family: Family, axis: str, layer: int) -> Writer:
+    """What writes that which has an axis (`head`, `group`, `ffn`) into the stream."""
+    name = next(name for name, tensor in family.tensors.items() if tensor.role == "write" and axis in tensor.names)
+    bias = name.removesuffix("weight") + "bias"
+    return Writer(
+        model.get_submodule(name.format(layer=layer).rpartition(".")[0]),
+        name.format(layer=layer),
+        bias.format(layer=layer) if bias in family.tensors else None,
+        family.tensors[name].names[0] == "hidden",
+    )
+
+
+def _walk(
+    start: Assembly, selection: Selection, streams: Streams, ridge: float, untouched: int
+) -> tuple[dict[str, Tensor], list[dict], int]:
+    """Refit layer after layer: (stored name → tensor, an entry for each fit, the most inputs of one)."""
+    if untouched == start.sizes["layer"]:
+        return {}, [], 0
+    family, device = start.family, streams.device
+    origins = [int(origin) for origin in selection.layers if origin is not None]  # a subset has no new layers
+    channels = torch.tensor(list(selection.axes.get("hidden", range(start.sizes["hidden"]))))
+    head = next(axis for axis in ("head", "group") if axis in family.widths)
+    model = start.load().float().to(device)
+    layers = layers_of(model, family)
+    attention, feed = ([_writer(model, family, axis, layer) for layer in range(len(layers))] for axis in (head, "ffn"))
+    last = feed[0].inside + (attention[0].inside if streams.parallel else 0)
+    require_space(streams.folder, 4 * streams.tokens * (len(channels) + last), "the cut's own activations")
+    tensors: dict[str, Tensor] = {}
+    found: list[dict] = []
+    with tempfile.TemporaryDirectory(dir=streams.folder) as folder:
+        stream, heard = RowFile(Path(folder) / "stream", len(channels)), RowFile(Path(folder) / "heard", last)
+        calls = {}
+        for first, end, ids in streams.spans():
+            if untouched == 0 or ids.shape not in calls:
+                entering, calls[ids.shape] = enter(model, layers, ids.to(device))
+            stream.write(first, streams.before[untouched].read(first, end) if untouched else entering)
+        for layer in range(untouched, len(layers)):
+            following = streams.before[origins[layer + 1] if layer + 1 < len(layers) else -1]
+            if streams.parallel:
+                steps = [("both", [attention[layer], feed[layer]], following)]
+            else:
+                steps = [
+                    ("attention", [attention[layer]], streams.middle[origins[layer]]),
+                    ("feed-forward", [feed[layer]], following),
+                ]
+            for part, writers, aim in steps:
+                where = f"layer {layer} (the source's {origins[layer]}), {part}"
+                muted = [_parent(model, feed[layer].weight)] if part == "attention" else []
+                normal = Normal(sum(writer.inside for writer in writers), len(channels))
+                for first, end, ids in streams.spans():
+                    x = stream.read(first, end).view(*ids.shape, -1).to(device)
+                    y = aim.read(first, end)[:, channels].to(device)
+                    with replaced(muted, torch.zeros_like):
+                        output, inputs = run_layer(
+                            layers[layer], x, calls[ids.shape][layer], [w.module for w in writers]
+                        )
+                    if not (is_finite(output) and is_finite(inputs)):
+                        raise ColpipeError(
+                            f"the cut of {streams.weights.name}: {where}: its activations are not finite"
+                        )
+                    normal.add(inputs, y - output, y)
+                    if part != "attention":
+                        stream.write(first, output)
+                        heard.write(first, inputs)
+                change, shift, entry = _solve(normal, writers, ridge, start.dtype, where)
+                found.append({"layer": layer, "part": part, **entry})
+                if part != "attention":
+                    for first, end, _ in streams.spans():
+                        written = heard.read(first, end).to(device) @ change.T + shift
+                        stream.write(first, stream.read(first, end).to(device) + written)
+            for writer in (attention[layer], feed[layer]):
+                tensors |= writer.stored(start.dtype)
+    return tensors, found, last
+
+
+def _solve(
+    normal: Normal, writers: Sequence[Writer], ridge: float, dtype: torch.dtype, where: str
+) -> tuple[Tensor, Tensor, dict]:
+    """Fit some projections and change them: by (hidden, inside), by (hidden,), and the entry for the details."""
+    biased = [writer for writer in writers if writer.bias]
+    change, shift, used = normal.solve(ridge, affine=bool(biased))
+    parts = change.split([writer.inside for writer in writers], 1)
+    change = torch.cat([writer.add(part, dtype) for writer, part in zip(writers, parts, strict=True)], 1)
+    shift = biased[-1].shift(shift, dtype) if biased else torch.zeros_like(change[:, 0])
+    before, after = normal.relative_error(), normal.relative_error(change, shift)
+    entry = {"before": round(before, 6), "after": round(after, 6)}
+    if used != ridge:
+        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {used:g} was taken")
+        entry["ridge"] = used
+    return change, shift, entry
+
+
+def _parent(model, tensor: str):
+    """The module that a tensor's module is part of."""
+    return model.get_submodule(tensor.rsplit(".", 2)[0])
