@@ -1,13 +1,13 @@
 """colpipe: Chain-of-Learngene as a Snakemake pipeline.
 
-`colpipe.linit`, `colpipe.initialise` and `colpipe.scan` make models in a notebook; see `colpipe/api.py`.
+`colpipe.linit`, `colpipe.initialise`, `colpipe.fit` and `colpipe.scan` make models in a notebook; see `colpipe/api.py`.
 """
 
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str):
-    if name in ("linit", "initialise", "scan"):  # torch is imported on first use: planning a study needs none
+    if name in ("linit", "initialise", "fit", "scan"):  # torch is imported on first use: planning a study needs none
         from colpipe import api
 
         return getattr(api, name)

@@ -4,8 +4,10 @@ import colpipe
 model = colpipe.linit("gpt2", "gpt2-medium", {"layers": 14, "heads": 12, "hidden": 768})
 colpipe.linit("gpt2", "gpt2-medium", "220M", method="nested", out="desnet")
 colpipe.linit(small, large, shape, alpha="search", score=my_loss, out="desnet")
+model = colpipe.fit("smollm2", {"layers": 20, "heads": 9, "hidden": 576}, "wikipedia.txt")
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +22,17 @@ from colpipe.hf.generation_config import generation_config_of
 from colpipe.jobs import artifacts
 from colpipe.learngene import initialisers
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.calibration import token_batches
 from colpipe.learngene.companions import accompany, write_companions
 from colpipe.learngene.elastic import ElasticMember, cut
+from colpipe.learngene.fit import RIDGE
+from colpipe.learngene.fit import fit as refit
+from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.inheritance import Inheritance, inheritance
 from colpipe.learngene.linit import linit as interpolate
+from colpipe.learngene.linit import require_compatible, take_subset
 from colpipe.learngene.search import best, sweep
+from colpipe.learngene.streams import gather, require_ids
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from colpipe.learngene.weights import Weights
 
@@ -125,6 +133,70 @@ def initialise(
     require_tokenizer_rows(source, target["vocabulary"], f"{weights.name}: vocabulary")
     assembly = initialisers.make(kind, weights, target, method, select, seed, ranking)
     return _finish(assembly, {"source": source}, out, kind=kind, seed=seed)
+
+
+def fit(
+    model,
+    shape: Mapping[str, int] | Shape | Iterable[Mapping[str, int] | Shape],
+    text,
+    select: Select | None = None,
+    tokens: int = 16384,
+    ridge: float = RIDGE,
+    out: str | Path | None = None,
+):
+    """A smaller model cut out of one, its output projections refitted on some text; nothing is trained.
+
+    Args:
+        model: model folder or loaded transformers model.
+        shape: as in `linit`, no larger than the model on any axis; or several, for which the model is measured and run once.
+        text: a text, a list of texts, the path of a text file, or token ids.
+        select: what is kept: `rank`, the most important layers, heads, units and channels; `rotate`, principal components
+            instead of channels (RMSNorm families; a tied head then gets weights of its own, so that there are more
+            parameters); `first`, leading indices; `even`, evenly spaced layers. None: `rotate` where the head is untied, the
+            family has RMSNorm, and a shape is narrower than the model, otherwise `rank`.
+        tokens: of the text, the first so many.
+        ridge: how much the cut's own weights count.
+        out: folder to write, of several shapes folders `0`, `1`, … in it; None returns models.
+
+    Returns:
+        A stock transformers model, or the path of its folder; of several shapes a list. Tokenizer and generation settings
+        are the model's.
+
+    Raises:
+        ColpipeError: a shape or a text that does not fit the model, or no tokens.
+    """
+    shapes: list = [shape] if isinstance(shape, Mapping | Shape) else list(shape)
+    one = isinstance(shape, Mapping | Shape)
+    source = loaded(model)
+    weights = Weights(source)
+    targets = [target_sizes(each, weights) for each in shapes]
+    if select is None:
+        narrower = any(target["hidden"] < weights.sizes["hidden"] for target in targets)
+        select = "rotate" if narrower and not weights.tied and weights.family.norm == "rms" else "rank"
+    require_known("select", select, get_args(Select))
+    for target in targets:
+        require_compatible(weights, target, at_most=True)
+    require_tokenizer_rows(model, weights.sizes["vocabulary"], f"{weights.name}: vocabulary")
+    batches = token_batches(model, text, tokens, weights.sizes["position"])
+    require_ids(weights.name, weights.sizes, batches)
+    known: dict[str, Any] = {"select": select}
+    if select in ("rank", "rotate"):
+        ordered = reorder(weights, measure(source, batches), select)
+        if weights.tied and not ordered.tied:
+            logging.getLogger(__name__).warning(
+                f"{weights.name}: rotated, its head is no longer the embedding: {ordered.parameters:,} parameters instead "
+                f"of {weights.family.parameters(weights.sizes, True):,} before the cut"
+            )
+        known, source = ordered.details, ordered.load().to(source.device)
+        weights = Weights(source)
+    made = []
+    with gather(source, batches) as streams:
+        for number, target in enumerate(targets):
+            gain = signal_gain(known.get("energy"), weights.sizes["hidden"], target["hidden"])
+            start = take_subset(weights, target, select, known.get("ranking"), gain=gain)
+            folder = None if out is None else Path(out) if one else Path(out) / str(number)
+            made.append(_finish(refit(start, streams, ridge), {"source": model}, folder, kind="fit", select=select))
+    return made[0] if one else made
 
 
 def require_known(option: str, value, allowed: Sequence[str], more: str = "") -> None:

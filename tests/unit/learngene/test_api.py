@@ -1,4 +1,4 @@
-"""`colpipe.linit`, `colpipe.initialise` and `colpipe.scan`, as a notebook calls them."""
+"""`colpipe.linit`, `colpipe.initialise`, `colpipe.fit` and `colpipe.scan`, as a notebook calls them."""
 
 import copy
 import json
@@ -16,9 +16,12 @@ import colpipe
 from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
+from colpipe.learngene.fit import fitted
+from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_entries
 from colpipe.learngene.initialisers import KINDS
-from colpipe.learngene.linit import linit
+from colpipe.learngene.linit import linit, take_subset
+from colpipe.learngene.weights import Weights
 from tests.conftest import make_model
 from tests.unit.learngene.layouts import stored
 from tests.unit.learngene.tiny import assert_same, distance, logits
@@ -527,3 +530,97 @@ def test_cut_takes_the_shape_out_of_an_elastic_member(gpt2, tmp_path):
         colpipe.linit(gpt2.small_folder, gpt2.large_folder, SHAPE, method="cut")
     with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
         colpipe.linit(gpt2.small_folder, large, {"layers": 1, "heads": 2, "hidden": 8, "ffn": 20}, method="cut")
+
+
+FIT_IDS = torch.randint(0, 50, (400,), generator=torch.Generator().manual_seed(1))
+NARROW = {"layers": 3, "heads": 6, "kv_heads": 3, "hidden": 12, "ffn": 30}
+
+
+def fitted_by_hand(model, select: str, target: dict):
+    batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
+    order = reorder(Weights(model), measure(model, batches), select)
+    source = order.load()
+    gain = signal_gain(order.details["energy"], 16, target["hidden"])
+    start = take_subset(Weights(source), target, select, order.details["ranking"], gain=gain)
+    return fitted(source, start, batches).load()
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "hidden", "select"),
+    [
+        ("llama", False, 12, "rotate"),
+        ("llama", False, 16, "rank"),  # nothing to rotate for
+        ("llama", True, 12, "rank"),  # a rotation would untie the head
+        ("gpt2", True, 12, "rank"),
+        ("gpt_neox", False, 12, "rank"),
+    ],
+)
+def test_fit_ranks_or_rotates_what_it_cuts(neighbours_of, caplog, family, tied, hidden, select):
+    neighbours = neighbours_of(family, tied)
+    shape = {**NARROW, "heads": 8, "kv_heads": 4, "hidden": 16} if hidden == 16 else dict(NARROW)
+    if family not in ("llama",):
+        shape = {"layers": 3, "heads": 3, "hidden": 12, "ffn": 30}
+    model = colpipe.fit(neighbours.large_folder, shape, FIT_IDS)
+    weights = Weights(neighbours.large)
+    axes = {
+        "layer": 3,
+        "hidden": hidden,
+        "head": shape["heads"],
+        "group": shape.get("kv_heads", shape["heads"]),
+        "ffn": 30,
+    }
+    assert distance(model, fitted_by_hand(neighbours.large, select, {**weights.sizes, **axes})) < 1e-4
+    assert "400 tokens, 16,384 were asked for: all are used" in caplog.text
+    assert weights.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
+
+
+def test_fit_writes_folders_of_several_shapes_and_a_file_is_a_text(neighbours_of, tmp_path):
+    large = with_tokenizer(neighbours_of("llama", False).large_folder, tmp_path / "large")
+    (tmp_path / "words.txt").write_text(" ".join(f"w{number % 37 + 3}" for number in range(0, 1500, 7)))
+    shapes = [NARROW, {**NARROW, "layers": 4}]
+    folders = colpipe.fit(large, shapes, str(tmp_path / "words.txt"), tokens=160, out=tmp_path / "out")
+    assert folders == [tmp_path / "out/0", tmp_path / "out/1"]
+    for folder, shape in zip(folders, shapes, strict=True):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        assert (manifest["kind"], manifest["method"], manifest["select"]) == ("fit", "fit", "rotate")
+        assert (manifest["tokens"], manifest["parents"]) == (160, {"source": fingerprint(large)})
+        alone = colpipe.fit(large, shape, tmp_path / "words.txt", tokens=160)
+        assert distance(AutoModelForCausalLM.from_pretrained(folder), alone) < 1e-5
+        assert AutoTokenizer.from_pretrained(folder)("w5")["input_ids"] == [5]
+
+
+def test_fit_says_what_a_rotation_of_a_tied_model_costs(neighbours_of, caplog):
+    model = colpipe.fit(neighbours_of("qwen3", True).large, NARROW, FIT_IDS, select="rotate", tokens=100)
+    assert model.get_output_embeddings().weight is not model.get_input_embeddings().weight
+    assert "rotated, its head is no longer the embedding" in caplog.text
+
+
+@pytest.mark.parametrize("select", ["first", "even"])
+def test_fit_of_leading_indices_needs_no_ranking(gpt2, select):
+    model = colpipe.fit(gpt2.large, {**SHAPE, "layers": 3}, FIT_IDS, select=select)
+    start = take_subset(Weights(gpt2.large), gpt2.sizes(3, 3, 30), select)
+    batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
+    assert distance(model, fitted(gpt2.large, start, batches).load()) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "more", "message"),
+    [
+        ({**SHAPE, "layers": 6}, FIT_IDS, {}, "large: layer is 5, the target's 6 is more than that"),
+        (SHAPE, FIT_IDS, {"select": "best"}, "select 'best': known are"),
+        (SHAPE, FIT_IDS, {"select": "rotate"}, "select 'rotate' needs a family with RMSNorm"),
+        (SHAPE, FIT_IDS, {"tokens": 0}, "tokens 0: must be 1 or more"),
+        (SHAPE, FIT_IDS + 1, {}, "token id 50 is outside its vocabulary of 50"),
+        (SHAPE, FIT_IDS[:0], {}, "no tokens"),
+        (SHAPE, "words", {}, "the model has no tokenizer beside it"),
+        (SHAPE, "", {}, "text: is empty"),
+        (SHAPE, [], {}, "text: is empty"),
+        (SHAPE, ["words", 3], {}, "text: 3 is no text"),
+        (SHAPE, "nowhere.txt", {}, "nowhere.txt: cannot be read as a text file: .*No such file"),
+        (SHAPE, FIT_IDS, {"ridge": -1}, "ridge -1: must be 0 or more"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(gpt2, tmp_path, shape, text, more, message):
+    with pytest.raises(ColpipeError, match=message):
+        colpipe.fit(gpt2.large_folder, shape, text, out=tmp_path / "out", **more)
+    assert not list(tmp_path.iterdir())

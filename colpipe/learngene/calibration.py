@@ -1,0 +1,71 @@
+"""Text that a model is measured and fitted on, as batches of its token ids."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from colpipe.data.encoding import encode
+from colpipe.errors import ColpipeError
+from colpipe.hf.models import load_tokenizer
+from colpipe.learngene.tokenizers import tokenizer_folder
+
+LENGTH = 256  # tokens in a row, or the model's positions where these are fewer
+ROWS = 8  # in a batch
+
+
+def token_batches(source, text, tokens: int, positions: int) -> list[Tensor]:
+    """Batches (rows, tokens) of the first so many tokens of a text; the end of each text is a token too.
+
+    Args:
+        source: model folder, or loaded model, whose tokenizer is used.
+        text: a text; the path of a text file (UTF-8); a list of texts; or token ids: a tensor of one dimension, or of two,
+            whose rows then stay as they are.
+        positions: of the model.
+
+    Raises:
+        ColpipeError: there is no tokenizer, no text, or the file cannot be read.
+    """
+    if tokens < 1:
+        raise ColpipeError(f"tokens {tokens}: must be 1 or more")
+    if isinstance(text, Tensor) and text.ndim == 2:
+        return list(text[: -(-tokens // max(text.shape[1], 1))].split(ROWS))
+    ids = text if isinstance(text, Tensor) else _encoded(source, text)
+    if 0 < len(ids) < tokens:
+        logging.getLogger(__name__).warning(
+            f"the text has {len(ids):,} tokens, {tokens:,} were asked for: all are used"
+        )
+    ids, length = ids[:tokens], min(LENGTH, positions)
+    whole = len(ids) // length * length
+    rest = [ids[None, whole:]] if whole < len(ids) else []
+    return [*ids[:whole].view(-1, length).split(ROWS), *rest]
+
+
+def _encoded(source, text: str | os.PathLike | Sequence[str]) -> Tensor:
+    texts = _texts(text)
+    if (folder := tokenizer_folder(source)) is None:
+        raise ColpipeError("the model has no tokenizer beside it; give its folder, or token ids instead of text")
+    tokenizer = load_tokenizer(folder)
+    return torch.tensor([id for ids in encode(tokenizer, texts) for id in (*ids, tokenizer.eos_token_id)])
+
+
+def _texts(text: str | os.PathLike | Sequence[str]) -> list[str]:
+    """The texts that are meant. A string is a file where there is one of that name, or where it looks like a file's name."""
+    if isinstance(text, os.PathLike) or (isinstance(text, str) and _is_name(text)):
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ColpipeError(f"{text}: cannot be read as a text file: {error}") from None
+    texts = [text] if isinstance(text, str) else list(text)
+    if strange := [each for each in texts if not isinstance(each, str)]:
+        raise ColpipeError(f"text: {strange[0]!r} is no text; give a string, a list of them, a file or token ids")
+    if not any(texts):
+        raise ColpipeError("text: is empty, nothing can be fitted on it")
+    return [each for each in texts if each]
+
+
+def _is_name(text: str) -> bool:
+    return "\n" not in text and len(text) < 256 and (text.endswith(".txt") or os.path.isfile(text))
