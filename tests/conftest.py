@@ -44,7 +44,7 @@ STUDY = {
         "describe": {"dataset": "articles", "kinds": ["describe"], "max_tokens": 110, "train_rows": 24, "test_rows": 8},
         "boolq": {"dataset": "questions", "max_tokens": 110, "train_rows": 24, "test_rows": 8},
     },
-    "ancestors": {"llama": {"model": "llama", "bridge": "bridge"}},
+    "ancestors": {"llama": {"model": "llama", "bridge": "bridge", "select": "even"}},
     "chain": {
         "large": {"start": "inherit", "shape": {"layers": 4, "heads": 3, "hidden": 24}},
         "medium": {"start": "inherit", "shape": {"layers": 3, "heads": 2, "hidden": 16}},

@@ -5,9 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError
+from colpipe.hashing import key_of
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+
+
+def staged(resources: str, kind: str, name: str, source: Source) -> str:
+    """Where a source is staged; studies that name the same source share the folder."""
+    return f"{resources}/{kind}/{name}-{key_of(source.model_dump())[:8]}"
+
+
+def model_folder(name: str, source: Source) -> Path | None:
+    """Where a model lies on this machine already: its own folder, staged, or in the Hugging Face cache; None where it does
+    not, or is a file of another format."""
+    folders = [Path(source.path)] if source.path else [Path(staged("resources", "models", name, source))]
+    if source.hub and not (folders[0] / "config.json").is_file():
+        from huggingface_hub import try_to_load_from_cache  # spared those who need none
+
+        cached = try_to_load_from_cache(source.hub, "config.json", revision=source.revision)
+        folders += [Path(cached).parent] if isinstance(cached, str) else []
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
 def read_mapping(path: Path) -> dict:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import cached_property
 
 from colpipe.config.constants import SCRATCH
-from colpipe.config.parts import Source, tokens_label
+from colpipe.config.folders import staged
+from colpipe.config.parts import tokens_label
 from colpipe.config.stages import Task
 from colpipe.config.study import Study
-from colpipe.hashing import key_of
 
 
 class Layout:
@@ -21,9 +21,13 @@ class Layout:
     def __init__(self, study: Study, place: Callable[[str], str] = str):
         self.study = study
         self.results, self.resources = place(f"results/{study.study}"), place("resources")
-        self.datasets = {name: self._staged("data", name, entry.source) for name, entry in study.datasets.items()}
+        self.datasets = {
+            name: staged(self.resources, "data", name, entry.source) for name, entry in study.datasets.items()
+        }
         self.fetched = {
-            name: self._staged("models", name, entry.source) for name, entry in study.models.items() if entry.source
+            name: staged(self.resources, "models", name, entry.source)
+            for name, entry in study.models.items()
+            if entry.source
         }
         self.sources = {
             **{self.datasets[name]: study.datasets[name].source for name in self.datasets},
@@ -32,10 +36,6 @@ class Layout:
         trained = study.tokenizer.train
         self.tokenizer = f"{self.results}/tokenizer" if trained else self.start(study.tokenizer.model)
         self.budgets = {tokens_label(tokens): tokens for tokens in study.budgets if tokens}
-
-    def _staged(self, kind: str, name: str, source: Source) -> str:
-        """Where a source is staged; studies that name the same source share the folder."""
-        return f"{self.resources}/{kind}/{name}-{key_of(source.model_dump())[:8]}"
 
     def declared(self, path: str) -> str:
         """A path as rules declare it: Snakemake itself moves those of a module to their place."""

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from colpipe.config import starts, validation
+from colpipe.config.defaults import complete
 from colpipe.config.names import unknown_names
 from colpipe.config.parts import problem_lines
 from colpipe.config.sizing import Endpoint, plan_shape
@@ -158,16 +159,18 @@ def _line(node: yaml.Node) -> int:
 def load_study(config: dict, where: str = "study") -> Study:
     """The validated study of a config mapping; `where` (a file) opens every message.
 
-    Names are checked first, then shapes are planned for DesNets that are given by a budget, then sizes are checked: each
-    step may rely on the one before.
+    What it leaves to its preset, its ancestor or its other parts is filled in. Names are checked first, then shapes are
+    planned for DesNets that are given by a budget, then sizes are checked: each step may rely on the one before.
 
     Raises:
         ColpipeError: one line per problem, each with key path, value and what is allowed.
     """
     try:
-        study = Study.model_validate(config)
+        study = Study.model_validate(complete(config))
     except ValidationError as error:
         raise _refusal(problem_lines(error), where) from None
+    except ColpipeError as error:
+        raise _refusal(str(error).splitlines(), where) from None
     if problems := [*unknown_names(study), *validation.missing_stages(study), *validation.shape_problems(study)]:
         raise _refusal(problems, where)
     study, problems = plan_sizes(study)

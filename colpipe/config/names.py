@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from colpipe.config.constants import SCRATCH
 from colpipe.config.paper import names
 from colpipe.config.parts import problem_lines, tokens_label
+from colpipe.config.stages import LEFT_OUT
 from colpipe.config.study import Study
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -33,7 +34,9 @@ def unknown_names(study: Study) -> Iterator[str]:
 def _check(study: Study, where: str, name: str | None, section: str) -> Iterator[str]:
     """Whether a name, if there is one, is in a section."""
     known = getattr(study, section)
-    if name is not None and name not in known:
+    if name == LEFT_OUT:
+        yield f"{where}: missing, and nothing in the study says it; {section}: {', '.join(known) or 'empty'}"
+    elif name is not None and name not in known:
         yield f"{where}: {name!r} is not in {section} ({', '.join(known) or 'which is empty'})"
 
 

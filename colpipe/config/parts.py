@@ -1,4 +1,4 @@
-"""Settings of every part and stage of a study: typed, with the paper's values as defaults (no torch here).
+"""Settings of every part and stage of a study: typed, with defaults (no torch here).
 
 The docstring under a key is its explanation, in config/README.md and in the schema that editors read.
 """
@@ -183,7 +183,8 @@ class Shape(Strict):
 
 
 class Architecture(Strict):
-    """What every model of the chain has in common."""
+    """What every model of the chain has in common. Of the first four keys, those that are left out are the ancestor's, where
+    the chain descends from a model that is a folder here, in the Hugging Face cache, or staged already."""
 
     family: Literal[tuple(FAMILIES)] = "gpt2"  # type: ignore[valid-type]  # the names are those of the tables
     """Model family: stock transformers classes with an axis table in `colpipe/architectures/families.py`."""

@@ -56,6 +56,8 @@ def _table(model: type[BaseModel]) -> str:
             default = "required"
         elif field.default_factory or field.default is PydanticUndefined or isinstance(field.default, BaseModel):
             default = "see below"
+        elif field.default == "":
+            default = "left out"
         else:
             default = f"`{json.dumps(field.default, default=str)}`"
         meaning = " ".join((field.description or "").split())

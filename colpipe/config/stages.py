@@ -1,4 +1,4 @@
-"""Settings of the stages that train, answer and measure: typed, with the paper's values as defaults (no torch here).
+"""Settings of the stages that train, answer and measure: typed, with defaults (no torch here).
 
 The docstring under a key is its explanation, in config/README.md and in the schema that editors read.
 """
@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from colpipe.config.parts import Align, Fraction, Name, Positive, Shape, Strict, Tokens
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
 
 
 class Training(Strict):
@@ -46,8 +47,8 @@ class Training(Strict):
 class Pretrain(Training):
     """Pre-training from scratch and recovery pre-training (Appendix C.1)."""
 
-    corpus: Name
-    """Corpus to train on."""
+    corpus: Name = LEFT_OUT
+    """Corpus to train on; left out, the first of the study."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the first `tokens` of the corpus (paper: 2)."""
     batch_size: Positive = 2
@@ -61,8 +62,8 @@ class Pretrain(Training):
 class Sft(Training):
     """Supervised fine-tuning of ancestors and pre-trained chain members (Appendix C.1: 3 epochs on Dolly)."""
 
-    instructions: Name
-    """Instructions to train on; the loss is on the answers only."""
+    instructions: Name = LEFT_OUT
+    """Instructions to train on, left out, the first of the study; the loss is on the answers only."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the data (paper: 3)."""
     batch_size: Positive = 2
@@ -72,8 +73,8 @@ class Sft(Training):
 class Answers(Strict):
     """Answers of a heterogeneous ancestor, the pseudo data of Eq. 2."""
 
-    instructions: Name
-    """Instructions whose training prompts are answered."""
+    instructions: Name = LEFT_OUT
+    """Instructions whose training prompts are answered; left out, the first of the study."""
     prompts: Positive | None = None
     """Answer at most this many prompts; `null` answers all."""
     max_new_tokens: Positive = 256
@@ -132,9 +133,10 @@ class Rollout(Strict):
 class Distill(Training):
     """One step of the chain: a member learns from the member before it (Eq. 1)."""
 
-    data: list[Name]
-    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row."""
-    objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "minillm"
+    data: list[Name] = []
+    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row; left out, all
+    corpora of the study, or all its instructions where it has no corpus."""
+    objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "forward_kl"
     """`minillm`: policy gradient and exact divergence on answers sampled from student and teacher together (Appendix C.1);
     `on_policy`: reverse divergence on the student's own answers. On the data's tokens: `reverse_kl` (Eq. 1), `forward_kl`
     (half of it cross-entropy: vanilla distillation), `jsd`. `seqkd`: cross-entropy on the teacher's answers (Eq. 2)."""
@@ -145,13 +147,13 @@ class Distill(Training):
     there is loss, for all epochs and students (stage `teacher_signal`); `null`: it runs beside the student."""
     steps: Positive | None = 5000
     """Optimiser steps (paper: 5000)."""
-    learning_rate: float = Field(default=5e-6, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW (MiniLLM: 5e-6)."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Learning rate after warm-up (MiniLLM: constant)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up (MiniLLM: 100)."""
-    keep: Literal["rouge_l", "loss", "last"] = "rouge_l"
+    keep: Literal["rouge_l", "loss", "last"] = "loss"
     """Which of the `evaluations` is published: the best by Rouge-L of generated answers (Appendix C.1; by loss where none
     are scored), or by validation loss, or the last state; without evaluations the last."""
     answer_rows: Annotated[int, Field(ge=0)] = 128
@@ -188,8 +190,8 @@ class Elastic(Strict):
 class Order(Strict):
     """The importance pass of `select: rank` and `rotate`: one look at the ancestor, no training."""
 
-    corpus: Name
-    """Corpus to look at."""
+    corpus: Name = LEFT_OUT
+    """Corpus to look at; left out, the first of the study."""
     tokens: Annotated[Tokens, Field(gt=0)] = 8192
     """How much of it, tokens."""
     max_length: Positive = 128

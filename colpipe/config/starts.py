@@ -1,5 +1,5 @@
 """Whether the models that a study starts from can be what it asks of them, as far as that is known before anything runs:
-from the study itself, and from `path:` sources that lie there as model folders (no torch here).
+from the study itself, and from models that are folders here, staged, or in the Hugging Face cache (no torch here).
 
 Each function yields one line per problem: key path, values, what to do.
 """
@@ -7,7 +7,8 @@ Each function yields one line per problem: key path, values, what to do.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from colpipe.config.folders import read_mapping, rows_problem, tokenizer_entries
+from colpipe.architectures.families import FAMILIES
+from colpipe.config.folders import model_folder, read_mapping, rows_problem, tokenizer_entries
 from colpipe.config.parts import Select
 from colpipe.config.study import Study
 from colpipe.errors import ColpipeError
@@ -51,6 +52,7 @@ def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
             + ("" if key == "bridge" else "; an ancestor of another family needs a bridge")
         )
         return
+    yield from _larger_than_its_ancestor(study, ancestor, origin)
     for member in study.members(ancestor):
         entry, teacher = study.chain[member], study.teacher(ancestor, member)
         ours = study.architecture.sizes(entry.shape)
@@ -70,6 +72,19 @@ def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
             theirs = study.architecture.sizes(study.chain[teacher].shape) if teacher else known
             ours = study.architecture.sizes(study.desnets[name].shape)
             yield from _more_than(study, f"desnets.{name}.shape", ours, theirs, teacher or f"models.{origin}")
+
+
+def _larger_than_its_ancestor(study: Study, ancestor: str, origin: str) -> Iterator[str]:
+    """A first member that starts as a subset of its ancestor, and yet has more parameters: one whose head is untied."""
+    member = study.members(ancestor)[0]
+    most, known = _parameters(study, origin), study.architecture.table.name
+    ours = study.parameters(study.chain[member].shape)
+    if most and (study.ancestors[ancestor].start or study.chain[member].start) == "inherit" and ours > most:
+        tied = str(study.architecture.is_tied).lower()
+        yield (
+            f"chain.{member}: has {ours:,} parameters, more than the {most:,} of models.{origin}, of which it starts as a "
+            f"subset; give it a smaller shape, or see whether architecture.tied ({tied}, {known}) is as there"
+        )
 
 
 def _more_than(study: Study, where: str, ours: Mapping, theirs: Mapping, source: str) -> Iterator[str]:
@@ -131,13 +146,23 @@ def _origin(study: Study, ancestor: str) -> str:
 def _folder(study: Study, model: str) -> Path | None:
     """Where a model lies already as a folder."""
     source = study.models[model].source
-    folder = Path(source.path) if source and source.path else None
-    return folder if folder and folder.is_dir() else None
+    return model_folder(model, source) if source else None
 
 
 def _family(study: Study, model: str) -> str | None:
     folder = _folder(study, model)
     return read_mapping(folder / "config.json").get("model_type") if folder else None
+
+
+def _parameters(study: Study, model: str) -> int | None:
+    """Parameters of a model that is known already."""
+    if shape := study.models[model].shape:
+        return study.parameters(shape)
+    if not (sizes := _sizes(study, model)):
+        return None
+    config = read_mapping(_folder(study, model) / "config.json")
+    table = FAMILIES[study.architecture.family].variant(config)
+    return table.parameters(sizes, table.is_tied(config))
 
 
 def _sizes(study: Study, model: str) -> dict[str, int]:

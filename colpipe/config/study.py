@@ -38,17 +38,17 @@ class Stages(Strict):
     pretrain: Pretrain | None = None
     """Pre-training of models given by a `shape`; needed where there is one."""
     sft: Sft | None = None
-    """Supervised fine-tuning; needed by ancestors and pre-trained members."""
+    """Supervised fine-tuning; of ancestors and pre-trained members."""
     answers: Answers | None = None
     """Answers of heterogeneous ancestors; needed where there is a bridge."""
     bridge: Bridge = Bridge()
     """SeqKD into the bridge."""
     order: Order | None = None
     """The importance pass; needed by `select: rank` and `rotate`."""
-    distill: Distill
+    distill: Distill = Distill()
     """Stepwise distillation."""
     recover: Pretrain | None = None
-    """Recovery pre-training; needed where a budget is above 0."""
+    """Recovery pre-training; of DesNets with a budget above 0."""
 
 
 class Ancestor(Strict):
@@ -61,10 +61,11 @@ class Ancestor(Strict):
     vocabulary."""
     start: Literal["inherit", "scratch"] | None = None
     """How all members of this ancestor's chain start, whatever `chain` says."""
-    select: Select = "even"
+    select: Select = "rank"
     """What a subset keeps. `first`: the first layers, channels, heads, units; `even`: evenly spaced layers, the first of
     the rest; `rank`: the most important of each, measured by stage `order`; `rotate`: the principal components of the
-    residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`."""
+    residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`. Left out, `even`
+    where a member starts from a model of its own, whose layers nothing has ranked."""
     teacher: Literal["previous", "ancestor"] = "previous"
     """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
     distill: dict[str, Any] = {}
@@ -88,9 +89,9 @@ class Member(Strict):
 
     shape: Shape
     """Its size; also for pre-trained members, so that everything can be planned before anything is fetched."""
-    start: Literal["inherit", "pretrained", "scratch"]
-    """`inherit`: as the subset of its teacher; `pretrained`: from `model`; `scratch`: from a model of its shape that is
-    pre-trained here."""
+    start: Literal["inherit", "pretrained", "scratch"] = "inherit"
+    """`inherit`: as the subset of its teacher; `pretrained`: from `model`, the default of members that name one; `scratch`:
+    from a model of its shape that is pre-trained here."""
     model: Name | None = None
     """The model that a pre-trained member starts from."""
     distill: dict[str, Any] = {}
@@ -135,10 +136,11 @@ class Initialiser(Strict):
     `auto-learngene`, `vanilla-learngene`: the first or last three layers of the ancestor (or its bridge), others random; a
     DesNet of the ancestor's width. `distilled`: no chain at all, a distillation of its own (Figure 5a). `rand`: random, the
     baseline, shared by all ancestors."""
-    method: Method = "paper"
-    """`paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4). `nested`: mixed where both have an index, the
-    larger's own elsewhere. `aligned`: nested, after the larger's channels, heads and units were matched to the smaller's.
-    `lossless`: nested, the smaller grown without changing its function (`single` knows `paper` and `lossless`).
+    method: Method = "nested"
+    """Of `linit`, and of `single`, whose default is `paper`. `paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4).
+    `nested`: mixed where both have an index, the larger's own elsewhere. `aligned`: nested, after the larger's channels,
+    heads and units were matched to the smaller's. `lossless`: nested, the smaller grown without changing its function
+    (`single` knows `paper` and `lossless`).
     `cut`: the shape as it was trained inside the larger neighbour, which must be elastic; nothing is mixed."""
     alpha: Fraction | Literal["auto", "search"] = "auto"
     """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small); `search`: the alpha and compensation
@@ -163,10 +165,13 @@ class Study(Strict):
     """Name; results go to `results/<study>/`."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random choice."""
-    architecture: Architecture
+    preset: Literal["paper"] | None = None
+    """`paper`: where the study makes no choice, the paper's instead of the defaults, those of MiniLLM with it
+    (`colpipe/config/presets.py`)."""
+    architecture: Architecture = Architecture()
     """Architecture of the chain, its bridges and DesNets."""
-    tokenizer: Tokenizer
-    """Tokenizer of the chain."""
+    tokenizer: Tokenizer = Tokenizer.model_construct(train=None, model="")
+    """Tokenizer of the chain; left out, that of the first ancestor, or of its bridge where it has one."""
     models: dict[Name, Model]
     """Starting models by name."""
     datasets: dict[Name, Dataset]
@@ -182,7 +187,7 @@ class Study(Strict):
     desnets: dict[Name, DesNet] = {}
     """DesNets by name."""
     initialisers: dict[Name, Initialiser] = {}
-    """Initialisers by name; every DesNet is built with each."""
+    """Initialisers by name; every DesNet is built with each. Left out, the default one."""
     budgets: list[Tokens] = [0]
     """Recovery budgets, tokens (`78M` is understood); 0 is the DesNet as assembled."""
     tasks: dict[Name, Task] = {}

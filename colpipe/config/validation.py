@@ -265,6 +265,8 @@ def distill_problems(study: Study) -> Iterator[str]:
 
 def _objective_problems(study: Study, settings: Distill) -> Iterator[str]:
     objective, rollout = settings.objective, settings.rollout
+    if not settings.data and objective not in ("seqkd", "minillm", "on_policy"):
+        yield "data: []; name corpora or instructions to distil on"
     if objective in ("seqkd", "minillm", "on_policy"):
         if not any(name in study.instructions for name in settings.data):
             yield f"data: {settings.data} are corpora only; objective {objective!r} answers prompts: add instructions"

@@ -14,7 +14,8 @@ from colpipe.reporting.summary import compact, readable, summarise
 
 
 def main(job: Job[Study]) -> None:
-    study = load_study(job.settings.model_dump(mode="json"), "--settings")  # by hand it may be one as a user writes it
+    # By hand it may be one as a user writes it.
+    study = load_study(job.settings.model_dump(mode="json", exclude_unset=True), "--settings")
     results = job.output
     job.manifest["parents"] = fingerprints(study, results)
     summary = summarise(study, results)

@@ -182,8 +182,11 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: ancestors.llama.select: 'rotate' needs a family with RMSNorm; gpt2 has LayerNorm",
         ),
         (
-            lambda s: s["ancestors"]["llama"].update(select="rank"),
-            "my.yaml: stages.order: missing, but ancestors.llama.select needs it",
+            lambda s: (
+                s["ancestors"]["llama"].update(select="rank"),
+                s.update(corpora={}, perplexity=[]),
+            ),
+            "my.yaml: stages.order.corpus: missing, and nothing in the study says it; corpora: empty",
         ),
         (
             lambda s: s["chain"]["large"]["shape"].update(kv_heads=1),

@@ -7,11 +7,13 @@ from tests.conftest import CHECKOUT
 MOVERS = {
     "architectures.settable",
     "architectures.flops",
+    "config.defaults",
     "config.folders",
     "config.loading",
     "config.names",
     "config.needs",
     "config.parts",
+    "config.presets",
     "config.sizing",
     "config.stages",
     "config.starts",

@@ -118,6 +118,7 @@ def test_a_chain_costs_once_what_each_size_costs_alone(home, study):
 
 def test_without_desnets_or_pretraining(home, study):
     study["models"]["bridge"] = {"source": {"hub": "owner/bridge"}}
+    study["architecture"]["tied"] = True
     del study["stages"]["pretrain"]
     study["budgets"] = [0, 512, 2048]
     found = estimate_sizes(Plan(load_study(study)))

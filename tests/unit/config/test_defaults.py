@@ -1,0 +1,172 @@
+"""A study that says names, sizes, text and steps: what it is then."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from colpipe.config.folders import model_folder, staged
+from colpipe.config.loading import load_study
+from colpipe.config.parts import Source
+from colpipe.errors import ColpipeError
+from colpipe.pipeline.plan import Plan
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 512,
+    "max_position_embeddings": 640,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.jsonl").touch()
+    write(Path("model"))
+
+
+def write(folder: Path, **config) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**LLAMA, **config}))
+    return folder
+
+
+@pytest.fixture
+def brief() -> dict:
+    text = {"source": {"path": "text.jsonl"}, "reader": "alpaca"}
+    return {
+        "study": "brief",
+        "models": {"mine": {"source": {"path": "model"}}},
+        "datasets": {"text": text},
+        "corpora": {"text": {"dataset": "text"}},
+        "instructions": {"questions": {"dataset": "text"}},
+        "ancestors": {"mine": {"model": "mine"}},
+        "chain": {
+            "large": {"shape": {"layers": 5, "heads": 4, "kv_heads": 2, "hidden": 32, "ffn": 64}},
+            "small": {"shape": {"layers": 3, "heads": 2, "kv_heads": 1, "hidden": 16, "ffn": 48}},
+        },
+        "desnets": {"between": {"shape": {"layers": 4, "heads": 2, "kv_heads": 1, "hidden": 16, "ffn": 48}}},
+        "stages": {"distill": {"steps": 60}},
+    }
+
+
+def refused(study: dict) -> str:
+    with pytest.raises(ColpipeError) as error:
+        load_study(study, "my.yaml")
+    return str(error.value)
+
+
+def test_names_sizes_text_and_steps_are_a_study(brief):
+    study = load_study(brief)
+    architecture = study.architecture.model_dump(exclude={"config"})
+    assert architecture == {"family": "llama", "vocabulary": 512, "positions": 640, "tied": True}
+    assert study.tokenizer.model == "mine"
+    assert study.ancestors["mine"].select == "rank"
+    assert {member.start for member in study.chain.values()} == {"inherit"}
+    assert {each.kind for each in study.initialisers.values()} == {"linit"}
+    assert study.stages.order.corpus == "text" and study.stages.sft.instructions == "questions"
+    distill = study.stages.distill
+    assert (distill.objective, distill.data, distill.learning_rate, distill.schedule) == (
+        "forward_kl",
+        ["text"],
+        5e-4,
+        "cosine",
+    )
+    assert study.stages.recover is None and study.stages.pretrain is None
+    assert load_study(study.model_dump(mode="json")) == study  # a resolved study is a study
+    rules = [job.rule for job in Plan(study).jobs()]
+    assert rules.count("distill") == 2 and rules.count("order") == 1
+
+
+def test_a_budget_brings_recovery(brief):
+    assert load_study({**brief, "budgets": [0, "4k"]}).stages.recover.corpus == "text"
+
+
+def test_what_a_study_says_itself_stays(brief):
+    brief["architecture"] = {"positions": 64, "tied": False}
+    brief["ancestors"]["mine"]["select"] = "first"
+    brief["corpora"]["other"] = {"dataset": "text"}
+    brief["stages"] |= {"distill": {"steps": 3, "data": ["questions"], "max_length": 64}, "sft": {"epochs": 1}}
+    brief["chain"]["large"]["shape"] |= {"layers": 2}
+    brief["chain"]["small"]["shape"] |= {"layers": 1}
+    brief["desnets"] = {}
+    study = load_study(brief)
+    assert (study.architecture.positions, study.architecture.tied, study.architecture.vocabulary) == (64, False, 512)
+    assert study.ancestors["mine"].select == "first" and study.stages.order is None
+    assert study.stages.distill.data == ["questions"]
+    assert study.stages.sft.instructions == "questions"
+
+
+def test_members_with_a_model_of_their_own_start_from_it_and_need_no_ranking(brief):
+    write(Path("other"), num_hidden_layers=5, intermediate_size=64)
+    brief["models"]["other"] = {"source": {"path": "other"}}
+    brief["chain"]["large"]["model"] = "other"
+    study = load_study(brief)
+    assert [member.start for member in study.chain.values()] == ["pretrained", "inherit"]
+    assert study.ancestors["mine"].select == "even" and study.stages.order is None
+
+
+def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
+    brief["corpora"], brief["ancestors"]["mine"]["select"] = {}, "even"
+    brief["initialisers"] = {"paper": {"kind": "linit", "method": "paper"}}
+    assert load_study(brief).stages.distill.data == ["questions"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: s["models"].update(mine={"source": {"hub": "owner/mine"}}),
+            "my.yaml: architecture: family, vocabulary, positions, tied missing, and models.mine is not on this machine yet",
+        ),
+        (lambda s: s.update(corpora={}), "my.yaml: stages.order.corpus: missing, and nothing in the study says it"),
+        (lambda s: s.update(instructions={}), "my.yaml: stages.sft: missing, but ancestors.mine needs it"),
+        (
+            lambda s: s["chain"]["large"]["shape"].update(layers=34),
+            "my.yaml: chain.large.shape: layer is 34, more than the 6 of models.mine",
+        ),
+        (
+            lambda s: s.update(architecture={"vocabulary": 50257}),
+            "my.yaml: architecture.vocabulary: vocabulary is 50,257, more than the 512 of models.mine",
+        ),
+        (
+            lambda s: (s.update(architecture={"tied": False}), s["chain"]["large"]["shape"].update(layers=6, ffn=96)),
+            "my.yaml: chain.large: has 106,912 parameters, more than the 90,528 of models.mine, of which it starts as a "
+            "subset; give it a smaller shape, or see whether architecture.tied (false, llama) is as there",
+        ),
+        (lambda s: s["stages"]["distill"].update(data=[]), "my.yaml: stages.distill: data: []; name corpora or"),
+        (
+            lambda s: s.update(models={"mine": {"shape": {"layers": 6, "heads": 4, "hidden": 32}}}),
+            "my.yaml: tokenizer.model: missing, and nothing in the study says it; models: mine",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_known_or_cannot_be_is_refused_in_one_line(brief, change, message):
+    change(brief)
+    assert message in refused(brief)
+
+
+def test_a_family_without_a_table_is_refused(brief):
+    write(Path("model"), model_type="mamba")
+    assert refused(brief).startswith("my.yaml: model/config.json: model_type 'mamba' is none of gpt2, ")
+
+
+@pytest.mark.parametrize("place", ["path", "staged", "cache"])
+def test_a_model_is_found_where_it_is(tmp_path, monkeypatch, place):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    source, cache = Source(hub="owner/mine"), tmp_path / "hub/models--owner--mine"
+    folder = {"path": Path("model"), "staged": Path(staged("resources", "models", "mine", source))}.get(
+        place, cache / "snapshots/abc"
+    )
+    assert model_folder("mine", source) is None
+    write(folder)
+    if place == "cache":
+        (cache / "refs").mkdir()
+        (cache / "refs/main").write_text("abc")
+    assert model_folder("mine", Source(path="model") if place == "path" else source) == folder
