@@ -13,6 +13,7 @@ from colpipe.architectures.families import FAMILIES
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.parts import Source, parse_tokens
 from colpipe.config.presets import with_preset
+from colpipe.config.stages import Fit
 from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -117,27 +118,27 @@ def read_architecture(folder) -> dict[str, Any]:
 
 
 def _starts(config: dict) -> None:
-    """Members start as subsets of their teachers, or from the model that they name. What a subset keeps is measured, but
-    where a member starts from a model of its own, whose layers nothing has ranked."""
+    """Members start as fitted subsets of their teachers, or from the model that they name. What a subset keeps is measured,
+    but where a member starts from a model of its own, whose layers nothing has ranked."""
     chain, ancestors = _part(config, "chain"), _part(config, "ancestors")
     for name, member in chain.items():
         if isinstance(member, Mapping) and "start" not in member:
-            chain[name] = {**member, "start": "pretrained" if member.get("model") else "inherit"}
+            chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit"}
     for name, ancestor in ancestors.items():
         if isinstance(ancestor, Mapping) and "select" not in ancestor:
             starts = {ancestor.get("start") or _part(chain, member).get("start") for member in chain}
-            ancestors[name] = {**ancestor, "select": "rank" if starts <= {"inherit"} else "even"}
+            ancestors[name] = {**ancestor, "select": "rank" if starts <= {"fit", "inherit"} else "even"}
     _put(config, chain=chain, ancestors=ancestors)
 
 
 def _initialisers(config: dict) -> None:
-    """DesNets are cut out of their larger neighbours, or mixed from both, unless the study says how they are made."""
+    """DesNets are fitted cuts of their larger neighbours, unless the study says how they are made."""
     initialisers = _part(config, "initialisers")
     if "initialisers" not in config and _part(config, "desnets"):
-        initialisers = {"nested": {"kind": "linit"}}
+        initialisers = {"fit": {"kind": "linit"}}
     for name, initialiser in initialisers.items():
         if isinstance(initialiser, Mapping) and "method" not in initialiser:
-            method = "nested" if initialiser.get("kind") == "linit" else "paper"
+            method = "fit" if initialiser.get("kind") == "linit" else "paper"
             initialisers[name] = {**initialiser, "method": method}
     _put(config, initialisers=initialisers)
 
@@ -147,8 +148,14 @@ def _stages(config: dict) -> None:
     stages, corpora, instructions = (_part(config, section) for section in ("stages", "corpora", "instructions"))
     if any(_part(each).get("select") in ("rank", "rotate") for each in _part(config, "ancestors").values()):
         stages.setdefault("order", {})
+    parts = [_part(config, section) for section in ("chain", "ancestors", "initialisers")]
+    if any("fit" in (_part(each).get("start"), _part(each).get("method")) for part in parts for each in part.values()):
+        stages.setdefault("fit", {})
+    positions = _part(config, "architecture").get("positions")
+    if type(positions) is int and isinstance(stages.get("fit"), Mapping):
+        stages["fit"] = {"max_length": min(Fit().max_length, positions), **stages["fit"]}
     for stages_of, key, first in (
-        (("pretrain", "recover", "order"), "corpus", _first(corpora)),
+        (("pretrain", "recover", "order", "fit"), "corpus", _first(corpora)),
         (("sft", "answers"), "instructions", _first(instructions)),
     ):
         for stage in stages_of:

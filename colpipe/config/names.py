@@ -113,7 +113,7 @@ def _stack_problems(study: Study) -> Iterator[str]:
 
 def _stage_problems(study: Study) -> Iterator[str]:
     yield from _check_all(study, "perplexity", study.perplexity, "corpora")
-    for stage in ("pretrain", "recover", "order"):
+    for stage in ("pretrain", "recover", "order", "fit"):
         if settings := getattr(study.stages, stage):
             yield from _check(study, f"stages.{stage}.corpus", settings.corpus, "corpora")
     for stage in ("sft", "answers"):

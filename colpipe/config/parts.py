@@ -73,7 +73,7 @@ Positive = Annotated[int, Field(gt=0)]
 Align = Annotated[int, Field(gt=0), AfterValidator(require_blocks)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
-Method = Literal["paper", "nested", "lossless", "aligned", "cut"]
+Method = Literal["paper", "nested", "lossless", "aligned", "cut", "fit"]
 Prompts = Literal["paper", "chat"]
 Select = Literal["first", "even", "rank", "rotate"]
 InitialiserKind = Literal[

@@ -198,6 +198,19 @@ class Order(Strict):
     """In blocks of this many tokens."""
 
 
+class Fit(Strict):
+    """The text that a cut is fitted on (`start: fit`, `method: fit`), layer by layer by least squares; no training."""
+
+    corpus: Name = LEFT_OUT
+    """Corpus whose training text it is; left out, the first of the study."""
+    tokens: Annotated[Tokens, Field(gt=0)] = 16384
+    """How much of it, tokens; at least a few times the widest layer."""
+    max_length: Positive = 256
+    """In blocks of this many tokens; left out, no more than `architecture.positions`."""
+    ridge: Annotated[float, Field(ge=0)] = 0.3
+    """How much the cut's own weights count: the factor of their squared change, times the mean square of what they read."""
+
+
 class FineTune(Training):
     """Fine-tuning on one task before it is scored (Appendix C.1: 10 epochs, batch 16, 1e-5, last epoch)."""
 

@@ -56,13 +56,12 @@ def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
     for member in study.members(ancestor):
         entry, teacher = study.chain[member], study.teacher(ancestor, member)
         ours = study.architecture.sizes(entry.shape)
-        start = study.ancestors[ancestor].start or entry.start
-        if start == "pretrained":
+        if study.start(ancestor, member) == "pretrained":
             theirs = _sizes(study, entry.model)
             for axis in ("layer", *study.architecture.table.widths):
                 if theirs.get(axis) and theirs[axis] != ours[axis]:
                     yield f"chain.{member}.shape: {axis} is {ours[axis]}, but {theirs[axis]} in models.{entry.model}"
-        elif start == "inherit":
+        elif study.inherits(ancestor, member):
             theirs = study.architecture.sizes(study.chain[teacher].shape) if teacher else known
             yield from _more_than(study, f"chain.{member}.shape", ours, theirs, teacher or f"models.{origin}")
     for name, init, _ in study.builds_of(ancestor):
@@ -79,7 +78,7 @@ def _larger_than_its_ancestor(study: Study, ancestor: str, origin: str) -> Itera
     member = study.members(ancestor)[0]
     most, known = _parameters(study, origin), study.architecture.table.name
     ours = study.parameters(study.chain[member].shape)
-    if most and (study.ancestors[ancestor].start or study.chain[member].start) == "inherit" and ours > most:
+    if most and study.inherits(ancestor, member) and ours > most:
         tied = str(study.architecture.is_tied).lower()
         yield (
             f"chain.{member}: has {ours:,} parameters, more than the {most:,} of models.{origin}, of which it starts as a "
@@ -123,7 +122,7 @@ def _taken_by_rank(study: Study, ancestor: str) -> Iterator[tuple[str, str]]:
     unranked: set[str] = set()
     for member in study.members(ancestor):
         teacher = study.teacher(ancestor, member)
-        inherits = (study.ancestors[ancestor].start or study.chain[member].start) == "inherit"
+        inherits = study.inherits(ancestor, member)
         if not inherits or teacher in unranked:
             unranked.add(member)
             if study.elastic(ancestor, member):
@@ -133,7 +132,7 @@ def _taken_by_rank(study: Study, ancestor: str) -> Iterator[tuple[str, str]]:
     for name, init, _ in study.builds_of(ancestor):
         smaller, larger = study.neighbours(name, ancestor)
         initialiser = study.initialisers[init]
-        whole = initialiser.kind == "linit" and smaller is None and initialiser.method != "cut"
+        whole = initialiser.kind == "linit" and (smaller is None or study.fits(init)) and initialiser.method != "cut"
         if larger in unranked and (whole or initialiser.kind == "subset"):
             yield f"desnets.{name} ({init})", larger
 

@@ -27,7 +27,7 @@ from colpipe.config.parts import (
     Tokens,
 )
 from colpipe.config.sizing import Budget, automatic_alpha
-from colpipe.config.stages import Answers, Bridge, Distill, Elastic, Order, Pretrain, Sft, Stack, Task
+from colpipe.config.stages import Answers, Bridge, Distill, Elastic, Fit, Order, Pretrain, Sft, Stack, Task
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
@@ -45,6 +45,8 @@ class Stages(Strict):
     """SeqKD into the bridge."""
     order: Order | None = None
     """The importance pass; needed by `select: rank` and `rotate`."""
+    fit: Fit | None = None
+    """Fitted cuts: of `start: fit` and `method: fit`."""
     distill: Distill = Distill()
     """Stepwise distillation."""
     recover: Pretrain | None = None
@@ -59,7 +61,7 @@ class Ancestor(Strict):
     bridge: Name | None = None
     """Model of the chain's architecture that learns from the ancestor's answers; for an ancestor of another family or
     vocabulary."""
-    start: Literal["inherit", "scratch"] | None = None
+    start: Literal["fit", "inherit", "scratch"] | None = None
     """How all members of this ancestor's chain start, whatever `chain` says."""
     select: Select = "rank"
     """What a subset keeps. `first`: the first layers, channels, heads, units; `even`: evenly spaced layers, the first of
@@ -89,9 +91,10 @@ class Member(Strict):
 
     shape: Shape
     """Its size; also for pre-trained members, so that everything can be planned before anything is fetched."""
-    start: Literal["inherit", "pretrained", "scratch"] = "inherit"
-    """`inherit`: as the subset of its teacher; `pretrained`: from `model`, the default of members that name one; `scratch`:
-    from a model of its shape that is pre-trained here."""
+    start: Literal["fit", "inherit", "pretrained", "scratch"] = "fit"
+    """`inherit`: as the subset of its teacher; `fit`: as this subset, what its layers write fitted to the teacher on a
+    little text (`stages.fit`); `pretrained`: from `model`, the default of members that name one; `scratch`: from a model of
+    its shape that is pre-trained here."""
     model: Name | None = None
     """The model that a pre-trained member starts from."""
     distill: dict[str, Any] = {}
@@ -136,12 +139,14 @@ class Initialiser(Strict):
     `auto-learngene`, `vanilla-learngene`: the first or last three layers of the ancestor (or its bridge), others random; a
     DesNet of the ancestor's width. `distilled`: no chain at all, a distillation of its own (Figure 5a). `rand`: random, the
     baseline, shared by all ancestors."""
-    method: Method = "nested"
-    """Of `linit`, and of `single`, whose default is `paper`. `paper`: α · expand(smaller) + (1 − α) · subset(larger) (§3.4).
-    `nested`: mixed where both have an index, the larger's own elsewhere. `aligned`: nested, after the larger's channels,
-    heads and units were matched to the smaller's. `lossless`: nested, the smaller grown without changing its function
-    (`single` knows `paper` and `lossless`).
-    `cut`: the shape as it was trained inside the larger neighbour, which must be elastic; nothing is mixed."""
+    method: Method = "fit"
+    """Of `linit`, and of `single` and `subset`, whose default is `paper`. `paper`: α · expand(smaller) + (1 − α) ·
+    subset(larger) (§3.4). `nested`: mixed where both have an index, the larger's own elsewhere. `aligned`: nested, after the
+    larger's channels, heads and units were matched to the smaller's. `lossless`: nested, the smaller grown without changing
+    its function (`single` knows it too). `cut`: the shape as it was trained inside the larger neighbour, which must be
+    elastic; nothing is mixed. `fit`: a subset of the larger neighbour (of an elastic one, the shape as it was trained
+    inside), what its layers write fitted to the neighbour on a little text (`stages.fit`); nothing is mixed (`subset` knows
+    it too)."""
     alpha: Fraction | Literal["auto", "search"] = "auto"
     """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small); `search`: the alpha and compensation
     with the lowest loss on the validation text of the first corpus under `perplexity`, no training."""
@@ -216,6 +221,18 @@ class Study(Strict):
         members = self.members(ancestor)
         position = members.index(member)
         return members[position - 1] if position and self.ancestors[ancestor].teacher == "previous" else None
+
+    def start(self, ancestor: str, member: str) -> str:
+        """How a member starts, in an ancestor's chain."""
+        return self.ancestors[ancestor].start or self.chain[member].start
+
+    def inherits(self, ancestor: str, member: str) -> bool:
+        """Whether a member starts as a subset of its teacher, fitted or not."""
+        return self.start(ancestor, member) in ("fit", "inherit")
+
+    def fits(self, initialiser: str) -> bool:
+        """Whether DesNets of an initialiser are fitted cuts."""
+        return self.initialisers[initialiser].method == "fit"
 
     def distill_settings(self, ancestor: str, member: str) -> Distill:
         """Distillation settings of one member, the overrides of ancestor and member applied."""
@@ -306,7 +323,7 @@ class Study(Strict):
     def alpha(self, desnet: str, initialiser: str, ancestor: str | None = None) -> float | list[float] | str | None:
         """Weight of the smaller neighbour, or `search`; None where nothing is interpolated."""
         kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet, ancestor)
-        if kind.kind != "linit" or kind.method == "cut" or smaller is None or larger is None:
+        if kind.kind != "linit" or kind.method in ("cut", "fit") or smaller is None or larger is None:
             return None
         if self.desnets[desnet].alpha is not None:
             return self.desnets[desnet].alpha

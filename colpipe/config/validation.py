@@ -24,6 +24,8 @@ def missing_stages(study: Study) -> Iterator[str]:
         "sft": [f"ancestors.{n}" for n in study.ancestors],
         "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
         "order": [f"ancestors.{n}.select" for n, a in study.ancestors.items() if a.select in ("rank", "rotate")],
+        "fit": [f"chain.{n}.start" for n in study.chain if any(study.start(a, n) == "fit" for a in study.ancestors)]
+        + [f"initialisers.{name}.method" for name in study.initialisers if study.fits(name)],
         "recover": [f"budgets ({tokens})" for tokens in study.budgets if tokens],
     }
     for stage, users in needs.items():
@@ -86,8 +88,12 @@ def size_problems(study: Study) -> Iterator[str]:
         if isinstance(alpha, list) and len(alpha) != layers:
             yield f"desnets.{name}.alpha: {len(alpha)} values for {layers} layers; give one number, or one for each layer"
     for name, initialiser in study.initialisers.items():
-        if initialiser.kind == "single" and initialiser.method not in ("paper", "lossless"):
-            yield f"initialisers.{name}.method: {initialiser.method!r} needs two neighbours; single has paper and lossless"
+        known = {"single": ("paper", "lossless"), "subset": ("paper", "fit")}.get(initialiser.kind, ("paper",))
+        if initialiser.kind != "linit" and initialiser.method not in known:
+            yield (
+                f"initialisers.{name}.method: {initialiser.method!r} is of linit; {initialiser.kind} has "
+                + (" and ".join(known) if len(known) > 1 else "none: leave it out")
+            )
     if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
         yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
 
@@ -204,7 +210,7 @@ def length_problems(study: Study) -> Iterator[str]:
     positions = study.architecture.positions
     lengths = {
         f"stages.{name}.max_length": stage.max_length
-        for name in ("pretrain", "recover", "bridge", "distill")
+        for name in ("pretrain", "recover", "bridge", "fit", "distill")
         if (stage := getattr(study.stages, name))
     }
     if not any(ancestor.bridge for ancestor in study.ancestors.values()):
@@ -226,9 +232,11 @@ def length_problems(study: Study) -> Iterator[str]:
 
 def _less_than_a_block(study: Study) -> Iterator[str]:
     """Texts that are too short for a single block."""
-    pretrain, recover, order = study.stages.pretrain, study.stages.recover, study.stages.order
+    stages = study.stages
+    pretrain, recover, order, fit = stages.pretrain, stages.recover, stages.order, stages.fit
     texts = [("pretrain", "stages.pretrain.tokens", pretrain.tokens, pretrain.max_length)] if pretrain else []
     texts += [("order", "stages.order.tokens", order.tokens, order.max_length)] if order else []
+    texts += [("fit", "stages.fit.tokens", fit.tokens, fit.max_length)] if fit else []
     texts += [("recover", "budgets", tokens, recover.max_length) for tokens in study.budgets] if recover else []
     for stage, path, tokens, length in texts:
         if tokens and tokens < length:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from colpipe.architectures.families import FAMILIES, Family
 from colpipe.architectures.flops import Forward, forward, unknown_forward
+from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Shape
 from colpipe.data.prompts import prompt
+from colpipe.jobs.artifacts import MANIFEST
 
 EXACT, AT_MOST, ASSUMED = "", "≤", "?"  # how sure a number is, the surest first
 UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
@@ -50,7 +52,10 @@ def model_in(layout: Layout, folder: str) -> SizedModel:
         case (*_, name):  # a member, a model that was pre-trained or fine-tuned, or a fetched one
             name = next((model for model, path in layout.fetched.items() if path == folder), name)
     shape = (study.models.get(name) or study.chain[name]).shape
-    return of_shape(study.architecture, shape) if shape else published(Path(layout.fetched[name]))
+    if shape:
+        return of_shape(study.architecture, shape)
+    staged = Path(layout.fetched[name])
+    return published(staged if (staged / MANIFEST).is_file() else model_folder(name, study.models[name].source))
 
 
 def of_shape(architecture: Architecture, shape: Shape) -> SizedModel:
@@ -63,17 +68,15 @@ def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> SizedModel:
     return SizedModel(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
 
 
-def published(folder: Path) -> SizedModel:
-    """A fetched model, from its `config.json`; from the sizes of its files where its family has no table."""
-    try:
-        files = json.loads((folder / "manifest.json").read_text())["files"]
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+def published(folder: Path | None) -> SizedModel:
+    """A model that was not made here, from its `config.json`; from the sizes of its files where its family has no table."""
+    config = read_mapping(folder / "config.json") if folder else {}
+    if not folder or not config:
         return SizedModel(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
         return of_sizes(family.variant(config), family.sizes(config), family.is_tied(config))
     half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
-    size = sum(entry["bytes"] for name, entry in files.items() if name.endswith(".safetensors")) // (2 if half else 4)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) // (2 if half else 4)
     return SizedModel(size, unknown_forward(size), bound=ASSUMED)
 
 
@@ -100,9 +103,10 @@ def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | Non
     found, bound = _counts(Path(layout.data(name))), EXACT
     there = found[split]["tokens"] if found else None
     if there is None:
-        there, bound = (tokens, EXACT) if tokens else (UNSEEN, ASSUMED)
+        assumed = _assumed_tokens(layout, layout.study.corpora[name].dataset)
+        there, bound = (tokens, EXACT) if tokens else (assumed, ASSUMED)
         if split != "train":
-            there, bound = 0.03 * UNSEEN, ASSUMED
+            there, bound = 0.03 * assumed, ASSUMED
     return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
 
 
@@ -116,13 +120,21 @@ def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -
     path, counts = folder / f"{split}.jsonl", _counts(folder)
     if not counts or not path.exists():
         limit = settings.train_rows if split == "train" else settings.test_rows
-        rows = limit or UNSEEN // settings.max_tokens
+        rows = limit or _assumed_tokens(layout, settings.dataset) // settings.max_tokens
         prompt_tokens = settings.max_tokens // 2
         return Data(rows, ((prompt_tokens, settings.max_tokens - prompt_tokens),), AT_MOST if limit else ASSUMED)
     rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)
     return Data(rows, _lengths(path, stamp, _bytes_a_token(layout)))
+
+
+def _assumed_tokens(layout: Layout, dataset: str) -> float:
+    """Tokens of a data set that is not prepared yet: by the bytes of its files where they are here."""
+    path = layout.study.datasets[dataset].source.path
+    files = [Path(path), *Path(path).rglob("*")] if path else []
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return size / BYTES_A_TOKEN or UNSEEN
 
 
 @lru_cache(maxsize=64)

@@ -181,6 +181,20 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
     )
 
 
+def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work:
+    """A cut is fitted to its source: both run over all rows, the cut's layers twice; a linear system for each projection."""
+    length, sizes = longest([data], batch), cut.sizes or {}
+    tokens, widths = data.rows * length, (sizes["head"] * sizes["head_dim"], sizes["ffn"])
+    systems = sum(2 * tokens * (width + 2 * sizes["hidden"]) * width + width**3 for width in widths)
+    passes = sum(model.forward.layers(data.rows, length) for model in (source, cut, cut))
+    return Work(
+        tokens=3 * tokens,
+        flops=passes + sizes["layer"] * systems,
+        memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths) + 6 * max(widths) ** 2),
+        bound=least_sure(source.bound, data.bound),
+    )
+
+
 def generating(model: SizedModel, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
     prompt = longest([replace(data, lengths=tuple((0, prompt) for prompt, _ in data.lengths))], batch)

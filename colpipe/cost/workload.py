@@ -22,7 +22,7 @@ from colpipe.config.constants import (
     VALIDATION_ITEMS,
 )
 from colpipe.config.layout import Layout
-from colpipe.config.stages import Answers, Bridge, Pretrain, Task
+from colpipe.config.stages import Answers, Bridge, Fit, Pretrain, Task
 from colpipe.cost.inputs import (
     ASSUMED,
     AT_MOST,
@@ -36,7 +36,7 @@ from colpipe.cost.inputs import (
     of_shape,
     sample_rows,
 )
-from colpipe.cost.passes import Work, distillation, fused_head, generating, pretraining, scoring, training
+from colpipe.cost.passes import Work, distillation, fitting, fused_head, generating, pretraining, scoring, training
 
 CHOICES = 4  # of a row, where no row is there yet
 ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")  # of parents that are models
@@ -109,7 +109,15 @@ def distill(layout: Layout, wildcards: Wildcards, parents: Parents, settings: di
     """A member's, or that of a DesNet that is distilled on its own."""
     student = of_shape(settings["architecture"], settings["shape"])
     teacher = None if "signal" in parents else model_in(layout, parents["teacher"])
-    return distillation(layout, student, teacher, settings["training"], settings.get("elastic"))
+    work = distillation(layout, student, teacher, settings["training"], settings.get("elastic"))
+    if fit := settings.get("fit"):
+        work += _fitted(layout, model_in(layout, parents.get("ordered", parents["teacher"])), student, fit)
+    return work
+
+
+def _fitted(layout: Layout, source: SizedModel, cut: SizedModel, settings: Fit) -> Work:
+    data = corpus(layout, settings.corpus, "train", settings.max_length, settings.tokens)
+    return fitting(source, cut, data, ORDER_ROWS)
 
 
 def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -124,6 +132,8 @@ def assemble(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     model = of_shape(settings["architecture"], settings["shape"])
     if "corpus" not in parents:
         return Work(memory=REAL * model.parameters)
+    if fit := settings.get("fit"):
+        return _fitted(layout, model_in(layout, parents["source"]), model, fit)
     block = min(layout.study.architecture.positions, SEARCH_TOKENS)
     data, rows = Data(SEARCH_TOKENS // block, ((1, block - 1),)), PERPLEXITY_TOKENS // block
     once, candidates = scoring([model], [data], rows, everywhere=True), len(SEARCH_ALPHAS) * len(SEARCH_COMPENSATIONS)

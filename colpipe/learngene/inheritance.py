@@ -1,12 +1,16 @@
 """What chain members remember of where they came from, kept in their manifests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, fingerprint, read_manifest
-from colpipe.learngene.elastic import ElasticMember
+from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.elastic import ElasticMember, cut
+from colpipe.learngene.importance import signal_gain
+from colpipe.learngene.linit import take_subset
+from colpipe.learngene.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,22 @@ def inheritance(folder: Path | str, teacher: Path | str | None = None) -> Inheri
     if elastic:
         elastic = ElasticMember(elastic["smallest"], elastic["layers"], elastic["compensate"], ranking, energy)
     return Inheritance(layer_map, ranking, energy, elastic)
+
+
+def inherited_subset(
+    source: Weights, known: Inheritance, target: Mapping[str, int], select: str, tied: bool | None = None
+) -> Assembly:
+    """What inherits from a model: its subset. Of an elastic one, the submodel that was trained, where it goes down to that.
+
+    Args:
+        known: what its manifest says.
+        target: size of every axis.
+        select, tied: as in `take_subset`.
+    """
+    if known.elastic and known.elastic.reaches(source.family, target):
+        return cut(source, target, known.elastic, tied)
+    gain = signal_gain(known.energy, source.sizes["hidden"], target["hidden"])
+    return take_subset(source, target, select, known.ranking, tied, gain)
 
 
 def inherited_entries(source: Inheritance, layers: Sequence[int]) -> dict[str, object]:

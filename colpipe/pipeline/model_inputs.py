@@ -107,14 +107,13 @@ def order_settings(layout: Layout, wildcards: Wildcards) -> dict:
 
 
 def distill_parents(layout: Layout, wildcards: Wildcards) -> Parents:
-    ancestor, member = layout.study.ancestors[wildcards.ancestor], layout.study.chain[wildcards.member]
-    settings = layout.study.distill_settings(wildcards.ancestor, wildcards.member)
-    before = layout.study.teacher(wildcards.ancestor, wildcards.member)
-    begins = ancestor.start or member.start
-    start = {"pretrained": member.model, "scratch": wildcards.member}.get(begins)
+    study, names = layout.study, (wildcards.ancestor, wildcards.member)
+    settings, before, begins = study.distill_settings(*names), study.teacher(*names), study.start(*names)
+    start = {"pretrained": study.chain[wildcards.member].model, "scratch": wildcards.member}.get(begins)
     signal = f"{layout.results}/signals/{wildcards.ancestor}/{before or ORIGIN}" if settings.signal else None
     return {
-        **_taught(layout, wildcards.ancestor, before, settings, inherits=begins == "inherit"),
+        **_taught(layout, wildcards.ancestor, before, settings, inherits=study.inherits(*names)),
+        **({"corpus": layout.data(study.stages.fit.corpus)} if begins == "fit" else {}),
         **({"student": f"{layout.results}/sft/{start}"} if start else {}),
         **({"signal": signal} if signal else {}),
     }
@@ -123,7 +122,8 @@ def distill_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 def distill_settings(layout: Layout, wildcards: Wildcards) -> dict:
     settings = layout.study.distill_settings(wildcards.ancestor, wildcards.member)
     distilled = _distilled(layout, wildcards.ancestor, layout.study.chain[wildcards.member].shape, settings)
-    return {**distilled, "elastic": layout.study.elastic(wildcards.ancestor, wildcards.member)}
+    fit = {"fit": layout.study.stages.fit} if layout.study.start(wildcards.ancestor, wildcards.member) == "fit" else {}
+    return {**distilled, **fit, "elastic": layout.study.elastic(wildcards.ancestor, wildcards.member)}
 
 
 def distill_desnet_parents(layout: Layout, wildcards: Wildcards) -> Parents:
@@ -187,7 +187,7 @@ def assemble_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     initialiser = study.initialisers[wildcards.init]
     smaller, larger = study.neighbours(wildcards.desnet, wildcards.ancestor)
     parents: Parents = {"tokenizer": layout.tokenizer}
-    if initialiser.kind == "linit" and initialiser.method != "cut" and smaller and larger:
+    if initialiser.kind == "linit" and initialiser.method not in ("cut", "fit") and smaller and larger:
         parents |= {"smaller": f"{chain}/{smaller}", "larger": f"{chain}/{larger}"}
         if study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor) == "search":
             parents["corpus"] = layout.data(study.perplexity[0])
@@ -197,6 +197,8 @@ def assemble_parents(layout: Layout, wildcards: Wildcards) -> Parents:
         cloned = study.hypercloning_source(wildcards.desnet, wildcards.ancestor)
         member = {"single": smaller, "hypercloning": cloned}.get(initialiser.kind, larger)
         parents["source"] = f"{chain}/{member}"
+        if study.fits(wildcards.init):
+            parents["corpus"] = layout.data(study.stages.fit.corpus)
     return parents
 
 
@@ -211,6 +213,7 @@ def assemble_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "alpha": layout.study.alpha(wildcards.desnet, wildcards.init, wildcards.ancestor),
         "compensate": initialiser.compensate,
         "select": ancestor.select if ancestor else "even",
+        **({"fit": layout.study.stages.fit} if layout.study.fits(wildcards.init) else {}),
     }
 
 

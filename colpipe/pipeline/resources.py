@@ -77,7 +77,7 @@ def resources_of_job(plan: Plan, rule: str, wildcards: Wildcards) -> Resources:
     work, kind = plan.work(rule, wildcards), RULES[rule].kind
     twice = 2 * REAL * (work.trained + work.read)
     if kind == "light":
-        return Resources(0, _megabytes(BASE + twice), 2 * LEAST)
+        return Resources(0, _megabytes(BASE + twice), max(2 * LEAST, _limit(work.flops / RATES["cpu"] / 60)))
     device = plan.study.runtime.device
     minutes = work.flops / RATES[device] / 60
     if device == "cpu":

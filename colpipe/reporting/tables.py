@@ -64,7 +64,8 @@ def models(study: Study) -> Table:
     """Every member and DesNet, largest first: sizes, how it starts, what it lies between."""
     found = []
     for name, member in study.chain.items():
-        start = "subset of its teacher" if member.start == "inherit" else member.model or "pre-trained here"
+        subset = {"inherit": "subset of its teacher", "fit": "subset of its teacher, fitted"}.get(member.start)
+        start = subset or member.model or "pre-trained here"
         found.append((name, "chain", member.shape, start, ""))
     for name, desnet in study.desnets.items():
         between = " and ".join(neighbour for neighbour in study.neighbours(name) if neighbour)
@@ -177,6 +178,7 @@ def _plain(value: Any) -> Cell:
 
 STARTS = {
     "inherit": "begin as a part of the teacher",
+    "fit": "begin as a fitted part of the teacher",
     "pretrained": "begin as published models",
     "scratch": "are pre-trained by themselves",
 }
@@ -189,13 +191,13 @@ def describe_study(study: Study) -> dict[str, list[str]]:
         origin = f"{ancestor.model} through the bridge {ancestor.bridge}" if ancestor.bridge else ancestor.model
         members = study.members(name)
         objectives = dict.fromkeys(study.distill_settings(name, member).objective for member in members)
-        starts = dict.fromkeys(STARTS[ancestor.start or study.chain[member].start] for member in members)
+        starts = dict.fromkeys(STARTS[study.start(name, member)] for member in members)
         steps = "directly by the ancestor" if ancestor.teacher == "ancestor" else "step by step"
         words = f"{', '.join(members)} {' or '.join(starts)}; distilled {steps} by {' and '.join(objectives)}"
         ancestors.append(f"{name}: {origin}; {words}; select {ancestor.select}")
     initialisers = []
     for name, entry in study.initialisers.items():
-        method = f" {entry.method}" if entry.kind in ("linit", "single") else ""
+        method = f" {entry.method}" if entry.kind in ("linit", "single") or entry.method == "fit" else ""
         initialisers.append(name if name == entry.kind else f"{name} ({entry.kind}{method})")
     architecture = study.architecture
     shapes = _shapes(study.chain)

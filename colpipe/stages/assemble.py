@@ -4,18 +4,20 @@ from typing import Literal
 
 from colpipe.config.constants import SEARCH_TOKENS
 from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
+from colpipe.config.stages import Fit
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_model, load_tokenizer, require_parameters
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elastic import cut
-from colpipe.learngene.inheritance import inheritance
+from colpipe.learngene.inheritance import inheritance, inherited_subset
 from colpipe.learngene.initialisers import make, rand
 from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from colpipe.learngene.weights import Weights, copy_companions
+from colpipe.training.fitting import fit_to
 
 
 class Settings(Strict):
@@ -26,6 +28,7 @@ class Settings(Strict):
     alpha: Fraction | list[Fraction] | Literal["search"] | None = None
     compensate: Fraction = 0.0
     select: Select = "even"
+    fit: Fit | None = None
 
 
 def main(job: Job[Settings]) -> None:
@@ -42,7 +45,10 @@ def main(job: Job[Settings]) -> None:
     else:
         source = Weights(job.parents["source"])
         known = inheritance(job.parents["source"])
-        if settings.kind == "linit" and settings.method == "cut":
+        if settings.method == "fit":
+            start = inherited_subset(source, known, sizes, settings.select)
+            assembly = _fitted(job, start)
+        elif settings.kind == "linit" and settings.method == "cut":
             assembly = cut(source, sizes, known.require_elastic(source.name))
         elif settings.kind == "linit":  # below the chain: a subset of its smallest member
             assembly = take_subset(source, sizes, settings.select, known.ranking)
@@ -64,6 +70,13 @@ def _interpolated(job: Job[Settings], sizes: dict) -> Assembly:
     if alpha == "search":
         alpha, compensate = _search(job, sizes, known)
     return linit(Weights(small), Weights(large), sizes, alpha, settings.method, compensate, **known)
+
+
+def _fitted(job: Job[Settings], start: Assembly) -> Assembly:
+    """A subset of the larger neighbour, fitted on the training text; on the processor, as all light stages."""
+    if job.settings.fit is None or "corpus" not in job.parents:
+        raise ColpipeError("settings: method fit needs fit, and --corpus, the text to fit on")
+    return fit_to(job, job.parents["source"], start, job.settings.fit, "cpu")
 
 
 def _search(job: Job[Settings], sizes: dict, known: dict) -> tuple[float, float]:
@@ -96,7 +109,7 @@ if __name__ == "__main__":
             "larger": "larger neighbour",
             "source": "the one model that other initialisers start from",
             "tokenizer": "tokenizer of the chain",
-            "corpus": "prepared corpus, for alpha: search",
+            "corpus": "prepared corpus, for alpha: search and method: fit",
         },
         settings=Settings,
         optional=("smaller", "larger", "source", "corpus"),

@@ -4,6 +4,7 @@ The first member's teacher is the ancestor, or its bridge. A member that inherit
 an equivalent of the ancestor whose leading indices are the important ones (stage `order`).
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.config.constants import SAMPLED_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
-from colpipe.config.stages import Distill, Elastic
+from colpipe.config.stages import Distill, Elastic, Fit
 from colpipe.data.encoding import encode
 from colpipe.data.mixtures import items_of, mixed, prompts_of, split_kinds, validation_of
 from colpipe.data.tokens import Blocks, read_rows, require_batch
@@ -22,18 +23,18 @@ from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
 from colpipe.hf.generation_config import end_ids
 from colpipe.hf.models import load_model, load_tokenizer, require_rows, save_model
+from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device, wait_for_all
 from colpipe.jobs.job import Job
-from colpipe.learngene.elastic import ElasticMember, cut
-from colpipe.learngene.importance import signal_gain
-from colpipe.learngene.inheritance import inheritance, inherited_entries
-from colpipe.learngene.linit import take_subset
+from colpipe.learngene.elastic import ElasticMember
+from colpipe.learngene.inheritance import inheritance, inherited_entries, inherited_subset
 from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.tokenizers import require_same_tokenizer
 from colpipe.learngene.weights import Weights, copy_companions
 from colpipe.training.distillation import DistillationData, distill
 from colpipe.training.elastic import Submodels
+from colpipe.training.fitting import FIT_DETAILS, fit_to
 from colpipe.training.rollout_trainer import as_item, sample_all
 from colpipe.training.rollouts import chosen_prompts
 from colpipe.training.signal import WithCachedTeacher
@@ -45,6 +46,7 @@ class Settings(Strict):
     select: Select = "even"
     training: Distill
     elastic: Elastic | None = None
+    fit: Fit | None = None
 
 
 def main(job: Job[Settings]) -> None:
@@ -104,23 +106,23 @@ def _require_shape(folder: Path, settings: Settings) -> None:
 
 
 def _inherit(job: Job[Settings], source: Path, folder: Path) -> dict:
-    """Write the subset that a member starts from; give what its manifest keeps of where it came from.
+    """Write the subset that a member starts from, fitted if it shall be; give what its manifest keeps of where it came from.
 
-    Of an elastic teacher it is the submodel that was trained, where the teacher goes down to that.
+    What was fitted before a job was killed is not fitted again.
     """
     settings = job.settings
     known, weights, sizes = inheritance(source), Weights(source), settings.architecture.sizes(settings.shape)
-    tied = settings.architecture.is_tied
-    if known.elastic and known.elastic.reaches(weights.family, sizes):
-        subset = cut(weights, sizes, known.elastic, tied)
-    else:
-        gain = signal_gain(known.energy, weights.sizes["hidden"], sizes["hidden"])
-        subset = take_subset(weights, sizes, settings.select, known.ranking, tied, gain)
-    if job.is_main:
+    subset = inherited_subset(weights, known, sizes, settings.select, settings.architecture.is_tied)
+    entries, done = inherited_entries(known, subset.details["layer_map"]), folder / "entries.json"
+    if job.is_main and not done.exists():
+        if settings.fit:
+            subset = fit_to(job, source, subset, settings.fit, pick_device(job.runtime.device))
+            entries["fit"] = {name: subset.details[name] for name in FIT_DETAILS if name in subset.details}
         subset.write(folder)
         copy_companions(source, folder)  # what ends a text, above all
+        write_json(done, entries)
     wait_for_all()
-    return inherited_entries(known, subset.details["layer_map"])
+    return json.loads(done.read_text())
 
 
 def prepare_submodels(job: Job[Settings], student: PreTrainedModel, details: dict) -> Submodels | None:
@@ -256,8 +258,9 @@ if __name__ == "__main__":
             "ordered": "the teacher with its important indices first, to take the subset of",
             "signal": "cached teacher log-probabilities on the same data; the teacher itself is not run then",
             "tokenizer": "tokenizer of the chain",
+            "corpus": "prepared corpus that the subset of the teacher is fitted on",
             "data*": "prepared instructions and corpora",
         },
         settings=Settings,
-        optional=("student", "ordered", "signal"),
+        optional=("student", "ordered", "signal", "corpus"),
     )

@@ -122,7 +122,7 @@ def test_every_objective_direct_and_stepwise(home):
     del study["chain"]["large"]["model"]
     for member in study["chain"].values():
         member["start"] = "inherit"
-    base, rollout = {"model": "ancestor"}, {"size": 8, "max_prompt": 200, "batch_size": 4}
+    base, rollout = {"model": "ancestor", "select": "even"}, {"size": 8, "max_prompt": 200, "batch_size": 4}
     objectives = ("reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy")
     study["stages"]["distill"] |= {"evaluations": 1, "answer_rows": 4, "answer_tokens": 4, "rollout": rollout}
     study["ancestors"] = {name: base | {"distill": {"objective": name}} for name in objectives} | {

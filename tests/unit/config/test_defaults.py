@@ -68,9 +68,10 @@ def test_names_sizes_text_and_steps_are_a_study(brief):
     assert architecture == {"family": "llama", "vocabulary": 512, "positions": 640, "tied": True}
     assert study.tokenizer.model == "mine"
     assert study.ancestors["mine"].select == "rank"
-    assert {member.start for member in study.chain.values()} == {"inherit"}
-    assert {each.kind for each in study.initialisers.values()} == {"linit"}
-    assert study.stages.order.corpus == "text" and study.stages.sft.instructions == "questions"
+    assert {member.start for member in study.chain.values()} == {"fit"}
+    assert [(each.kind, each.method) for each in study.initialisers.values()] == [("linit", "fit")]
+    assert study.stages.order.corpus == study.stages.fit.corpus == "text"
+    assert study.stages.fit.max_length == 256 and study.stages.sft.instructions == "questions"
     distill = study.stages.distill
     assert (distill.objective, distill.data, distill.learning_rate, distill.schedule) == (
         "forward_kl",
@@ -98,6 +99,7 @@ def test_what_a_study_says_itself_stays(brief):
     brief["desnets"] = {}
     study = load_study(brief)
     assert (study.architecture.positions, study.architecture.tied, study.architecture.vocabulary) == (64, False, 512)
+    assert study.stages.fit.max_length == 64  # no more than positions
     assert study.ancestors["mine"].select == "first" and study.stages.order is None
     assert study.stages.distill.data == ["questions"]
     assert study.stages.sft.instructions == "questions"
@@ -108,12 +110,14 @@ def test_members_with_a_model_of_their_own_start_from_it_and_need_no_ranking(bri
     brief["models"]["other"] = {"source": {"path": "other"}}
     brief["chain"]["large"]["model"] = "other"
     study = load_study(brief)
-    assert [member.start for member in study.chain.values()] == ["pretrained", "inherit"]
+    assert [member.start for member in study.chain.values()] == ["pretrained", "fit"]
     assert study.ancestors["mine"].select == "even" and study.stages.order is None
 
 
 def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
-    brief["corpora"], brief["ancestors"]["mine"]["select"] = {}, "even"
+    brief["corpora"], brief["ancestors"]["mine"] = {}, {"model": "mine", "select": "even", "start": "inherit"}
+    for member in brief["chain"].values():
+        member["start"] = "inherit"
     brief["initialisers"] = {"paper": {"kind": "linit", "method": "paper"}}
     assert load_study(brief).stages.distill.data == ["questions"]
 

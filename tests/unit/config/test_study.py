@@ -165,7 +165,7 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["initialisers"].update(grown={"kind": "single", "method": "nested"}),
-            "my.yaml: initialisers.grown.method: 'nested' needs two neighbours; single has paper and lossless",
+            "my.yaml: initialisers.grown.method: 'nested' is of linit; single has paper and lossless",
         ),
         (
             lambda s: s["initialisers"].update(cloned={"kind": "hypercloning"})

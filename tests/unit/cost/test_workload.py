@@ -40,7 +40,8 @@ def test_training_on_blocks_by_hand(plan):
     assert done.tokens == 1024 and done.bound == EXACT
 
 
-def test_what_is_not_there_is_marked(plan):
+def test_what_is_not_there_is_marked(plan, study):
+    study["models"]["llama"] = {"source": {"hub": "owner/llama"}}
     made = plan()
     assert (
         made.work("recover", SimpleNamespace(ancestor="llama", desnet="upper", init="nested", budget="512")).bound
@@ -48,6 +49,11 @@ def test_what_is_not_there_is_marked(plan):
     )
     assert made.work("bridge", SimpleNamespace(ancestor="llama")).bound == AT_MOST
     assert model_in(made, made.start("llama")).parameters == UNKNOWN
+
+
+def test_a_model_that_is_a_folder_here_is_known_before_it_is_fetched(plan):
+    made = plan()
+    assert model_in(made, made.start("llama")).parameters == 37792
 
 
 def test_a_fetched_model_is_read_from_its_configuration(plan, inputs):

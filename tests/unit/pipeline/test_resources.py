@@ -47,7 +47,8 @@ def test_long_trainings_get_more_devices_and_the_batch_is_shared_evenly(plan, st
     assert more.accelerators == 8 and more.minutes < found.minutes
 
 
-def test_an_ancestor_that_is_not_fetched_counts_as_a_large_one(plan):
+def test_an_ancestor_that_is_not_known_yet_counts_as_a_large_one(plan, study):
+    study["models"]["llama"] = {"source": {"hub": "owner/llama"}}
     found = resources_of_job(plan(), "sft", SimpleNamespace(start="llama"))
     assert found.memory_mb == 3000 + 2 * 4 * 8000
 

@@ -1,0 +1,47 @@
+"""Fitted cuts of a study: the text, and a subset of a model that is fitted to the model on it."""
+
+from pathlib import Path
+
+import torch
+
+from colpipe.config.constants import ORDER_ROWS
+from colpipe.config.stages import Fit
+from colpipe.data.tokens import Blocks
+from colpipe.hf.models import load_model
+from colpipe.jobs.job import Job
+from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.fit import fit, gather
+
+FIT_DETAILS = (
+    "ridge",
+    "tokens",
+    "untouched",
+    "fitted",
+    "rank_deficient",
+)  # of a fitted assembly, that a manifest keeps
+
+
+def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str | torch.device) -> Assembly:
+    """A subset with what its layers write fitted to the model that it is a subset of, on the text of the job's `corpus`.
+
+    Raises:
+        ColpipeError: as in `fit`; the text is shorter than `tokens`, or than a block.
+    """
+    blocks = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
+    batches = [
+        torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
+        for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
+    ]
+    model = load_model(source).to(device).eval()
+    with gather(model, batches, job.state / "streams") as streams:
+        assembly = fit(start, streams, settings.ridge)
+    job.say(f"fitted on {streams.tokens:,} tokens, ridge {settings.ridge:g}: {_told(assembly.details)}")
+    return assembly
+
+
+def _told(details: dict) -> str:
+    """The relative error that is left of what the last layer should write, before its fit and after it."""
+    if not details["fitted"]:
+        return "nothing was cut away"
+    before, after = (details["fitted"][-1][when] for when in ("before", "after"))
+    return f"{len(details['fitted'])} times; relative error of the last stream {before} before its fit, {after} after"
