@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.fit import RIDGE
 from colpipe.learngene.fit import fit as refit
 from colpipe.learngene.importance import measure, reorder, signal_gain
-from colpipe.learngene.inheritance import Inheritance, inheritance
+from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_subset
 from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.linit import require_compatible, take_subset
 from colpipe.learngene.search import best, sweep
@@ -293,6 +294,9 @@ def scan(
     alphas: Sequence[float | str] = ("auto",),
     compensations: Sequence[float] = (0.0,),
     methods: Sequence[str] = ("nested",),
+    text=None,
+    tokens: int = 16384,
+    ridge: float = RIDGE,
 ) -> list[dict]:
     """Assemble and score every combination, the neighbours loaded once; for architecture search.
 
@@ -300,6 +304,7 @@ def scan(
         shapes: as in `linit`.
         score: loss of a model, lower is better; the model has the larger's tokenizer and generation settings, as in `linit`.
         alphas: numbers, or `auto`.
+        text, tokens, ridge: what method `fit` fits on, as in `fit`; the larger is run on it once.
 
     Returns:
         One row per candidate, best first: shape, parameters, method, alpha, compensate, loss.
@@ -317,9 +322,17 @@ def scan(
     targets = [between(shape, small, large) for shape in shapes]
     for target in targets[:1]:  # all have the same vocabulary
         _require_rows(target, small, large, (smaller, larger))
-    small, large = Weights(loaded(smaller)), Weights(loaded(larger))
+    models = loaded(smaller), loaded(larger)
+    small, large = map(Weights, models)
     told = _accompanied(score, {"larger": larger, "smaller": smaller})
-    rows = sweep(small, large, targets, told, alphas, compensations, methods, **arguments)
+    with ExitStack() as stack:
+        if "fit" in methods and text is not None:
+            known = inheritance(larger) if isinstance(larger, str | os.PathLike) else Inheritance()
+            batches = token_batches(larger, text, tokens, large.sizes["position"])
+            streams = stack.enter_context(gather(models[1], batches))
+            select = "rank" if known.ranking else "even"
+            arguments["fitted"] = lambda target: refit(inherited_subset(large, known, target, select), streams, ridge)
+        rows = sweep(small, large, targets, told, alphas, compensations, methods, **arguments)
     return sorted(rows, key=lambda row: row["loss"])
 
 

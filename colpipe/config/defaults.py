@@ -119,15 +119,20 @@ def read_architecture(folder) -> dict[str, Any]:
 
 def _starts(config: dict) -> None:
     """Members start as fitted subsets of their teachers, or from the model that they name. What a subset keeps is measured,
-    but where a member starts from a model of its own, whose layers nothing has ranked."""
+    but where a member starts from a model of its own, whose layers nothing has ranked. Principal components are more than
+    the most important channels, and are for heads that are not tied."""
     chain, ancestors = _part(config, "chain"), _part(config, "ancestors")
+    architecture = _part(config, "architecture")
+    family = FAMILIES.get(str(architecture.get("family", "gpt2")))
+    tied = family.tied if family and architecture.get("tied") is None else architecture.get("tied")
+    measured = "rotate" if family and family.norm == "rms" and not tied else "rank"
     for name, member in chain.items():
         if isinstance(member, Mapping) and "start" not in member:
             chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit"}
     for name, ancestor in ancestors.items():
         if isinstance(ancestor, Mapping) and "select" not in ancestor:
             starts = {ancestor.get("start") or _part(chain, member).get("start") for member in chain}
-            ancestors[name] = {**ancestor, "select": "rank" if starts <= {"fit", "inherit"} else "even"}
+            ancestors[name] = {**ancestor, "select": measured if starts <= {"fit", "inherit"} else "even"}
     _put(config, chain=chain, ancestors=ancestors)
 
 

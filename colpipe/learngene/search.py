@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from colpipe.config.constants import SEARCH_ALPHAS, SEARCH_COMPENSATIONS
 from colpipe.config.sizing import automatic_alpha
 from colpipe.errors import ColpipeError
+from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.linit import linit
 from colpipe.learngene.weights import Weights
@@ -20,6 +21,7 @@ def sweep(
     compensations: Sequence[float] = SEARCH_COMPENSATIONS,
     methods: Sequence[str] = ("nested",),
     elastic: ElasticMember | None = None,
+    fitted: Callable[[Mapping[str, int]], Assembly] | None = None,
     **arguments,
 ) -> list[dict]:
     """Assemble and score every combination; the neighbours are read once, if they are loaded models.
@@ -28,14 +30,15 @@ def sweep(
         targets: sizes of every axis of each candidate.
         score: loss of a transformers model, lower is better.
         alphas: numbers, or `auto`.
-        elastic: how submodels of the larger are taken, for method `cut`, which has neither alpha nor compensation.
+        elastic, fitted: for methods `cut` and `fit`, which have neither alpha nor compensation: how submodels of the larger
+            are taken; the larger's fitted cut of some sizes.
         arguments: layer_map and ranking, as `linit` takes them.
 
     Returns:
         One row per candidate: its shape, parameters, method, alpha, compensate, loss.
 
     Raises:
-        ColpipeError: a candidate's loss is not finite, or method `cut` has no elastic member.
+        ColpipeError: a candidate's loss is not finite, method `cut` has no elastic member, or `fit` no text.
     """
     rows = []
     small, large = (weights.family.parameters(weights.sizes, weights.tied) for weights in (smaller, larger))
@@ -47,6 +50,10 @@ def sweep(
                 if elastic is None:
                     raise ColpipeError(f"{larger.name}: method 'cut' needs an elastic member, which this model is not")
                 model = cut(larger, target, elastic).load()
+            elif method == "fit":
+                if fitted is None:
+                    raise ColpipeError(f"{larger.name}: method 'fit' needs a text to fit on")
+                model = fitted(target).load()
             else:
                 alpha = automatic_alpha(small, large, count) if alpha == "auto" else alpha
                 model = linit(smaller, larger, target, alpha, method, compensate, **arguments).load()
@@ -76,7 +83,7 @@ def sweep(
 def candidates(methods: Sequence[str], alphas: Sequence, compensations: Sequence[float]) -> Iterator[tuple]:
     """Every (method, alpha, compensate)."""
     for method in methods:
-        if method == "cut":
+        if method in ("cut", "fit"):
             yield method, None, None
         else:
             yield from ((method, alpha, compensate) for compensate in compensations for alpha in alphas)

@@ -4,9 +4,12 @@ The settings are a grid; every combination becomes a row of `candidates.csv`, be
 """
 
 import pandas as pd
+import torch
 
 from colpipe.api import scan
 from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
+from colpipe.config.stages import Fit
+from colpipe.data.tokens import Blocks
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.hf.counting import count_calls
 from colpipe.jobs.command import run_stage
@@ -17,6 +20,8 @@ from colpipe.jobs.job import Job
 class Settings(Strict):
     shapes: list[Shape]
     methods: list[Method] = ["nested"]
+    fit: Fit = Fit()
+    """Of method `fit`; the corpus is the job's."""
     alphas: list[Fraction | str] = ["auto"]
     compensations: list[Fraction] = [0.0]
     tokens: Positive = 8192
@@ -40,10 +45,19 @@ def main(job: Job[Settings]) -> None:
         settings.alphas,
         settings.compensations,
         settings.methods,
+        **(_text(job) if "fit" in settings.methods else {}),
     )
     pd.DataFrame(rows).to_csv(job.staging / "candidates.csv", index=False)
     job.say(f"{len(rows)} candidates, the best: {rows[0]}")
     job.publish(candidates=len(rows))
+
+
+def _text(job: Job[Settings]) -> dict:
+    """What `scan` fits on."""
+    fit = job.settings.fit
+    blocks = Blocks(job.parents["corpus"], "train", fit.max_length, fit.tokens)
+    ids = torch.stack([blocks[i]["input_ids"] for i in range(len(blocks))])
+    return {"text": ids, "tokens": ids.numel(), "ridge": fit.ridge}
 
 
 if __name__ == "__main__":
@@ -54,7 +68,7 @@ if __name__ == "__main__":
         inputs={
             "smaller": "smaller neighbour",
             "larger": "larger neighbour",
-            "corpus": "prepared corpus, whose validation text the candidates are scored on",
+            "corpus": "prepared corpus: candidates are scored on its validation text, method fit fits on its training text",
         },
         settings=Settings,
         package="tools",

@@ -85,6 +85,23 @@ def test_names_sizes_text_and_steps_are_a_study(brief):
     assert rules.count("distill") == 2 and rules.count("order") == 1
 
 
+@pytest.mark.parametrize(
+    ("architecture", "select"),
+    [
+        ({"tied": False}, "rotate"),
+        ({"tied": None}, "rotate"),  # what the family does
+        ({"tied": True}, "rank"),
+    ],
+)
+def test_principal_components_are_kept_where_the_head_is_not_tied(brief, architecture, select):
+    for member in brief["chain"].values():
+        member["shape"]["ffn"] = 16  # an untied head is larger
+    brief["chain"]["large"]["shape"]["layers"] = 4
+    brief["desnets"] = {}
+    study = load_study({**brief, "architecture": architecture})
+    assert study.ancestors["mine"].select == select
+
+
 def test_a_budget_brings_recovery(brief):
     assert load_study({**brief, "budgets": [0, "4k"]}).stages.recover.corpus == "text"
 

@@ -236,6 +236,16 @@ def test_a_scan_orders_the_candidates(gpt2, monkeypatch):
     assert first_logit(model) == rows[0]["loss"] and model.num_parameters() == rows[0]["parameters"]
 
 
+def test_a_scan_has_fitted_cuts_of_the_larger(gpt2):
+    shapes = [SHAPE, {"layers": 3, "heads": 2, "hidden": 8}]
+    rows = colpipe.scan(gpt2.small, gpt2.large, shapes, first_logit, methods=["fit"], text=FIT_IDS)
+    alone = [first_logit(colpipe.fit(gpt2.large, shape, FIT_IDS, select="even")) for shape in shapes]
+    assert [row["loss"] for row in rows] == sorted(alone)
+    assert {(row["method"], row["alpha"], row["compensate"]) for row in rows} == {("fit", None, None)}
+    with pytest.raises(ColpipeError, match="method 'fit' needs a text to fit on"):
+        colpipe.scan(gpt2.small, gpt2.large, shapes, first_logit, methods=["fit"])
+
+
 def test_what_a_shape_leaves_out_follows_the_larger(llama, gpt2):
     config = colpipe.linit(llama.small, llama.large, {"layers": 3, "heads": 6, "hidden": 12}, 0.5).config
     assert (config.num_key_value_heads, config.head_dim, config.intermediate_size) == (3, 4, 30)
