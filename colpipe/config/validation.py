@@ -30,7 +30,8 @@ def missing_stages(study: Study) -> Iterator[str]:
     }
     for stage, users in needs.items():
         if users and getattr(study.stages, stage) is None:
-            yield f"stages.{stage}: missing, but {users[0]} needs it"
+            data = "; give instructions for it" if stage == "sft" and not study.instructions else ""
+            yield f"stages.{stage}: missing, but {users[0]} needs it{data}"
 
 
 def shape_problems(study: Study) -> Iterator[str]:

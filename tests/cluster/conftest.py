@@ -35,7 +35,7 @@ def small_study(articles: SimpleNamespace) -> dict:
     study.update(
         study="small",
         models={"own": {"shape": {"layers": 4, "heads": 4, "hidden": 32}}},
-        ancestors={"own": {"model": "own"}},
+        ancestors={"own": {"model": "own", "select": "even"}},
         tasks={},
         budgets=[512],
         runtime={"device": "cpu"},

@@ -27,7 +27,7 @@ def home(tmp_path, inputs):
         architecture={"vocabulary": len(tokenizer), "positions": 256},
         tokenizer={"model": "ancestor"},
         models={name: {"source": {"path": name}} for name in ("ancestor", "public")},
-        ancestors={"gpt2": {"model": "ancestor"}},
+        ancestors={"gpt2": {"model": "ancestor", "select": "even"}},
         tasks={},
         budgets=[0],
     )

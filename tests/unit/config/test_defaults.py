@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from colpipe.config.folders import model_folder, staged
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
+from tests.conftest import CHECKOUT
 
 LLAMA = {
     "model_type": "llama",
@@ -147,7 +149,7 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
             "my.yaml: architecture: family, vocabulary, positions, tied missing, and models.mine is not on this machine yet",
         ),
         (lambda s: s.update(corpora={}), "my.yaml: stages.order.corpus: missing, and nothing in the study says it"),
-        (lambda s: s.update(instructions={}), "my.yaml: stages.sft: missing, but ancestors.mine needs it"),
+        (lambda s: s.update(instructions={}), "my.yaml: stages.sft: missing, but ancestors.mine needs it; give inst"),
         (
             lambda s: s["chain"]["large"]["shape"].update(layers=34),
             "my.yaml: chain.large.shape: layer is 34, more than the 6 of models.mine",
@@ -171,6 +173,16 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
 def test_what_cannot_be_known_or_cannot_be_is_refused_in_one_line(brief, change, message):
     change(brief)
     assert message in refused(brief)
+
+
+def test_the_manuals_example_is_a_study():
+    manual = (CHECKOUT / "config/README.md").read_text()
+    text = manual[manual.index("    study: mine\n") : manual.index("`preset: paper`")]
+    smollm2 = {"vocab_size": 49152, "max_position_embeddings": 8192, "num_hidden_layers": 30, "hidden_size": 576}
+    write(Path("my-model"), **smollm2, num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536)
+    Path("leads.json").touch()
+    study = load_study(yaml.safe_load(text))
+    assert study.parameters(study.desnets["100M"].shape) == pytest.approx(100e6, rel=0.01)
 
 
 def test_a_family_without_a_table_is_refused(brief):

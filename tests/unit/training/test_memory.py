@@ -43,7 +43,7 @@ def study(family: str, **distill: object) -> dict:
         "datasets": {"text": {"source": {"path": "."}, "reader": "text"}},
         "corpora": {"text": {"dataset": "text"}},
         "instructions": {"rows": {"dataset": "text"}},
-        "ancestors": {"one": {"model": "teacher"}},
+        "ancestors": {"one": {"model": "teacher", "select": "even"}},
         "chain": {"member": {"start": "inherit", "shape": shapes["member"]}},
         "desnets": {"small": {"shape": shapes["member"]}},
         "initialisers": {"subset": {"kind": "subset"}},
