@@ -131,7 +131,9 @@ def _starts(config: dict) -> None:
             chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit"}
     for name, ancestor in ancestors.items():
         if isinstance(ancestor, Mapping) and "select" not in ancestor:
-            starts = {ancestor.get("start") or _part(chain, member).get("start") for member in chain}
+            own = ancestor.get("members")
+            members = [each for each in chain if not isinstance(own, list) or each in own]
+            starts = {str(ancestor.get("start") or _part(chain, member).get("start")) for member in members}
             ancestors[name] = {**ancestor, "select": measured if starts <= {"fit", "inherit"} else "even"}
     _put(config, chain=chain, ancestors=ancestors)
 

@@ -131,6 +131,8 @@ def test_members_with_a_model_of_their_own_start_from_it_and_need_no_ranking(bri
     study = load_study(brief)
     assert [member.start for member in study.chain.values()] == ["pretrained", "fit"]
     assert study.ancestors["mine"].select == "even" and study.stages.order is None
+    brief["ancestors"]["short"] = {"model": "mine", "members": ["small"], "desnets": []}
+    assert [ancestor.select for ancestor in load_study(brief).ancestors.values()] == ["even", "rank"]
 
 
 def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
@@ -188,6 +190,18 @@ def test_the_manuals_example_is_a_study():
 def test_a_family_without_a_table_is_refused(brief):
     write(Path("model"), model_type="mamba")
     assert refused(brief).startswith("my.yaml: model/config.json: model_type 'mamba' is none of gpt2, ")
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [3], {"mine": None}, {"mine": 3}, {3: 3}, {"mine": {"start": [3]}}])
+@pytest.mark.parametrize(
+    "part",
+    "architecture tokenizer models corpora instructions ancestors chain desnets initialisers budgets stages".split(),
+)
+def test_what_is_of_a_wrong_kind_is_refused_and_no_more(brief, part, value):
+    try:
+        load_study({**brief, part: value})
+    except ColpipeError as error:
+        assert str(error).startswith("study: ")
 
 
 @pytest.mark.parametrize("place", ["path", "staged", "cache"])

@@ -45,6 +45,10 @@ def test_the_tiny_study_needs(needs):
         ),
         (lambda s: s.update(budgets=[0, 2048]), ("stories", "train"), 2048, "stages.recover with its budget 2,048"),
         (
+            lambda s: s["chain"]["large"].update(start="fit"),
+            ("stories", "train"), 16384, "stages.fit.tokens 16384",
+        ),
+        (
             lambda s: s["stages"]["pretrain"].update(evaluations=1),
             ("stories", "validation"), 64, "stages.pretrain.max_length 64",
         ),

@@ -92,3 +92,23 @@ def test_a_batch_is_as_long_as_its_longest_row():
     pairs = [max(a, b) for a in (10, 20, 30) for b in (10, 20, 30)]
     assert longest(data, 2) == pytest.approx(sum(pairs) / 9)
     assert longest(data, 1000) == pytest.approx(30)
+
+
+def test_a_fit_runs_the_source_once_and_the_cut_twice_by_hand(plan, study):
+    """1024 tokens in blocks of 64; a system for the attention's and one for the feed-forward part's output of each layer."""
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    study["stages"]["fit"] = {"tokens": 1024, "max_length": 64}
+    made = plan()
+    done = made.work("assemble", SimpleNamespace(ancestor="llama", desnet="lower", init="fit"))
+    large, small = (
+        16 * 64 * (2 * layers * 12 * 16 * 16 + 64 * 4 * layers * 16) for layers in (3, 2)
+    )  # matrices, and scores with the 64 positions of a block
+    systems = 2 * sum(2 * 1024 * (width + 2 * 16) * width + width**3 for width in (16, 64))
+    assert done.flops == large + 2 * small + systems
+    assert done.tokens == 3 * 1024 and done.bound == EXACT
+    assert made.inputs_of("assemble", SimpleNamespace(ancestor="llama", desnet="lower", init="fit"))["corpus"]
+    study["chain"]["medium"]["start"] = "fit"
+    before, fitted = (
+        each.work("distill", SimpleNamespace(ancestor="llama", member="medium")) for each in (made, plan())
+    )
+    assert fitted.tokens == before.tokens + 3 * 1024 and fitted.flops > before.flops

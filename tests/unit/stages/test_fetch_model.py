@@ -126,6 +126,10 @@ def damage(source, how: str) -> None:
     match how:
         case "cut":
             path.write_bytes(path.read_bytes()[:-40])
+        case "cut shard":
+            path.rename(source / "model-1.safetensors")
+            (source / "model-1.safetensors").write_bytes((source / "model-1.safetensors").read_bytes()[:-1])
+            (source / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
         case "nan":
             tensors = load_file(path)
             tensors["model.norm.weight"][3] = float("nan")
@@ -143,6 +147,7 @@ def damage(source, how: str) -> None:
     ("how", "message"),
     [
         ("cut", r"model.safetensors: weights cannot be read: .*"),
+        ("cut shard", r"model-1.safetensors: weights cannot be read: .*"),
         ("nan", r"model.safetensors: tensor model.norm.weight holds NaN or infinite values"),
         (
             "other name",
