@@ -327,7 +327,7 @@ def scan(
     told = _accompanied(score, {"larger": larger, "smaller": smaller})
     with ExitStack() as stack:
         if "fit" in methods and text is not None:
-            known = inheritance(larger) if isinstance(larger, str | os.PathLike) else Inheritance()
+            known = inheritance(Path(larger)) if isinstance(larger, str | os.PathLike) else Inheritance()
             batches = token_batches(larger, text, tokens, large.sizes["position"])
             streams = stack.enter_context(gather(models[1], batches))
             select = "rank" if known.ranking else "even"

@@ -10,7 +10,8 @@ from colpipe.data.tokens import Blocks
 from colpipe.hf.models import load_model
 from colpipe.jobs.job import Job
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.fit import fit, gather
+from colpipe.learngene.fit import fit
+from colpipe.learngene.streams import gather
 
 FIT_DETAILS = (
     "ridge",

@@ -195,7 +195,10 @@ def test_a_family_without_a_table_is_refused(brief):
 @pytest.mark.parametrize("value", [None, 3, "x", [3], {"mine": None}, {"mine": 3}, {3: 3}, {"mine": {"start": [3]}}])
 @pytest.mark.parametrize(
     "part",
-    "architecture tokenizer models corpora instructions ancestors chain desnets initialisers budgets stages".split(),
+    [
+        *("architecture", "tokenizer", "models", "corpora", "instructions", "ancestors"),
+        *("chain", "desnets", "initialisers", "budgets", "stages"),
+    ],
 )
 def test_what_is_of_a_wrong_kind_is_refused_and_no_more(brief, part, value):
     try:
