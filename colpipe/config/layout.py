@@ -73,7 +73,7 @@ class Layout:
                 "ancestor": ancestor if settings.bridge else "",  # one that is fine-tuned may have several chains
                 "desnet": "bridge" if settings.bridge else origin,
                 "params": study.parameters(shape) if shape else None,
-                "init": "seqkd" if settings.bridge else "sft",
+                "init": "seqkd" if settings.bridge else "sft" if study.stages.sft else "as it is",
             }
             for member in study.members(ancestor):
                 found[f"chain/{ancestor}/{member}"] = {

@@ -38,7 +38,8 @@ class Stages(Strict):
     pretrain: Pretrain | None = None
     """Pre-training of models given by a `shape`; needed where there is one."""
     sft: Sft | None = None
-    """Supervised fine-tuning; of ancestors and pre-trained members."""
+    """Supervised fine-tuning of ancestors and pre-trained members; `null`, or a study without instructions: they are taken
+    as they are."""
     answers: Answers | None = None
     """Answers of heterogeneous ancestors; needed where there is a bridge."""
     bridge: Bridge = Bridge()

@@ -21,7 +21,6 @@ def missing_stages(study: Study) -> Iterator[str]:
     scratch += [f"ancestors.{n}" for n, ancestor in study.ancestors.items() if ancestor.start == "scratch"]
     needs = {
         "pretrain": scratch,
-        "sft": [f"ancestors.{n}" for n in study.ancestors],
         "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
         "order": [f"ancestors.{n}.select" for n, a in study.ancestors.items() if a.select in ("rank", "rotate")],
         "fit": [f"chain.{n}.start" for n in study.chain if any(study.start(a, n) == "fit" for a in study.ancestors)]
@@ -30,8 +29,7 @@ def missing_stages(study: Study) -> Iterator[str]:
     }
     for stage, users in needs.items():
         if users and getattr(study.stages, stage) is None:
-            data = "; give instructions for it" if stage == "sft" and not study.instructions else ""
-            yield f"stages.{stage}: missing, but {users[0]} needs it{data}"
+            yield f"stages.{stage}: missing, but {users[0]} needs it"
 
 
 def shape_problems(study: Study) -> Iterator[str]:

@@ -63,6 +63,8 @@ def recover(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Pr
 
 def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     sft, model = settings["training"], model_in(layout, parents["model"])
+    if sft is None:  # read and written
+        return Work(memory=REAL * model.parameters)
     foreign = model.vocabulary != layout.study.architecture.vocabulary
     data, validation = (
         instructions(layout, sft.instructions, split, foreign).within(sft.max_length)

@@ -62,7 +62,9 @@ def pretrain_settings(layout: Layout, wildcards: Wildcards) -> dict:
 
 
 def sft_parents(layout: Layout, wildcards: Wildcards) -> Parents:
-    return {"model": layout.start(wildcards.start), "instructions": layout.data(layout.study.stages.sft.instructions)}
+    sft = layout.study.stages.sft
+    instructions = {"instructions": layout.data(sft.instructions)} if sft else {}
+    return {"model": layout.start(wildcards.start), **instructions}
 
 
 def sft_settings(layout: Layout, wildcards: Wildcards) -> dict:

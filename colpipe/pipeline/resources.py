@@ -83,7 +83,7 @@ def resources_of_job(plan: Plan, rule: str, wildcards: Wildcards) -> Resources:
     if device == "cpu":
         return Resources(0, _megabytes(BASE + max(twice, MARGIN * (work.main_memory - PROCESS))), _limit(minutes))
     count = 1
-    if kind == "data-parallel":
+    if kind == "data-parallel" and work.trained:
         batch_size = _training(rule, plan.settings_of(rule, wildcards)).batch_size
         while minutes / count > ENOUGH and count < MOST and batch_size % (2 * count) == 0:
             count *= 2

@@ -11,6 +11,7 @@ from colpipe.config.loading import load_study
 from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
+from colpipe.pipeline.resources import resources_of_job
 from tests.conftest import CHECKOUT
 
 LLAMA = {
@@ -104,6 +105,20 @@ def test_principal_components_are_kept_where_the_head_is_not_tied(brief, archite
     assert study.ancestors["mine"].select == select
 
 
+@pytest.mark.parametrize("without", ["instructions", "sft"])
+def test_without_instructions_the_ancestor_is_taken_as_it_is(brief, without):
+    del brief["instructions"]
+    if without == "sft":
+        brief["instructions"] = {"questions": {"dataset": "text"}}
+        brief["stages"]["sft"] = None
+    plan = Plan(load_study(brief))
+    (job,) = (job for job in plan.jobs() if job.rule == "sft")
+    assert set(job.parents) == {"model"} and plan.settings_of("sft", job.wildcards)["training"] is None
+    assert resources_of_job(plan, "sft", job.wildcards).accelerators == 1
+    assert plan.models["sft/mine"]["init"] == "as it is"
+    assert not [job for job in plan.jobs() if job.rule == "prepare_instructions"]
+
+
 def test_a_budget_brings_recovery(brief):
     assert load_study({**brief, "budgets": [0, "4k"]}).stages.recover.corpus == "text"
 
@@ -151,7 +166,6 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
             "my.yaml: architecture: family, vocabulary, positions, tied missing, and models.mine is not on this machine yet",
         ),
         (lambda s: s.update(corpora={}), "my.yaml: stages.order.corpus: missing, and nothing in the study says it"),
-        (lambda s: s.update(instructions={}), "my.yaml: stages.sft: missing, but ancestors.mine needs it; give inst"),
         (
             lambda s: s["chain"]["large"]["shape"].update(layers=34),
             "my.yaml: chain.large.shape: layer is 34, more than the 6 of models.mine",

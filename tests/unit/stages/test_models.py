@@ -118,6 +118,15 @@ def test_every_stage_refuses_a_vocabulary_below_the_tokenizer_in_the_same_line(m
             run(stage, tmp_path / stage, given, **parents)
 
 
+def test_a_model_that_nothing_is_to_be_trained_on_stays_as_it_is(model, tmp_path):
+    out = run("sft", tmp_path / "out", {"prompts": "paper"}, model=model)
+    one, other = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (model, out))
+    assert all(torch.equal(one[name], other[name]) for name in one) and one.keys() == other.keys()
+    assert AutoTokenizer.from_pretrained(out).chat_template
+    with pytest.raises(ColpipeError, match="settings: training needs --instructions"):
+        run("sft", tmp_path / "no", {"prompts": "paper", "training": {**TRAINING, "instructions": "x"}}, model=model)
+
+
 def test_a_model_with_fewer_rows_than_its_tokenizer_is_not_fine_tuned(model, rows, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_tokens([f"<{number}>" for number in range(60)])
