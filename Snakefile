@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 # A study is one file: --configfile replaces the demo study, it does not extend it; --config changes single keys of either.
-if not workflow.overwrite_configfiles and not {"architecture", "chain"} <= set(config):
+if not workflow.overwrite_configfiles and not {"models", "chain"} <= set(config):
 
     configfile: f"{workflow.current_basedir}/config/config.yaml"
 

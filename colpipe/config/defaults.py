@@ -5,6 +5,7 @@ is checked: whatever is of a wrong kind is passed over here and refused later.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,7 +95,7 @@ def _architecture(config: dict) -> None:
     config["architecture"] = given | {key: value for key, value in read_architecture(folder).items() if key in missing}
 
 
-def read_architecture(folder) -> dict[str, Any]:
+def read_architecture(folder: Path) -> dict[str, Any]:
     """Family, vocabulary, positions and whether the head is tied, of a model's folder.
 
     Raises:
