@@ -93,6 +93,9 @@ def size_problems(study: Study) -> Iterator[str]:
                 f"initialisers.{name}.method: {initialiser.method!r} is of linit; {initialiser.kind} has "
                 + (" and ".join(known) if len(known) > 1 else "none: leave it out")
             )
+        for key, plain in (("alpha", "auto"), ("compensate", 0.0)):
+            if initialiser.method in ("cut", "fit") and (value := getattr(initialiser, key)) != plain:
+                yield f"initialisers.{name}.{key}: {value!r}: method {initialiser.method!r} mixes nothing; leave it out"
     if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
         yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
 

@@ -179,6 +179,14 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
             "my.yaml: chain.large: has 106,912 parameters, more than the 90,528 of models.mine, of which it starts as a "
             "subset; give it a smaller shape, or see whether architecture.tied (false, llama) is as there",
         ),
+        (
+            lambda s: s.update(initialisers={"fit": {"kind": "linit", "alpha": 0.3}}),
+            "my.yaml: initialisers.fit.alpha: 0.3: method 'fit' mixes nothing; leave it out",
+        ),
+        (
+            lambda s: s.update(initialisers={"random": {"kind": "rand", "method": "fit"}}),
+            "my.yaml: initialisers.random.method: 'fit' is of linit; rand has none: leave it out",
+        ),
         (lambda s: s["stages"]["distill"].update(data=[]), "my.yaml: stages.distill: data: []; name corpora or"),
         (
             lambda s: s.update(models={"mine": {"shape": {"layers": 6, "heads": 4, "hidden": 32}}}),
