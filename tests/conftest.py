@@ -71,7 +71,7 @@ STUDY = {
             "steps": 4,
             "batch_size": 4,
             "max_length": 100,
-            "warmup_steps": 1,
+            "warmup": 1,
         },
         "recover": {"corpus": "stories", "epochs": 1, "batch_size": 2, "max_length": 32, "evaluations": 1},
     },

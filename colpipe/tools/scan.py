@@ -8,10 +8,12 @@ import pandas as pd
 from colpipe.api import scan
 from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
 from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.hf.counting import count_calls
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
+from colpipe.learngene.weights import Weights
 
 
 class Settings(Strict):
@@ -42,8 +44,10 @@ def main(job: Job[Settings]) -> None:
         settings.methods,
     )
     pd.DataFrame(rows).to_csv(job.staging / "candidates.csv", index=False)
-    job.say(f"{len(rows)} candidates, the best: {rows[0]}")
-    job.publish(candidates=len(rows))
+    vocabulary = Weights(job.parents["larger"]).sizes["vocabulary"]
+    worse = sum(is_broken(row["loss"], vocabulary) for row in rows)
+    job.say(f"{len(rows)} candidates, the best: {rows[0]}; {uniform_guess(vocabulary)}, {worse} are worse: broken")
+    job.publish(candidates=len(rows), uniform_loss=uniform_loss(vocabulary), broken=worse)
 
 
 if __name__ == "__main__":
