@@ -73,7 +73,7 @@ STUDY = {
             "max_length": 100,
             "learning_rate": 5e-6,
             "schedule": "constant",
-            "warmup_steps": 1,
+            "warmup": 1,
             "keep": "rouge_l",
         },
         "recover": {"corpus": "stories", "epochs": 1, "batch_size": 2, "max_length": 32, "evaluations": 1},

@@ -15,14 +15,16 @@ PAPER = {
     "chain": {EACH: {"start": "inherit"}},
     "initialisers": {EACH: {"method": "paper"}},
     "stages": {
+        "pretrain": {"evaluations": 0, "keep": "last"},  # the paper names no choice among states
+        "recover": {"evaluations": 0, "keep": "last"},
         "distill": {
             "objective": "minillm",
             "learning_rate": 5e-6,
             "schedule": "constant",
-            "warmup_steps": 100,
+            "warmup": 100,
             "keep": "rouge_l",
             "rollout": {"size": 256},
-        }
+        },
     },
 }
 PRESETS: dict[str, dict] = {"paper": PAPER}

@@ -29,8 +29,8 @@ class Training(Strict):
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Learning rate after warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps of linear warm-up."""
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+    """Linear warm-up: a share of the steps (below 1), or a whole number of steps; not more than there are."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     """AdamW's betas: decay rates of its two moving averages."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -38,10 +38,20 @@ class Training(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights (on a processor without instructions for it,
-    many times slower)."""
+    """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights, and a frozen teacher has its weights in it,
+    half the memory (on a processor without instructions for it, many times slower)."""
     evaluations: Annotated[int, Field(ge=0)] = 0
     """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
+
+    @model_validator(mode="after")
+    def warmup_ends(self) -> "Training":
+        if self.warmup > 1 and self.warmup % 1:
+            raise ValueError(f"warmup: {self.warmup:g}: give a share of the steps below 1, or a whole number of steps")
+        if self.steps and self.warmup > self.steps:
+            raise ValueError(
+                f"warmup: {self.warmup:g} steps are more than steps {self.steps}; a share such as 0.02 fits any"
+            )
+        return self
 
 
 class Pretrain(Training):
@@ -57,6 +67,11 @@ class Pretrain(Training):
     """Peak learning rate of AdamW (paper: 5e-4)."""
     tokens: Tokens | None = None
     """Pre-train on the first this many tokens; `null` is the whole corpus. Recovery takes its `budgets` instead."""
+    evaluations: Annotated[int, Field(ge=0)] = 4
+    """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
+    keep: Literal["loss", "last"] = "loss"
+    """Which of the `evaluations` is published: the best by validation loss, the start included, so that training makes no
+    model worse; or the last state (as in the paper); without evaluations the last."""
 
 
 class Sft(Training):
@@ -151,11 +166,11 @@ class Distill(Training):
     """Peak learning rate of AdamW (MiniLLM: 5e-6)."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Learning rate after warm-up (MiniLLM: constant)."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up (MiniLLM: 100)."""
+    warmup: Annotated[float, Field(ge=0)] = 0.02
+    """Linear warm-up: a share of the steps (below 1), or a whole number of steps (MiniLLM: 100, of 5000)."""
     keep: Literal["rouge_l", "loss", "last"] = "loss"
-    """Which of the `evaluations` is published: the best by Rouge-L of generated answers (Appendix C.1; by loss where none
-    are scored), or by validation loss, or the last state; without evaluations the last."""
+    """Which of the `evaluations`, the start included, is published: the best by Rouge-L of generated answers (Appendix C.1;
+    by loss where none are scored), or by validation loss, or the last state; without evaluations the last."""
     answer_rows: Annotated[int, Field(ge=0)] = 128
     """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
     answer_tokens: Positive = 64

@@ -5,6 +5,7 @@ Each function yields one line per problem: key path, value, what is allowed.
 
 from collections.abc import Iterator
 from itertools import pairwise
+from math import ceil
 
 from colpipe.architectures.widths import BLOCK, NARROW, not_quantisable, unaligned
 from colpipe.config.parts import Shape
@@ -245,6 +246,22 @@ def _less_than_a_block(study: Study) -> Iterator[str]:
             yield f"{path}: {tokens} tokens are less than a block of stages.{stage}.max_length {length}"
 
 
+def warmup_problems(study: Study) -> Iterator[str]:
+    """Warm-ups of pre-trainings on so many tokens that are longer than these last."""
+    stages = [("stages.pretrain", study.stages.pretrain, study.stages.pretrain.tokens)] if study.stages.pretrain else []
+    if study.stages.recover:
+        stages += [("stages.recover", study.stages.recover, tokens) for tokens in study.budgets]
+    for path, settings, tokens in stages:
+        if settings.warmup < 1 or settings.steps or not tokens:
+            continue
+        steps = ceil(settings.epochs * ceil(tokens // settings.max_length / settings.batch_size))
+        if settings.warmup > steps:
+            yield (
+                f"{path}.warmup: {settings.warmup:g} steps are more than the {steps} of {tokens:,} tokens; "
+                "a share of the steps, such as 0.02, fits any"
+            )
+
+
 def distill_problems(study: Study) -> Iterator[str]:
     """Objectives without the data or the sizes that they need, each once."""
     seen = set()
@@ -265,11 +282,14 @@ def distill_problems(study: Study) -> Iterator[str]:
                     yield f"{path}: {line}"
         for teacher in (None, *study.members(ancestor)):
             students = [study.distill_settings(ancestor, member) for member in study.students_of(ancestor, teacher)]
-            wanted = {(each.signal, each.max_length, tuple(each.data)) for each in students if each.signal}
+            wanted = {
+                (each.signal, each.max_length, tuple(each.data), each.precision) for each in students if each.signal
+            }
             if len(wanted) > 1:
                 yield (
                     f"ancestors.{ancestor}: the students of {teacher or 'the ancestor'} want its cached "
-                    f"log-probabilities with different signal, max_length or data {sorted(wanted)}; they share one cache"
+                    f"log-probabilities with different signal, max_length, data or precision {sorted(wanted)}; they "
+                    "share one cache"
                 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from colpipe.architectures.families import FAMILIES, Family
-from colpipe.architectures.flops import Forward, forward, unknown_forward
+from colpipe.architectures.flops import BYTES, Forward, forward, unknown_forward
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Shape
@@ -35,6 +35,12 @@ class SizedModel(NamedTuple):
     sizes: dict[str, int] | None = None
     tied: bool = False
     bound: str = EXACT
+    precision: str = "float32"
+
+    @property
+    def weights(self) -> int:
+        """Bytes of its weights where it is only read."""
+        return BYTES[self.precision] * self.parameters
 
     @property
     def vocabulary(self) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from colpipe.architectures.flops import (
+    BYTES,
     FUSED_HEAD,
     GROWN,
     HEAP,
@@ -18,6 +19,7 @@ from colpipe.architectures.flops import (
 from colpipe.config.constants import LOGITS_CHUNK, SAMPLED_OBJECTIVES, VALIDATION_ITEMS
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Runtime
+from colpipe.config.rollouts import rollouts_of
 from colpipe.config.stages import Distill, Elastic, Training
 from colpipe.cost.inputs import (
     AT_MOST,
@@ -126,7 +128,7 @@ def training(
         for share, each in learnt
     )
     tokens = rows * length * sum(share for share, _ in learnt)
-    read = REAL * how.teacher.parameters if how.teacher else 0
+    read = how.teacher.weights if how.teacher else 0
     if how.teacher and how.taught:
         flops += how.teacher.forward.layers(rows, length) + rows * logits * how.teacher.forward.head
         tokens += rows * length
@@ -176,7 +178,7 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
     return Work(
         tokens=rows * length * len(models),
         flops=sum(model.forward.layers(rows, length) + rows * logits * model.forward.head for model in models),
-        memory=inference_memory(REAL * sum(model.parameters for model in models), vocabulary, batch * logits),
+        memory=inference_memory(sum(model.weights for model in models), vocabulary, batch * logits),
         bound=least_sure(*(model.bound for model in models), *(each.bound for each in data)),
     )
 
@@ -198,7 +200,7 @@ def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work
 def generating(model: SizedModel, data: Data, rows: float, new: float, batch: int) -> Work:
     """Answers of up to `new` tokens to the prompts of data; the bound is that none ends before."""
     prompt = longest([replace(data, lengths=tuple((0, prompt) for prompt, _ in data.lengths))], batch)
-    read, cache = inference_memory(REAL * model.parameters, model.vocabulary, batch), _cache(model, batch, prompt + new)
+    read, cache = inference_memory(model.weights, model.vocabulary, batch), _cache(model, batch, prompt + new)
     return Work(
         tokens=rows * (prompt + max(0, new - 1)),
         flops=model.forward.generation(rows, prompt, new),
@@ -210,7 +212,7 @@ def generating(model: SizedModel, data: Data, rows: float, new: float, batch: in
 
 def _cache(model: SizedModel, rows: float, length: float) -> float:
     """Keys and values; none are known where the family has no table."""
-    return cache_memory(model.sizes, rows, length) if model.sizes else 0
+    return cache_memory(model.sizes, rows, length) * BYTES[model.precision] / REAL if model.sizes else 0
 
 
 def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
@@ -229,7 +231,7 @@ def distillation(
     layout: Layout, student: SizedModel, teacher: SizedModel | None, settings: Distill, elastic: Elastic | None = None
 ) -> Work:
     """One student's, from a teacher that runs beside it, or (None) whose log-probabilities are cached."""
-    study = layout.study
+    study, teacher = layout.study, teacher and teacher._replace(precision=settings.precision)
     submodels = submodels_of(study.architecture, student, elastic) if elastic else []
     how = Pass(study.runtime, teacher=teacher, submodels=submodels)
     data, validation = (mixed(layout, settings.data, split, settings.max_length) for split in ("train", "validation"))
@@ -256,10 +258,8 @@ def _on_rollouts(
 ) -> Work:
     """`minillm` and `on_policy`: completions are sampled, learnt from for a few passes, and sampled again."""
     rollout, minillm, teacher = settings.rollout, settings.objective == "minillm", how.teacher
-    passes = rollout.epochs or (4 if minillm else 1)
-    rounds = -(-settings.epochs * sum(each.rows for each in prompts) // rollout.size)
-    rows = settings.steps * settings.batch_size if settings.steps else rounds * rollout.size * passes
-    sampled = rollout.size * -(-rows // (rollout.size * passes))
+    planned = rollouts_of(settings, sum(each.rows for each in prompts))
+    rows, sampled = planned.rows, planned.prompts
     samplers = [student, *([teacher] if minillm and rollout.teacher_mix else [])]
     completed = [_completed(each, settings) for each in prompts]
     work = training(student, completed, settings, how, validation, rows)
@@ -267,7 +267,7 @@ def _on_rollouts(
         work += training(
             student, text, settings, how if rollout.text_teacher else replace(how, teacher=None), rows=rows
         )
-    read = REAL * teacher.parameters if teacher else 0
+    read = teacher.weights if teacher else 0
     learning = 3 * REAL * student.parameters  # weights and optimizer state; gradients are gone between two steps
     work += _sampling(samplers, completed, sampled, rollout.batch_size, learning + read)
     factor = HEAP_CHECKPOINTED if how.runtime.gradient_checkpointing else HEAP_SAMPLED
@@ -283,13 +283,15 @@ def _on_teacher_completions(
     every = count + sum(each.rows for each in text)
     share = min(1.0, settings.steps * settings.batch_size / every) if settings.steps and every else 1.0
     work = training(student, [*completed, *text], settings, replace(how, taught=False), validation)
-    held = REAL * (student.parameters + (how.teacher.parameters if how.teacher else 0))
+    held = student.weights + (how.teacher.weights if how.teacher else 0)
     return work + _sampling([how.teacher], completed, share * count, settings.rollout.batch_size, held)
 
 
 def _within(data: Data, most: int) -> Data:
-    """The rows whose prompts are not longer than this."""
+    """The rows whose prompts are not longer than this; where that would be none, they are as long as they may be."""
     kept = tuple(pair for pair in data.lengths if pair[0] <= most)
+    if not kept:
+        return replace(data, lengths=((most, 1),), bound=least_sure(AT_MOST, data.bound))
     return replace(data, rows=data.rows * len(kept) / max(1, len(data.lengths)), lengths=kept)
 
 

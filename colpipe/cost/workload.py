@@ -74,7 +74,8 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
-    answers, model = settings["answers"], model_in(layout, parents["model"])
+    answers = settings["answers"]
+    model = model_in(layout, parents["model"])._replace(precision=answers.precision)
     data = _answered(layout, answers, foreign=True)
     work = generating(model, data, data.rows, answers.max_new_tokens, answers.batch_size)
     return replace(work, precision=answers.precision)
@@ -123,11 +124,12 @@ def _fitted(layout: Layout, source: SizedModel, cut: SizedModel, settings: Fit) 
 
 
 def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
-    names, model = _names(parents, "data"), model_in(layout, parents["teacher"])
+    names, precision = _names(parents, "data"), settings["precision"]
+    model = model_in(layout, parents["teacher"])._replace(precision=precision)
     rows = layout.study.runtime.micro_batch or CACHE_ROWS
     data, validation = (mixed(layout, names, split, settings["max_length"]) for split in ("train", "validation"))
     chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
-    return scoring([model], data, rows) + scoring([model], chosen, rows)
+    return replace(scoring([model], data, rows) + scoring([model], chosen, rows), precision=precision)
 
 
 def assemble(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -176,7 +178,8 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
 def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
     stack, how = settings["stack"], fused_head(layout.study.runtime)
-    model, teacher, work = model_in(layout, parents["model"]), model_in(layout, parents["teacher"]), Work()
+    model, work = model_in(layout, parents["model"]), Work()
+    teacher = model_in(layout, parents["teacher"])._replace(precision=stack.fine_tune.precision)
     for task in settings["tasks"].values():
         train, test = (instructions(layout, task.instructions, split) for split in ("train", "test"))
         train = replace(train, rows=min(train.rows, stack.train_rows))

@@ -13,6 +13,7 @@ from colpipe.hf.counting import count_calls
 from colpipe.hf.finite import broken_weights
 from colpipe.hf.generation_config import generation_config_of, keep_end_ids, mended
 from colpipe.jobs.artifacts import require_space
+from colpipe.jobs.device import require_precision
 
 logging.disable_progress_bar()
 
@@ -46,6 +47,16 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     if generation is None:  # transformers looked into config.json for one
         model.generation_config = mended(model.generation_config.to_diff_dict(), f"{folder}/config.json")
     return count_calls(model)
+
+
+def load_frozen(folder: Path, precision: str, device: torch.device) -> PreTrainedModel:
+    """A model that is only read, such as a teacher: its weights in the precision of the study, on a device.
+
+    Raises:
+        ColpipeError: as in `load_model`, or the device lacks the precision.
+    """
+    require_precision(device, precision)
+    return load_model(folder, getattr(torch, precision)).to(device).eval().requires_grad_(False)
 
 
 def _broken_weights(folder: Path) -> str:

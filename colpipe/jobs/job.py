@@ -308,6 +308,13 @@ class Job(Generic[SettingsT]):
                 file.close()
 
 
+def clock(seconds: float) -> str:
+    """3:05, or 1:03:05."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Signals wait: between two results a folder holds neither."""

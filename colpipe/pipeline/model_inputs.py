@@ -173,6 +173,7 @@ def teacher_signal_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "architecture": layout.study.architecture,
         "top_k": settings.signal,
         "max_length": settings.max_length,
+        "precision": settings.precision,
     }
 
 

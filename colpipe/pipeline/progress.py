@@ -9,16 +9,19 @@ from pathlib import Path
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
+from colpipe.jobs.job import clock
 from colpipe.pipeline.rules import RULES
 
 START = 3.5  # seconds that a job takes beside its stage: Python, torch and Snakemake
+UNKNOWN = Text("time left unknown", style="dim")
 PATIENCE = 10  # seconds between two looks at what has finished
 
 
 class TimeLeft(ProgressColumn):
     """Seconds that the remaining jobs of a rule will take one after the other, and all together at this run's speed.
 
-    Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies.
+    Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies. Where
+    there are none, it is unknown.
     """
 
     max_refresh = 0.5
@@ -37,24 +40,30 @@ class TimeLeft(ProgressColumn):
         rules = {_rule(bar): bar for bar in self._progress.tasks}
         total = rules.pop("Total_Progress", None)
         left = {rule: bar.remaining * self._expected(rule) for rule, bar in rules.items()}
-        if not self._seconds:
-            return Text("time left unknown", style="dim")
-        if task is not total and (total is None or task.id != total.id):
-            return Text(f"{_clock(left[_rule(task)])} of work left", style="dim")
+        own = task is not total and (total is None or task.id != total.id)
+        if any(self._is_unknown(rule, bar) for rule, bar in rules.items() if not own or bar.id == task.id):
+            return UNKNOWN
+        if own:
+            return Text(f"{clock(left[_rule(task)])} of work left", style="dim")
         elapsed = total.elapsed or 0.0
         if total.completed != self._jobs:
             done = sum(bar.completed * self._expected(rule) for rule, bar in rules.items())
             self._speed = done / elapsed if done and elapsed else 1.0
             self._jobs, self._at = total.completed, elapsed
-        return Text(f"about {_clock(max(0.0, sum(left.values()) / self._speed - (elapsed - self._at)))} left")
+        seconds = sum(left.values()) / self._speed - (elapsed - self._at)
+        if seconds <= 0 and total.remaining:  # longer than what was known of
+            return UNKNOWN
+        return Text(f"about {clock(max(0.0, seconds))} left")
+
+    def _is_unknown(self, rule: str, bar: Task) -> bool:
+        """Whether a rule has jobs left in which models work, and none of it has run yet."""
+        row = RULES.get(rule)
+        return bool(row and row.kind != "light" and bar.remaining and (row.stage or rule) not in self._seconds)
 
     def _expected(self, rule: str) -> float:
-        """Seconds of a job of a rule; those that none has run yet take what others do on average, or nothing if light."""
+        """Seconds of a job of a rule; those that none has run yet take nothing but their start."""
         row = RULES.get(rule)
-        if row is None:  # a target
-            return 0.0
-        usual = 0.0 if row.kind == "light" else sum(self._seconds.values()) / max(1, len(self._seconds))
-        return START + self._seconds.get(row.stage or rule, usual)
+        return START + self._seconds.get(row.stage or rule, 0.0) if row else 0.0  # else a target
 
     def _look(self) -> None:
         """Read what has finished since the last look."""
@@ -82,9 +91,3 @@ def _read_seconds(path: Path) -> tuple[str, float] | None:
 def _rule(bar: Task) -> str:
     """The rule of a bar; the plugin writes its name with spaces, and in colours."""
     return Text.from_markup(bar.description).plain.removeprefix("✗ ").removesuffix(" (failed)").replace(" ", "_")
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -10,7 +10,7 @@ from math import ceil
 from types import SimpleNamespace as Wildcards
 from typing import Any
 
-from colpipe.architectures.flops import REAL
+from colpipe.architectures.flops import BYTES, REAL
 from colpipe.config.stages import Training
 from colpipe.cost.passes import PROCESS
 from colpipe.errors import ColpipeError
@@ -75,7 +75,7 @@ def resources_of_job(plan: Plan, rule: str, wildcards: Wildcards) -> Resources:
     Beside an accelerator, main memory holds the weights of its models twice: as they are read, and as they are saved.
     """
     work, kind = plan.work(rule, wildcards), RULES[rule].kind
-    twice = 2 * REAL * (work.trained + work.read)
+    twice = 2 * (REAL * work.trained + BYTES[work.precision] * work.read)
     if kind == "light":
         return Resources(0, _megabytes(BASE + twice), max(2 * LEAST, _limit(work.flops / RATES["cpu"] / 60)))
     device = plan.study.runtime.device

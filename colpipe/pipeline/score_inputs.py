@@ -120,4 +120,5 @@ def exhibit_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "models": found,
         "stand_ins": {name: study.paper[name] for name in sorted(named) if name in study.paper},
         "sizes": sizes,
+        "vocabulary": study.architecture.vocabulary,
     }

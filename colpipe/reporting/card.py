@@ -10,6 +10,7 @@ from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
 from colpipe.config.parts import Shape, Source, Strict
 from colpipe.config.stages import Task
+from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 METRICS = {  # ours → the Hub's identifier, in words
@@ -120,6 +121,13 @@ def card(
         model_name=name,
         eval_results=list(results(known, scores, tuned)) or None,
     )
+    vocabulary = FAMILIES[known.family].sizes(config)["vocabulary"]
+    text = {name: metrics["loss"] for name, metrics in scores.items() if "loss" in metrics}
+    untrained = not known.ancestor and known.path.endswith("/0")
+    guesses = {
+        **guesses,
+        **{name: [{"init": "uniform", "metric": "loss", "value": uniform_loss(vocabulary)}] for name in text},
+    }
     path_of = {content: path for path, (_, content) in manifests.items()}
     return ModelCard.from_template(
         data,
@@ -131,6 +139,10 @@ def card(
         positions=FAMILIES[known.family].sizes(config)["position"],
         prompt=prompt,
         seed=seed,
+        broken=[]
+        if untrained
+        else [f"{name}: {value:.2f}" for name, value in text.items() if is_broken(value, vocabulary)],
+        uniform=uniform_guess(vocabulary),
         scores=[
             {
                 "on": task,

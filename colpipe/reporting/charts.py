@@ -7,6 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from colpipe.evaluation.uniform import uniform_guess, uniform_loss, within
 from colpipe.reporting.drawing import drawing, tag, text
 
 COLOURS = 7  # --method-0 to --method-6 in page.css; more methods are dashed
@@ -39,7 +40,10 @@ def look(number: int) -> dict[str, str]:
 
 
 def loss_curves(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], along: str, methods: Sequence[str]
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
+    along: str,
+    methods: Sequence[str],
+    vocabulary: int | None = None,
 ) -> list[Markup]:
     """Losses along tokens or sizes, a drawing per panel, all with the same vertical axis.
 
@@ -47,12 +51,14 @@ def loss_curves(
         panels: title → method → (tokens or parameters, loss in nats per token).
         along: what the horizontal axis counts.
         methods: all of them, in the order of the legend; a method looks the same in every panel.
+        vocabulary: of the models; the loss of a uniform guess is said then, and a line where the axis reaches so far.
     """
     width, height, left, right, top, bottom = 400, 280, 52, 14, 30, 44
     points = [point for curves in panels.values() for curve in curves.values() for point in curve]
     losses = [loss for _, loss in points]
     margin = 0.05 * (max(losses) - min(losses) or 1)
     y = Scale(min(losses) - margin, max(losses) + margin, height - bottom, top)
+    said = f" ({uniform_guess(vocabulary)})" if vocabulary else ""
     count, drawings = EngFormatter(sep="", places=None), []
     for title, curves in panels.items():
         places = [place for curve in curves.values() for place, _ in curve]
@@ -68,12 +74,15 @@ def loss_curves(
             text(
                 0,
                 0,
-                "nats per token",
+                f"nats per token{said}",
                 class_="axis",
                 text_anchor="middle",
                 transform=f"translate(12 {height / 2}) rotate(-90)",
             )
         )
+        if vocabulary and within(guess := uniform_loss(vocabulary), y.low, y.high):
+            title_ = tag("title", escape(uniform_guess(vocabulary)))
+            marks.append(tag("line", title_, x1=left, x2=width - right, y1=y(guess), y2=y(guess), class_="uniform"))
         for label, curve in curves.items():
             marks.append(_curve(label, methods.index(label), [(x(a), y(b)) for a, b in curve], curve, along))
         drawings.append(drawing(width, height, marks, f"{title}: loss against {along}", "curves", stretches=True))

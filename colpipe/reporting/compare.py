@@ -1,6 +1,7 @@
 """Several studies that differ in their seed, as one table: mean and spread."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 from colpipe.config.parts import tokens_label
 from colpipe.errors import ColpipeError
 from colpipe.reporting.figures import loss_curve
+from colpipe.reporting.summary import UNIFORM
 
 MODEL = ["ancestor", "desnet", "params", "init", "tokens"]
 KEYS = [*MODEL, "corpus"]
@@ -21,8 +23,18 @@ def losses(results: Sequence[Path]) -> pd.DataFrame:
         ColpipeError: a study has no summary yet, or two have the same seed.
     """
     frame = summaries(results)
-    found = frame[frame.metric == "loss"].rename(columns={"task": "corpus", "value": "loss"})
-    return found[[*KEYS, "seed", "alpha", "loss"]].reset_index(drop=True)
+    found = frame[(frame.metric == "loss") & (frame.init != UNIFORM)].rename(
+        columns={"task": "corpus", "value": "loss"}
+    )
+    return found[[*KEYS, "seed", "alpha", "loss"]].astype({"params": "int64"}).reset_index(drop=True)
+
+
+def vocabulary_of(results: Sequence[Path]) -> int | None:
+    """That of the studies' models, by the loss of a uniform guess among their scores; None where none has it, or they
+    differ."""
+    frame = summaries(results)
+    found = {round(math.exp(value)) for value in frame[(frame.metric == "loss") & (frame.init == UNIFORM)].value}
+    return found.pop() if len(found) == 1 else None
 
 
 def summaries(results: Sequence[Path]) -> pd.DataFrame:

@@ -13,6 +13,8 @@ matplotlib.rcParams["svg.hashsalt"] = "colpipe"  # equal figures are equal files
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import EngFormatter  # noqa: E402
 
+from colpipe.evaluation.uniform import uniform_guess, uniform_loss, within  # noqa: E402
+
 # Okabe and Ito's colours, told apart by colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLES = ["-", "--", ":"]
@@ -34,13 +36,16 @@ def loss_curve(folder: Path, along: str = "tokens", measure: str = "loss") -> li
 
 
 def loss_against_tokens(
-    panels: Mapping[str, Mapping[str, list[tuple[int, float]]]], along: str = "recovery tokens"
+    panels: Mapping[str, Mapping[str, list[tuple[int, float]]]],
+    along: str = "recovery tokens",
+    vocabulary: int | None = None,
 ) -> str:
     """Validation loss along training, a panel per model and a line per method to make it (as in Figures 5b and 7 to 9).
 
     Args:
         panels: model → method → (tokens or steps, loss in nats per token).
         along: what the horizontal axis counts.
+        vocabulary: of the models; the loss of a uniform guess is said then, and a line where the axis reaches so far.
     """
     lines = max(map(len, panels.values()))
     height = 3.4 if lines <= 6 else 3.4 + 0.15 * lines  # many lines are named below the panel
@@ -56,6 +61,11 @@ def loss_against_tokens(
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("validation loss (nats per token)")
+    if vocabulary:
+        figure.supxlabel(uniform_guess(vocabulary), fontsize=8)
+        if within(guess := uniform_loss(vocabulary), *axes[0][0].get_ylim()):
+            for axis in axes[0]:
+                axis.axhline(guess, color="grey", linestyle=":", linewidth=0.8)
     for axis in axes[0] if lines > 6 else [axes[0][-1]]:
         axis.legend(
             frameon=False,

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from colpipe.architectures.widths import not_quantisable
 from colpipe.config.parts import Shape, tokens_label
 from colpipe.config.study import Study
+from colpipe.evaluation.uniform import uniform_guess
 from colpipe.pipeline.graph import count_by_rule
 from colpipe.pipeline.graph import lineage as lineage_of
 from colpipe.pipeline.plan import Plan
@@ -22,6 +23,7 @@ from colpipe.reporting.cost import readable
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.reporting.many_sizes import recorded_sizes
+from colpipe.reporting.summary import remarks
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
 WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
@@ -48,17 +50,21 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
     sizes_cost = recorded_sizes(plan, root)
+    vocabulary = study.architecture.vocabulary
     comparisons, events = recovery.compare_with_random(study, panels), history.read_events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
         asked=tables.describe_study(study),
-        short=describe_run(comparisons, cost, events),
+        short=[*remarks(study, summary)[1:], *describe_run(comparisons, cost, events)],
         workflow=workflow(*count_by_rule(RULES, jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
-        recovery=curves({_titled(study, name): methods for name, methods in panels.items()}, "recovery tokens", random),
-        by_size=curves(by_size, "parameters"),
+        recovery=curves(
+            {_titled(study, name): methods for name, methods in panels.items()}, "recovery tokens", random, vocabulary
+        ),
+        by_size=curves(by_size, "parameters", vocabulary=vocabulary),
+        uniform=uniform_guess(vocabulary),
         corpus=study.stages.recover.corpus if study.stages.recover else "",
         comparisons=tables.comparison_table(comparisons) if comparisons else None,
         scores=tables.scores(study, summary),
@@ -108,12 +114,16 @@ def format_duration(seconds: float) -> str:
 
 
 def curves(
-    panels: Mapping[str, Mapping[str, recovery.Curve]], along: str, without: Iterable[str] = ()
+    panels: Mapping[str, Mapping[str, recovery.Curve]],
+    along: str,
+    without: Iterable[str] = (),
+    vocabulary: int | None = None,
 ) -> dict[str, list] | None:
     """What the template draws of curves; None where there are none.
 
     Args:
         without: methods that set the scale of all others.
+        vocabulary: of the models; the loss of a uniform guess is shown then.
 
     Returns:
         `methods`: (name, look) in the order of the legend; `drawings`: one per panel; `closer`: those without `without`,
@@ -128,8 +138,8 @@ def curves(
     few = {title: kept for title, kept in few.items() if kept}
     return {
         "methods": [(method, charts.look(number)) for number, method in enumerate(methods)],
-        "drawings": charts.loss_curves(panels, along, methods),
-        "closer": charts.loss_curves(few, along, methods) if few and few != panels else [],
+        "drawings": charts.loss_curves(panels, along, methods, vocabulary),
+        "closer": charts.loss_curves(few, along, methods, vocabulary) if few and few != panels else [],
     }
 
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from colpipe.config.paper import AVERAGE, PaperCell, all_cells, cells, tokens_of
+from colpipe.evaluation.uniform import uniform_guess
 from colpipe.reporting import paper_figures as figures
 from colpipe.reporting.figures import smoothed
 from colpipe.reporting.summary import markdown
@@ -29,7 +30,7 @@ class PaperTable(NamedTuple):
 
     numbers: pd.DataFrame
     text: str
-    figure: object = None
+    figure: Any = None
 
 
 def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], seed: int, results: Path):
@@ -59,6 +60,17 @@ def build(name: str, shown: dict, models: Mapping[str, str], stand_ins: Mapping[
         "figure10": figures.gaps,
     }.get(name)
     return PaperTable(numbers, text, draw(numbers) if draw else None)
+
+
+def with_uniform_guess(table: PaperTable, vocabulary: int) -> PaperTable:
+    """The same, and the loss of a uniform guess once where losses on text are shown; those of distillations are no such."""
+    recovered = "init" in table.numbers and "raw" in table.numbers
+    if not recovered and not ("metric" in table.numbers and (table.numbers.metric == "loss").any()):
+        return table
+    guess = f"loss: {uniform_guess(vocabulary)}"
+    if table.figure:
+        table.figure.supxlabel(guess, fontsize=7)
+    return table._replace(text=f"{table.text}\n{guess.capitalize()}.\n")
 
 
 def scores(shown: dict, models: Mapping[str, str], stand_ins: Mapping[str, str], results: Path) -> pd.DataFrame:

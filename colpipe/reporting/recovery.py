@@ -56,12 +56,13 @@ def method_label(study: Study, init: str, ancestor: str) -> str:
 
 
 def compare_with_random(study: Study, panels: Mapping[str, Mapping[str, Curve]]) -> list[Comparison]:
-    """For every DesNet with a random baseline, when each other method reaches the loss that it ends with."""
+    """For every DesNet with a random baseline, when each other method reaches the loss that it is published with."""
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     found = []
     for desnet, methods in panels.items():
         if baseline := next((methods[name] for name in random if name in methods), None):
-            target = baseline[-1][1]
+            keeps_best = study.stages.recover and study.stages.recover.keep == "loss"
+            target = min(loss for _, loss in baseline) if keeps_best else baseline[-1][1]
             of_baseline = tokens_until(baseline, target)
             for label, curve in methods.items():
                 if label not in random:

@@ -10,11 +10,14 @@ from colpipe.config.layout import Layout
 from colpipe.config.parts import tokens_label
 from colpipe.config.stages import Task
 from colpipe.config.study import Study
+from colpipe.data.files import some
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
+from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
+UNIFORM = "uniform"  # `init` of the row of a uniform guess
 
 
 def summarise(study: Study, results: Path) -> pd.DataFrame:
@@ -25,7 +28,7 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`; `low` and `high` are the ends of the value's 95 % interval. Guessing rows have `init` chance
-        or majority and no model.
+        or majority, or uniform on text, and no model.
     """
     rows = []
     for path, columns in Layout(study).models.items():
@@ -42,6 +45,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
         read_manifest(folder)
         trained = results / "data" / (settings.train or settings.instructions)
         rows += [{**row, "task": task} for row in guesses(settings, folder, trained)]
+    vocabulary = study.architecture.vocabulary
+    rows += [{"init": UNIFORM, "task": corpus, **uniform_row(vocabulary)} for corpus in study.perplexity]
     frame = pd.DataFrame(rows, columns=COLUMNS).assign(seed=study.seed)
     return frame.astype({"params": "Int64", "tokens": "Int64"})
 
@@ -58,6 +63,35 @@ def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
         for metric, value in percent(values).items():
             low, high = (100 * end for end in interval(values[metric]))
             yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}
+
+
+def uniform_row(vocabulary: int) -> dict:
+    """What a uniform guess scores on text: metric, value."""
+    return {"metric": "loss", "value": uniform_loss(vocabulary)}
+
+
+def broken_models(study: Study, summary: pd.DataFrame) -> list[str]:
+    """Models whose held-out loss is above that of a uniform guess, in words. Random ones are, until they are trained: they
+    are left out at 0 tokens."""
+    random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
+    found = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity) & (summary.init != UNIFORM)]
+    found = found[[is_broken(loss, study.architecture.vocabulary) for loss in found.value]]
+    found = found[~(found.init.isin(random) & (found.tokens == 0))]
+    columns = [found[name].fillna("") for name in ("ancestor", "desnet", "init")]
+    tokens = [tokens_label(int(count)) if pd.notna(count) else "" for count in found.tokens]
+    named = (" ".join(word for word in words if word) for words in zip(*columns, tokens, strict=True))
+    return list(dict.fromkeys(named))
+
+
+def remarks(study: Study, summary: pd.DataFrame) -> list[str]:
+    """What stands once beside losses: that of a uniform guess, and which models are worse."""
+    if not study.perplexity:
+        return []
+    guess, worse = uniform_guess(study.architecture.vocabulary), broken_models(study, summary)
+    lines = [f"Loss: nats per token; {guess}."]
+    if worse:
+        lines.append(f"Broken, worse than a uniform guess: {len(worse):,} ({some(worse)}).")
+    return lines
 
 
 def _alpha(assembled: Path) -> float | None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from colpipe.config.parts import tokens_label
 from colpipe.config.study import Study
+from colpipe.evaluation.uniform import is_broken
 from colpipe.reporting.charts import interval
 from colpipe.reporting.history import Event
 from colpipe.reporting.recovery import Comparison
@@ -102,6 +103,8 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
             value, low, high = values.loc[metric, ["value", "low", "high"]]
             digits = METRICS[metric][1]
             note = "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+            if metric == "loss" and is_broken(value, study.architecture.vocabulary):
+                note = f"{note}, broken"
             row.append(Cell(f"{value:.{digits}f}", float(value), note))
             if place == 0:
                 row.append(Cell("") if pd.isna(low) else Cell(interval(low, value, high, *ends), float(value)))

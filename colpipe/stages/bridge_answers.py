@@ -7,18 +7,16 @@ that was cut off goes on with the next one and ends with the same answers.
 import json
 import time
 
-import torch
-
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Answers
 from colpipe.data.encoding import encode
 from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
-from colpipe.hf.models import load_model, load_tokenizer, require_positions
+from colpipe.hf.models import load_frozen, load_tokenizer, require_positions
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
-from colpipe.jobs.job import Job
+from colpipe.jobs.job import Job, clock
 from colpipe.jobs.state import read_record, write_record
 
 
@@ -32,8 +30,7 @@ def main(job: Job[Settings]) -> None:
     tokenizer = load_tokenizer(job.parents["model"])
     chat = tokenizer if job.settings.prompts == "chat" else None
     rows = read_rows(job.parents["instructions"], "train", chat)[: settings.prompts]
-    model = load_model(job.parents["model"], getattr(torch, settings.precision))
-    model = model.to(pick_device(job.runtime.device)).eval()
+    model = load_frozen(job.parents["model"], settings.precision, pick_device(job.runtime.device))
 
     longest = max(map(len, encode(tokenizer, [row["prompt"] for row in rows])))
     what = f"the longest prompt with max_new_tokens {settings.max_new_tokens}"
@@ -59,7 +56,7 @@ def main(job: Job[Settings]) -> None:
         if generated and (now - shown >= job.runtime.progress_seconds or number == len(batches) - 1):
             shown = now
             left = (len(batches) - number - 1) * (now - begun) / generated
-            job.say(f"{len(answers):,}/{len(rows):,} prompts, {left // 60:.0f}:{left % 60:02.0f} left")
+            job.say(f"{len(answers):,}/{len(rows):,} prompts, {clock(left)} left")
             job.measure(step=number + 1, split="answers", prompts=len(answers), seconds=round(now - begun, 1))
 
     kept_rows = [

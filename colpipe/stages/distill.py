@@ -22,7 +22,7 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import rouge_l
 from colpipe.hf.generation_config import end_ids
-from colpipe.hf.models import load_model, load_tokenizer, require_rows, save_model
+from colpipe.hf.models import load_frozen, load_model, load_tokenizer, require_rows, save_model
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device, wait_for_all
@@ -57,7 +57,9 @@ def main(job: Job[Settings]) -> None:
     require_chain_tokenizer(job)
     student, details = prepare_student(job)
     submodels = prepare_submodels(job, student, details)
-    teacher = None if "signal" in job.parents else load_model(teacher_folder)
+    device, teacher = pick_device(job.runtime.device), None
+    if "signal" not in job.parents:
+        teacher = load_frozen(teacher_folder, settings.training.precision, device)
     ends = [end for model in (student, teacher) if model for end in end_ids(model, tokenizer)]
     data = prepare_data(job, teacher, tokenizer, list(dict.fromkeys(ends)))
     job.say(f"{settings.shape}, {student.num_parameters():,} parameters, from {teacher_folder}")
@@ -203,8 +205,9 @@ def _completed_by(
     seen = min(count, training.steps * training.batch_size) if training.steps else count
     chosen = chosen_prompts(count, 0, seen, job.seed)
     teacher_prompts = [prompts[index] for index in chosen if index < len(prompts)]
-    models = {"teacher": teacher.to(pick_device(job.runtime.device)).eval()}
-    rows = sample_all(job, models, {"teacher": 1.0}, teacher_prompts, training, ends, job.seed, job.state / "answers")
+    rows = sample_all(
+        job, {"teacher": teacher}, {"teacher": 1.0}, teacher_prompts, training, ends, job.seed, job.state / "answers"
+    )
     return [as_item(row) for row in rows] + [blocks[index - len(prompts)] for index in chosen if index >= len(prompts)]
 
 

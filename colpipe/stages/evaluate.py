@@ -16,6 +16,7 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
+from colpipe.evaluation.uniform import broken
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_model, load_tokenizer
 from colpipe.jobs.artifacts import write_json
@@ -36,11 +37,14 @@ def main(job: Job[Settings]) -> None:
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        losses = block_losses(load_model(job.parents["model"]).to(device), corpus)
+        model = load_model(job.parents["model"]).to(device)
+        losses = block_losses(model, corpus)
         scores[name] = in_units(float(losses.mean()), corpus)
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
+        if problem := broken(scores[name]["loss"], model.get_input_embeddings().weight.shape[0]):
+            job.say(f"{name}: {problem}")
         if math.isinf(high["perplexity"]):
             raise ColpipeError(
                 f"{job.parents['model']}: its loss on {name} is {scores[name]['loss']:,.1f} nats per token (up to "

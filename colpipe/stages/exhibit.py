@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from colpipe.config.parts import Strict
+from colpipe.config.parts import Positive, Strict
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
-from colpipe.reporting.paper import build, sizes
+from colpipe.reporting.paper import build, sizes, with_uniform_guess
 from colpipe.reporting.paper_figures import pictures
 
 
@@ -15,6 +15,8 @@ class Settings(Strict):
     models: dict[str, str]
     stand_ins: dict[str, str] = {}
     sizes: dict[str, dict[str, float]] = {}
+    vocabulary: Positive | None = None
+    """Of the models, where losses are shown."""
 
 
 def main(job: Job[Settings]) -> None:
@@ -24,6 +26,7 @@ def main(job: Job[Settings]) -> None:
     else:
         results = job.output.parents[1]
         built = build(name, settings.shown, settings.models, settings.stand_ins, job.seed, results)
+        built = with_uniform_guess(built, settings.vocabulary) if settings.vocabulary else built
     built.numbers.to_csv(job.staging / f"{name}.csv", index=False)
     text = f"{heading(settings)}\n{built.text}"
     (job.staging / f"{name}.md").write_text(text)

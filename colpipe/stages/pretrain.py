@@ -7,6 +7,7 @@ from colpipe.data.tokens import Blocks
 from colpipe.hf.models import load_tokenizer, random_model, require_parameters, require_rows, save_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
+from colpipe.training.keep_best import take_best
 from colpipe.training.trainer import train
 
 
@@ -29,8 +30,9 @@ def main(job: Job[Settings]) -> None:
         validation = validation_items(Blocks(job.parents["corpus"], "validation", length))
     job.say(f"{settings.shape}, {model.num_parameters():,} parameters, {len(data) * length:,} tokens")
     model = train(job, model, settings.training, data, validation=validation)
+    kept = take_best(job, model, settings.training)
     save_model(model, tokenizer, job.staging)
-    job.publish(parameters=model.num_parameters())
+    job.publish(parameters=model.num_parameters(), **kept)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from colpipe.data.tokens import Blocks
 from colpipe.hf.models import load_model, load_tokenizer, save_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
+from colpipe.training.keep_best import take_best
 from colpipe.training.trainer import train
 
 
@@ -18,8 +19,9 @@ def main(job: Job[Pretrain]) -> None:
     if settings.evaluations:
         validation = validation_items(Blocks(job.parents["corpus"], "validation", settings.max_length))
     model = train(job, model, settings, data, validation=validation)
+    kept = take_best(job, model, settings)
     save_model(model, tokenizer, job.staging)
-    job.publish(parameters=model.num_parameters())
+    job.publish(parameters=model.num_parameters(), **kept)
 
 
 if __name__ == "__main__":

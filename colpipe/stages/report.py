@@ -10,7 +10,7 @@ from colpipe.jobs.job import Job
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import page
-from colpipe.reporting.summary import compact, readable, summarise
+from colpipe.reporting.summary import compact, readable, remarks, summarise
 
 
 def main(job: Job[Study]) -> None:
@@ -20,13 +20,13 @@ def main(job: Job[Study]) -> None:
     job.manifest["parents"] = fingerprints(study, results)
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)
-    table = readable(compact(study, summary))
-    (job.staging / "summary.txt").write_text(table.to_string(index=False) + "\n")
+    table = "\n".join([readable(compact(study, summary)).to_string(index=False), *remarks(study, summary)])
+    (job.staging / "summary.txt").write_text(f"{table}\n")
     cost = estimate_and_fact(study, results)
     cost.to_csv(job.staging / "cost.csv", index=False)
     (job.staging / "report.html").write_text(page(study, results, summary, cost))
     job.publish_files()
-    print(table.to_string(index=False), flush=True)
+    print(table, flush=True)
 
 
 def fingerprints(study: Study, results: Path) -> dict[str, str]:

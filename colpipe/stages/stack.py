@@ -16,7 +16,7 @@ from colpipe.data.prompts import prompt
 from colpipe.data.tokens import read_rows
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import percent, percent_intervals, score_rows
-from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.hf.models import load_frozen, load_model, load_tokenizer
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
@@ -66,7 +66,9 @@ def run_through(job: Job[Settings], name: str) -> tuple[list[dict], list[str], l
         written = read_record(kept)
         if written is None:
             queries = _prompts(settings, tokenizer, train, teacher_notes, cut, step)
-            targets = _write(job, load_model(job.parents["teacher"]), tokenizer, queries)
+            precision = settings.stack.fine_tune.precision
+            teacher = load_frozen(job.parents["teacher"], precision, pick_device(job.runtime.device))
+            targets = _write(job, teacher, tokenizer, queries)
             model = _fine_tune(job, f"{name} step {number + 1}: ", tokenizer, queries, targets)
             queries = _prompts(settings, tokenizer, test, model_notes, cut, step)
             texts = targets, _write(job, model, tokenizer, queries)

@@ -1,8 +1,10 @@
 """Cache a teacher's top-k log-probabilities on the distillation data, for all epochs and students that use them."""
 
+from typing import Literal
+
 from colpipe.config.parts import Architecture, Strict
 from colpipe.data.mixtures import items_of, mixed, validation_of
-from colpipe.hf.models import load_model, load_tokenizer, require_rows
+from colpipe.hf.models import load_frozen, load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
@@ -13,13 +15,14 @@ class Settings(Strict):
     architecture: Architecture
     top_k: int
     max_length: int
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     tokenizer = load_tokenizer(job.parents["teacher"])
     require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
-    teacher = load_model(job.parents["teacher"]).to(pick_device(job.runtime.device)).eval()
+    teacher = load_frozen(job.parents["teacher"], settings.precision, pick_device(job.runtime.device))
     folders, length = job.parents_of("data").values(), settings.max_length
     rows, text = items_of(job, folders, "train", tokenizer, length)
     top_k, vocabulary = min(settings.top_k, settings.architecture.vocabulary - 1), settings.architecture.vocabulary

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from colpipe.errors import ColpipeError
+from colpipe.evaluation.uniform import is_broken, uniform_guess
 from colpipe.reporting.compare import (
     by_size,
     chain_curves,
@@ -30,6 +31,7 @@ from colpipe.reporting.compare import (
     scores,
     spread,
     summaries,
+    vocabulary_of,
     wide,
 )
 from colpipe.reporting.figures import loss_against_tokens
@@ -61,19 +63,20 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
     every = losses(results)
     frame = spread(every)
     output.mkdir(parents=True, exist_ok=True)
+    vocabulary = vocabulary_of(results)
     every_score = scores(summaries(results))
     every_score.to_csv(output / "scores.csv", index=False, float_format="%.4f")
     for name, numbers in paper_tables(results).items():
         numbers.to_csv(output / f"{name}.csv", index=False, float_format="%.4f")
     sizes, curves = by_size(every)
     if curves:
-        (output / "sizes.md").write_text(markdown(sizes))
-        figure = loss_against_tokens({"DesNets at 0 tokens": curves}, "parameters")
+        (output / "sizes.md").write_text(markdown(sizes) + _remark(every[every.tokens == 0], vocabulary))
+        figure = loss_against_tokens({"DesNets at 0 tokens": curves}, "parameters", vocabulary)
         (output / "sizes.svg").write_text(figure)
     if (frame.tokens >= 0).any():
         shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
         panels = curves_of(results, shown)
-        write(output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens")
+        write(output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens", vocabulary)
         built = every[every.tokens == 0].assign(
             method=(every.ancestor + " " + every.init).str.strip(), model=every.desnet
         )
@@ -81,21 +84,36 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
     if frame[frame.init == "distilled"].ancestor.nunique() > 1:
         members = chain_frame(results, frame)
         panels = chain_curves(results, members)
-        write(output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps")
+        write(output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps", vocabulary)
         chains = every[every.init == "distilled"].assign(method=every.ancestor, model=every.desnet)
         compare_by_seed(output / "chain-differences.md", chains, reference and reference.split()[0])
 
 
 def write(
-    folder: Path, names: tuple[str, str, str], frame: pd.DataFrame, table: pd.DataFrame, panels: dict, along: str
+    folder: Path,
+    names: tuple[str, str, str],
+    frame: pd.DataFrame,
+    table: pd.DataFrame,
+    panels: dict,
+    along: str,
+    vocabulary: int | None,
 ) -> None:
     """All numbers, the table that people read, which is printed too, and the figure, where there are curves."""
     numbers, readable, figure = names
     frame.to_csv(folder / f"{numbers}.csv", index=False, float_format="%.4f")
-    (folder / f"{readable}.md").write_text(markdown(table))
-    print(markdown(table))
+    text = markdown(table) + _remark(frame, vocabulary)
+    (folder / f"{readable}.md").write_text(text)
+    print(text)
     if panels:
-        (folder / f"{figure}.svg").write_text(loss_against_tokens(panels, along))
+        (folder / f"{figure}.svg").write_text(loss_against_tokens(panels, along, vocabulary))
+
+
+def _remark(frame: pd.DataFrame, vocabulary: int | None) -> str:
+    """What stands below a table of losses: that of a uniform guess, and how many are above it."""
+    if vocabulary is None:
+        return ""
+    worse = sum(is_broken(loss, vocabulary) for loss in frame.loss)
+    return f"\nLoss: nats per token; {uniform_guess(vocabulary)}{f', {worse:,} are worse: broken' * bool(worse)}.\n"
 
 
 def compare_by_seed(path: Path, frame: pd.DataFrame, reference: str | None) -> None:

@@ -11,6 +11,7 @@ from colpipe.config.parts import Positive, Select, Strict
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.hf.models import load_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
@@ -43,7 +44,7 @@ def main(job: Job[Settings]) -> None:
     def score(model) -> float:
         return held_out_loss(model.to(device), corpus, "validation", length, settings.tokens)["loss"]
 
-    rows = []
+    rows: list[dict] = []
     for select in settings.selects:
         source, known = Weights(folder), {}
         if select in ("rank", "rotate"):
@@ -70,7 +71,10 @@ def main(job: Job[Settings]) -> None:
     table = pd.DataFrame(rows)
     table.to_csv(job.staging / "cuts.csv", index=False, float_format="%.4f")
     print(table.pivot_table(index="cut", columns="select", values="loss", sort=False).round(2).to_string())
-    job.publish()
+    vocabulary = Weights(folder).sizes["vocabulary"]
+    worse = sum(is_broken(row["loss"], vocabulary) for row in rows)
+    print(f"Loss: nats per token; {uniform_guess(vocabulary)}, {worse} are worse: broken.")
+    job.publish(uniform_loss=uniform_loss(vocabulary), broken=worse)
 
 
 def _target(source: Weights, cut: dict[str, int]) -> dict[str, int]:

@@ -11,10 +11,12 @@ from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
 from colpipe.config.stages import Fit
 from colpipe.data.tokens import Blocks
 from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.hf.counting import count_calls
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
+from colpipe.learngene.weights import Weights
 
 
 class Settings(Strict):
@@ -48,8 +50,10 @@ def main(job: Job[Settings]) -> None:
         **(_text(job) if "fit" in settings.methods else {}),
     )
     pd.DataFrame(rows).to_csv(job.staging / "candidates.csv", index=False)
-    job.say(f"{len(rows)} candidates, the best: {rows[0]}")
-    job.publish(candidates=len(rows))
+    vocabulary = Weights(job.parents["larger"]).sizes["vocabulary"]
+    worse = sum(is_broken(row["loss"], vocabulary) for row in rows)
+    job.say(f"{len(rows)} candidates, the best: {rows[0]}; {uniform_guess(vocabulary)}, {worse} are worse: broken")
+    job.publish(candidates=len(rows), uniform_loss=uniform_loss(vocabulary), broken=worse)
 
 
 def _text(job: Job[Settings]) -> dict:

@@ -9,6 +9,19 @@ from colpipe.jobs.job import Job
 from colpipe.training import sharding
 
 
+def warmup_steps(warmup: float, steps: int) -> int:
+    """Steps of warm-up, of so many: `warmup` is a share of them below 1, their number from 1 on.
+
+    Raises:
+        ColpipeError: they are more than there are.
+    """
+    if warmup > steps:
+        raise ColpipeError(
+            f"warmup: {warmup:g} steps are more than the {steps} of this training; use a share, such as 0.02"
+        )
+    return round(warmup * steps) if warmup < 1 else int(warmup)
+
+
 def training_arguments(job: Job, settings: Training, state: str = "trainer") -> dict:
     """Keyword arguments of `TrainingArguments` or `SFTConfig`; micro-batch and accumulation are derived.
 
@@ -37,7 +50,7 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        "warmup_steps": settings.warmup_steps,
+        "warmup_steps": settings.warmup,  # perhaps a share: steps once there is a scheduler
         "adam_beta1": settings.betas[0],
         "adam_beta2": settings.betas[1],
         "weight_decay": settings.weight_decay,

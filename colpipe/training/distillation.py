@@ -17,7 +17,7 @@ from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.elastic import Submodels
-from colpipe.training.keep_best import KeepBest, take_best
+from colpipe.training.keep_best import keep_best, take_best
 from colpipe.training.objectives import objective_by_name
 from colpipe.training.resumable import run_resumable
 from colpipe.training.rollout_trainer import RolloutTrainer
@@ -81,6 +81,5 @@ def distill(
         trainer = RolloutTrainer(job, settings, data.prompts, data.text, data.end_ids, **arguments)
     else:
         trainer = ObjectiveTrainer(train_dataset=data.items, **arguments)
-    keep = KeepBest(job, trainer, settings.keep) if settings.evaluations and settings.keep != "last" else None
-    student = run_resumable(job, trainer, settings, callback=keep)
+    student = run_resumable(job, trainer, settings, callback=keep_best(job, trainer, settings))
     return student, take_best(job, student, settings)

@@ -18,9 +18,10 @@ from colpipe.config.stages import Training
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.jobs.device import leave_processes
-from colpipe.jobs.job import METRICS, Job
+from colpipe.jobs.job import METRICS, Job, clock
 from colpipe.jobs.state import is_complete, is_valid, mark_complete
 from colpipe.training import sharding
+from colpipe.training.arguments import warmup_steps
 
 # Recorded beside the validation loss.
 VALIDATION = ("eval_cross_entropy", "eval_smallest_cross_entropy", "eval_rouge_l")
@@ -61,14 +62,24 @@ def run_resumable(
 
 class RemembersBatch:
     """Mixed into a Trainer: remembers the batches of the current update, for the message when its loss breaks, and the
-    time that updates waited for data.
+    time that updates waited for data. A warm-up that is a share of the steps becomes steps.
 
     Attributes:
         data_wait: seconds that updates have waited for their batches.
+        sampling: seconds that completions have taken.
     """
 
     batches: list = []
     data_wait = 0.0
+    sampling = 0.0
+
+    def sampling_left(self) -> float | None:
+        """Seconds that completions will take; None where that is not known yet."""
+        return 0.0
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        self.args.warmup_steps = warmup_steps(self.args.warmup_steps, num_training_steps)  # type: ignore[attr-defined]
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         started = time.monotonic()
@@ -161,11 +172,12 @@ class _Watch(TrainerCallback):
         last = state.global_step >= state.max_steps
         if now - self.last_progress >= self.job.runtime.progress_seconds or last:
             self.last_progress = now
-            left = (state.max_steps - state.global_step) * (now - self.started) / (state.global_step - self.first_step)
+            steps, sampling = state.max_steps - state.global_step, self.trainer.sampling_left()
+            left = steps * (now - self.started - self.trainer.sampling) / (state.global_step - self.first_step)
+            shown = "unknown" if sampling is None else clock(left + sampling)
             self.job.say(
                 f"{self.label}step {state.global_step}/{state.max_steps}, loss {logs['loss']:.4f}, "
-                f"{speed:,.0f} tokens/s, {left // 60:.0f}:{left % 60:02.0f} left"
-                + (f", {wait:.1%} of the time waiting for data" if last else "")
+                f"{speed:,.0f} tokens/s, {shown} left" + (f", {wait:.1%} of the time waiting for data" if last else "")
             )
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:

@@ -9,6 +9,7 @@ tests pin their signatures (tests/unit/training/test_hooks.py): `_get_train_samp
 
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler, TensorDataset
 from transformers import PreTrainedModel
 
+from colpipe.config.rollouts import rollouts_of
 from colpipe.config.stages import Distill
 from colpipe.data.tokens import IGNORE
 from colpipe.jobs.device import float64
-from colpipe.jobs.job import Job
+from colpipe.jobs.job import Job, clock
 from colpipe.jobs.state import is_valid, mark_complete
 from colpipe.training.objectives import chunked, cross_entropy, forward_kl, weighted
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled, whitened
@@ -39,10 +41,12 @@ def sample_all(
     end_ids: Sequence[int],
     seed: int,
     folder: Path,
+    label: str = "",
 ) -> list[dict[str, Tensor]]:
     """Completions of all prompts (see `sample`), in their order; prompts of similar length are completed together.
 
     The batches are divided among the processes, and kept in a folder: a job that was cut off goes on with the next one.
+    How far it is, is said after a batch, under a label.
     """
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     size = settings.rollout.batch_size
@@ -51,7 +55,10 @@ def sample_all(
     process, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if parallel else (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
     completions: dict[int, dict[str, Tensor]] = {}
-    for number, batch in list(enumerate(batches))[process::processes]:
+    own = list(enumerate(batches))[process::processes]
+    begun = shown = time.monotonic()
+    sampled = 0
+    for done, (number, batch) in enumerate(own, 1):
         path = folder / f"{number:06d}.pt"
         if not is_valid(path):
             if job.should_stop():
@@ -60,7 +67,13 @@ def sample_all(
             most = settings.rollout.max_new_tokens or settings.max_length
             limits = [min(most, settings.max_length - len(prompt)) for prompt in chosen]
             _save(sample(models, shares, chosen, limits, end_ids, seed * 1_000_003 + number), path)
+            sampled += 1
         completions.update(zip(batch, torch.load(path), strict=True))
+        now = time.monotonic()
+        if sampled and now - shown >= job.runtime.progress_seconds:
+            shown, left = now, (len(own) - done) * (now - begun) / sampled
+            prompts_here = sum(len(batch) for _, batch in own)
+            job.say(f"{label}{len(completions):,}/{prompts_here:,} prompts answered, {clock(left)} left")
     if processes > 1:
         shared: list[dict] = [{} for _ in range(processes)]
         torch.distributed.all_gather_object(shared, completions)
@@ -79,7 +92,8 @@ def as_item(row: Mapping[str, Tensor], **columns: Tensor) -> dict[str, Tensor]:
 
 
 class RolloutTrainer(ObjectiveTrainer):
-    """Updates on sampled completions: `rollout.size` prompts are completed, then passed over `rollout.epochs` times.
+    """Updates on sampled completions: `rollout.size` prompts are completed, then passed over `rollout.epochs` times; in the
+    end, no more than the steps that are left use.
 
     The training data that transformers' loop sees are numbers only: the place of each row in the sequence of all rows.
     What stands there is looked up when the update begins, so that completions come from the student as it is then.
@@ -101,13 +115,16 @@ class RolloutTrainer(ObjectiveTrainer):
     ):
         self.job, self.settings = job, settings
         self.prompts, self.text, self.end_ids = prompts, text, end_ids
-        self.passes = settings.rollout.epochs or (4 if settings.objective == "minillm" else 1)
+        self.plan = plan = rollouts_of(settings, len(prompts))
         self.rollouts: dict = {"number": None, "rows": []}
-        rounds = -(-settings.epochs * len(self.prompts) // settings.rollout.size)
-        rows = (
-            (settings.steps * settings.batch_size) if settings.steps else rounds * settings.rollout.size * self.passes
+        self.sampled = 0  # prompts, since this attempt began
+        last = plan.size_of(plan.count - 1)
+        job.manifest["rollouts"] = {"count": plan.count, "prompts": plan.prompts, "last": last, "passes": plan.passes}
+        less = f", the last of {last:,} (rollout.size {plan.size:,}): the steps use no more" if last < plan.size else ""
+        job.say(
+            f"{plan.count:,} rollout{'s' * (plan.count > 1)}, {plan.prompts:,} prompts, {plan.passes} passes over each{less}"
         )
-        super().__init__(train_dataset=TensorDataset(torch.arange(int(rows))), **arguments)
+        super().__init__(train_dataset=TensorDataset(torch.arange(plan.rows)), **arguments)
         self.data_collator = lambda places: {"place": torch.stack([place for (place,) in places])}
 
     def _get_train_sampler(self, train_dataset=None) -> SequentialSampler:
@@ -132,12 +149,20 @@ class RolloutTrainer(ObjectiveTrainer):
         self.batches = batches
         return batches, torch.tensor(tokens, device=device)
 
+    def sampling_left(self) -> float | None:
+        left = self.plan.prompts - self.plan.size * self.rollouts["number"] - len(self.rollouts["rows"])
+        return left * self.sampling / self.sampled if self.sampled else None if left else 0.0
+
     def _row(self, place: int) -> dict[str, Tensor]:
-        size = self.settings.rollout.size
-        number, turn, place = place // (size * self.passes), place // size, place % size
+        number, place = divmod(place, self.plan.size * self.plan.passes)
+        turn, place = divmod(place, self.plan.size_of(number))
         if self.rollouts["number"] != number:
+            started = time.monotonic()
             self.rollouts = {"number": number, "rows": self._sample(number)}
-        return self.rollouts["rows"][shuffled(size, turn, self.job.seed)[place]]
+            self.sampling += time.monotonic() - started
+            self.sampled += self.plan.size_of(number)
+        rows = self.rollouts["rows"]
+        return rows[shuffled(len(rows), number * self.plan.passes + turn, self.job.seed)[place]]
 
     def _whitened(self, rows: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """The rows of an update, their advantages whitened together, up to the length of MiniLLM's padded completions."""
@@ -159,7 +184,7 @@ class RolloutTrainer(ObjectiveTrainer):
         settings, student = self.settings, self.accelerator.unwrap_model(self.model)
         student.eval()
         mix = settings.rollout.teacher_mix if settings.objective == "minillm" else 0.0
-        chosen = chosen_prompts(len(self.prompts), number, settings.rollout.size, self.job.seed)
+        chosen = chosen_prompts(len(self.prompts), number, self.plan.size, self.job.seed)[: self.plan.size_of(number)]
         home = self.job.state / "rollouts"
         with unsharded(student), self.accelerator.autocast():
             folder = home / f"{number:06d}-{_weights_key(student)}"
@@ -175,6 +200,7 @@ class RolloutTrainer(ObjectiveTrainer):
                 self.end_ids,
                 self.job.seed * 1_000_003 + number,
                 folder,
+                f"rollout {number + 1} of {self.plan.count:,}: ",
             )
         tokens = sum(len(row["answer"]) for row in rows)
         measured = {"answer_tokens": tokens / len(rows)}

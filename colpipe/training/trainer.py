@@ -19,6 +19,7 @@ from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
 from colpipe.training import sharding
 from colpipe.training.arguments import training_arguments
+from colpipe.training.keep_best import keep_best
 from colpipe.training.objectives import Objective, Projection, TopK, chunked, cross_entropy, reverse_kl
 from colpipe.training.resumable import RemembersBatch, run_resumable
 
@@ -37,6 +38,8 @@ def train(
     validation: Dataset | None = None,
 ) -> PreTrainedModel:
     """Train on cross-entropy; resume if this job was cut off before.
+
+    The model is that of the last step; where the settings keep the best evaluation, `take_best` puts that into it.
 
     Args:
         job: the stage at work; its state folder holds the in-step state, its metrics the curve.
@@ -57,7 +60,7 @@ def train(
         eval_dataset=validation,
         collate_rows=collator,
     )
-    return run_resumable(job, trainer, settings)
+    return run_resumable(job, trainer, settings, callback=keep_best(job, trainer, settings))
 
 
 class LossRows(NamedTuple):

@@ -29,7 +29,7 @@ def needs(study, inputs, monkeypatch):
 def test_the_tiny_study_needs(needs):
     assert {place: least for place, (least, _) in needs().items()} == {
         ("stories", "train"): 1024,  # tokens of the pre-training
-        ("stories", "validation"): 32,  # a block of the recovery
+        ("stories", "validation"): 64,  # a block of the pre-training
         ("describe", "train"): 1,
         ("boolq", "test"): 1,
         ("boolq", "train"): 1,
@@ -79,6 +79,7 @@ def test_the_most_that_any_stage_needs(needs, change, place, least, why):
 def test_what_is_not_used_needs_nothing(needs):
     def without(study):
         study["stages"]["recover"].update(max_length=128, evaluations=1)
+        study["stages"]["pretrain"]["evaluations"] = 0
         study["budgets"] = [0]
         study["stages"]["order"] = {"corpus": "stories", "tokens": 10**6}
 

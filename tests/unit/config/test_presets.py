@@ -12,10 +12,10 @@ MINILLM = {
     "objective": "minillm",
     "learning_rate": 5e-6,
     "schedule": "constant",
-    "warmup_steps": 100,
+    "warmup": 100,
     "keep": "rouge_l",
 }
-OWN = {"learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 6, "keep": "last"}
+OWN = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 6, "keep": "last"}
 SELECTS = {
     "gpt2": dict.fromkeys(("gpt2-xl", "llama3-8b", "qwen3-4b", "gpt2-xl-direct"), "first")
     | {"gpt2-xl-inherited": "rank"},
@@ -38,6 +38,8 @@ def test_the_papers_studies_are_what_they_were(name, monkeypatch, tmp_path):
     study = load_study(read_study(CHECKOUT / f"config/{name}.yaml"))
     expected = MINILLM | (OWN if name == "paper-micro" else {})
     assert {key: getattr(study.stages.distill, key) for key in expected} == expected
+    own = 4 if name == "paper-micro" else 0
+    assert (study.stages.recover.evaluations, study.stages.recover.keep) == (own, "last")
     assert study.stages.distill.rollout.size == (24 if name == "paper-micro" else 256)
     assert {name: ancestor.select for name, ancestor in study.ancestors.items()} == SELECTS[name]
     methods = {key: each.method for key, each in study.initialisers.items()}

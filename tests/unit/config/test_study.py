@@ -136,6 +136,23 @@ def test_the_tiny_study_is_valid(study):
             or s["chain"]["small"].update(distill={"signal": 16}),
             "my.yaml: ancestors.llama: the students of the ancestor want its cached log-probabilities with different signal",
         ),
+        (
+            lambda s: s["ancestors"]["llama"].update(teacher="ancestor", distill={"signal": 8})
+            or s["chain"]["small"].update(distill={"precision": "bfloat16"}),
+            "with different signal, max_length, data or precision [(8, ",
+        ),
+        (
+            lambda s: s["stages"]["distill"].update(steps=6, warmup=7),
+            "my.yaml: stages.distill: warmup: 7 steps are more than steps 6; a share such as 0.02 fits any",
+        ),
+        (
+            lambda s: s["stages"]["recover"].update(warmup=1.5),
+            "my.yaml: stages.recover: warmup: 1.5: give a share of the steps below 1, or a whole number of steps",
+        ),
+        (
+            lambda s: s["stages"]["recover"].update(warmup=9),
+            "my.yaml: stages.recover.warmup: 9 steps are more than the 8 of 512 tokens; a share of the steps, such as 0.02",
+        ),
         (lambda s: s["chain"]["large"].update(start="pretrained"), "model goes with start 'pretrained' only"),
         (lambda s: s.update(budgets=["78 million"]), "my.yaml: budgets.0: '78 million': input should be a valid integer"),
         (

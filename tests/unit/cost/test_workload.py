@@ -10,6 +10,7 @@ from colpipe.config.loading import load_study
 from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
+from tests.conftest import STUDY
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def test_every_job_of_a_study_once_and_inputs_first(plan):
 
 def test_training_on_blocks_by_hand(plan):
     """1024 tokens once, in blocks of 64: GPT-2 of 4 layers and 32 channels, 512 tokens."""
-    done = plan().work("pretrain", SimpleNamespace(start="bridge"))
+    pretrain = {**STUDY["stages"]["pretrain"], "evaluations": 0}
+    done = plan(stages={**STUDY["stages"], "pretrain": pretrain}).work("pretrain", SimpleNamespace(start="bridge"))
     layers = 2 * 4 * 12 * 32 * 32 + 64 * 4 * 4 * 32  # matrices, and scores with the 64 positions of a block
     assert done.flops == 3 * 16 * (64 * layers + 63 * 2 * 32 * 512)
     assert done.tokens == 1024 and done.bound == EXACT
@@ -84,6 +86,54 @@ def test_prepared_rows_are_measured(plan):
     )
     done = made.work("distill", SimpleNamespace(ancestor="llama", member="small"))
     assert done.bound == EXACT and done.tokens <= least.tokens
+
+
+def sampled(plan, **changes):
+    """The estimate of a small study whose rows are not prepared: 6 steps of 2 rows by MiniLLM, 4 passes over 4 prompts."""
+    training = {"objective": "minillm", "data": ["describe"], "steps": 6, "batch_size": 2, "max_length": 100}
+    made = plan(stages={**STUDY["stages"], "distill": {**training, "evaluations": 0, **changes}})
+    return made.work("distill", SimpleNamespace(ancestor="llama", member="small"))
+
+
+def test_rollouts_count_and_are_no_larger_than_the_steps_need(plan):
+    """Prompts are as long as `max_length` lets them: 99 tokens, and one more."""
+    learnt, sampled_tokens = 2 * 12 * 100, 2 * 4 * 99  # by student and teacher each
+    done = sampled(plan)
+    assert done.tokens == learnt + sampled_tokens and done.bound != EXACT
+    whole = sampled(plan, steps=5000)  # 10,000 rows: 9 rollouts of 256, and one of 196 for the 784 rows that are left
+    assert whole.tokens == 2 * 10_000 * 100 + 2 * (9 * 256 + 196) * 99
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl", "minillm", "seqkd"])
+def test_a_teacher_in_half_precision_takes_half_the_memory(plan, objective):
+    plain, half = (sampled(plan, objective=objective, precision=precision) for precision in ("float32", "bfloat16"))
+    assert half.read == plain.read and half.flops == plain.flops
+    # its weights, and at the peak of a rollout its keys and values
+    assert plain.memory - half.memory >= 2 * plain.read if objective != "minillm" else plain.memory > half.memory
+
+
+def test_an_ancestor_that_answers_or_is_asked_once_too(plan, study):
+    study["models"]["llama"] = {"source": {"hub": "owner/llama"}}
+    ancestor = SimpleNamespace(ancestor="llama")
+    answers = {"instructions": "describe", "max_new_tokens": 8}
+    made = [
+        plan(stages={**STUDY["stages"], "answers": {**answers, "precision": each}}) for each in ("float32", "bfloat16")
+    ]
+    plain, half = (each.work("bridge_answers", ancestor) for each in made)
+    assert plain.memory - half.memory == 2 * UNKNOWN
+
+
+def test_evaluations_of_a_recovery_count(plan):
+    def work(**changes):
+        recover = {**STUDY["stages"]["recover"], **changes}
+        made = plan(stages={**STUDY["stages"], "recover": recover})
+        return made.work("recover", SimpleNamespace(ancestor="llama", desnet="upper", init="nested", budget="512"))
+
+    plain = {key: value for key, value in STUDY["stages"]["recover"].items() if key != "evaluations"}
+    made = plan(stages={**STUDY["stages"], "recover": plain})
+    default = made.work("recover", SimpleNamespace(ancestor="llama", desnet="upper", init="nested", budget="512"))
+    none, one = work(evaluations=0), work(evaluations=1)
+    assert default.tokens - none.tokens == 2.5 * (one.tokens - none.tokens) > 0  # four and the start, one and the start
 
 
 def test_a_batch_is_as_long_as_its_longest_row():

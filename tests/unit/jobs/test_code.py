@@ -20,6 +20,7 @@ MOVERS = {
     "config.study",
     "config.validation",
     "errors",
+    "evaluation.uniform",
     "hashing",
     "hf.counting",
     "jobs.artifacts",

@@ -370,7 +370,7 @@ def test_jobs_that_prepare_data_are_told_what_is_needed_of_them(plan_of, study):
 
     assert runtime("data/stories")["needs"] == [
         ["train", 1024, "stages.pretrain with its tokens 1,024"],
-        ["validation", 32, "stages.recover.max_length 32"],
+        ["validation", 64, "stages.pretrain.max_length 64"],
     ]
     assert "needs" not in runtime("sft/llama")
     study["stages"]["recover"]["max_length"] = 64  # prepares nothing again

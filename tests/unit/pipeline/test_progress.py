@@ -71,7 +71,15 @@ def test_it_counts_down_and_learns_how_fast_this_run_is(bars):
     bars.clock.now = 114.0
     assert bars.text("Total Progress") == "about 2:26 left"
     bars.clock.now = 9999.0
-    assert bars.text("Total Progress") == "about 0:00 left"
+    assert bars.text("Total Progress") == "time left unknown"  # and not 0:00 for as long as it takes
+
+
+def test_a_rule_of_which_no_job_has_run_is_unknown_and_the_whole_with_it(bars):
+    task = bars.progress.add_task("recover", total=2)
+    assert bars.column.render(bars.progress.tasks[-1]).plain == bars.text("Total Progress") == "time left unknown"
+    assert bars.text("sft") == "1:40 of work left"
+    bars.progress.advance(task, 2)
+    assert bars.text("Total Progress") == "about 8:40 left"
 
 
 def test_jobs_of_this_run_count(bars, tmp_path, monkeypatch):
@@ -93,8 +101,11 @@ def test_names_as_the_plugin_writes_them(bars, tmp_path):
 def test_without_earlier_runs_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     progress = Progress(disable=True)
-    task = progress.add_task("Total Progress", total=3)
-    assert TimeLeft(progress, tmp_path / "results/mine").render(progress.tasks[task]).plain == "time left unknown"
+    task = progress.add_task("distill", total=3)
+    progress.add_task("Total Progress", total=3)
+    for number in (task, task + 1):
+        shown = TimeLeft(progress, tmp_path / "results/mine").render(progress.tasks[number]).plain
+        assert shown == "time left unknown"
 
 
 def test_loggers_without_bars_stay_as_they_are(tmp_path):

@@ -23,6 +23,26 @@ def test_a_licence_is_stated_only_where_all_sources_state_the_same(stated, expec
     assert ("license_name" in found and "license_link" in found) == (expected == "other")  # the Hub wants both with it
 
 
+@pytest.mark.parametrize(("path", "ancestor", "loss", "told"), [
+    ("desnets/a/x/nested/0", "a", 11.42, True),
+    ("desnets/a/x/nested/0", "a", 4.2, False),
+    ("desnets/scratch/x/rand/0", "", 11.42, False),  # nothing was learnt yet
+    ("desnets/scratch/x/rand/1k", "", 11.42, True),
+])  # fmt: skip
+def test_a_uniform_guess_stands_beside_the_loss_and_a_model_that_is_worse_is_broken(path, ancestor, loss, told):
+    origin = Origin(name="wiki", source=Source(hub="a/wiki", revision="abc"))
+    known = Described(
+        study="s", path=path, ancestor=ancestor, family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+        sources={"resources/data/wiki": origin}, scored={"wiki": "resources/data/wiki"}, tasks={},
+    )  # fmt: skip
+    made = {path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
+    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
+    text = card(known, config, made, {"wiki": {"loss": loss}}, {"wiki": {}}, {}, None, 0).text
+    assert f"| wiki | Loss, nats per token | {loss:.4f} |  | these | uniform 10.80 |" in text.splitlines()
+    line = "**This model is broken**: its loss (wiki: 11.42) is worse than guessing; a uniform guess has 10.80 (ln 49,152)."
+    assert (line in text.splitlines()) == told
+
+
 def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(tmp_path):
     def manifest(stage, *parents, **more):
         settings = {"dataset": {"source": {"path": "/home/somebody/secret"}, "reader": "dolly"}}

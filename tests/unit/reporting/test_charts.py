@@ -27,6 +27,17 @@ def test_points_lie_on_the_axes_that_all_panels_share():
     assert [group.get("data-method") for drawn in (upper, lower) for group in drawn.iter("g")] == ["1", "0"]
 
 
+def test_a_uniform_guess_is_said_and_drawn_where_the_axis_reaches_it():
+    [drawn, _] = (xml.fromstring(svg) for svg in loss_curves(PANELS, "tokens", ["rand", "a & b"], 512))  # ln 512 = 6.24
+    [line] = [line for line in drawn.iter("line") if line.get("class") == "uniform"]
+    heights = [float(dot.get("cy")) for dot in drawn.iter("circle")]
+    assert heights[0] > float(line.get("y1")) > heights[0] - (heights[1] - heights[0])  # 6.24 lies between 6 and 7
+    words = [each.text for each in drawn.iter("text")]
+    assert "nats per token (a uniform guess has 6.24 (ln 512))" in words
+    [far, _] = loss_curves(PANELS, "tokens", ["rand", "a & b"], 50257)
+    assert 'class="uniform"' not in far and "10.82 (ln 50,257)" in far
+
+
 def test_more_ways_than_colours_are_dashed():
     looks = [tuple(look(number).items()) for number in range(21)]
     assert len(set(looks)) == 21

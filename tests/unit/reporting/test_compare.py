@@ -1,6 +1,7 @@
 """Studies that differ in their seed, as one table of members and DesNets."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from colpipe.reporting.compare import (
     scores,
     spread,
     summaries,
+    vocabulary_of,
     wide,
 )
 
@@ -86,6 +88,17 @@ def test_members_of_several_chains(results):
     assert chain_curves(results, frame) == {
         "small": {"minillm": [(0, 9.0), (4, pytest.approx(3.1))], "jsd": [(0, 9.0), (4, pytest.approx(2.2))]}
     }
+
+
+def test_a_uniform_guess_is_no_model(results):
+    assert vocabulary_of(results) is None
+    before = losses(results)
+    for folder in results:
+        frame = pd.read_csv(folder / "summary.csv")
+        guess = pd.DataFrame([{"init": "uniform", "task": "wiki", "metric": "loss", "value": math.log(512)}])
+        pd.concat([frame, guess.assign(seed=frame.seed[0])]).to_csv(folder / "summary.csv", index=False)
+    assert vocabulary_of(results) == 512
+    pd.testing.assert_frame_equal(losses(results), before)
 
 
 def test_studies_of_the_same_seed_are_refused(results):

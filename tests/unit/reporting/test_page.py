@@ -133,6 +133,16 @@ def test_scores_have_their_intervals_and_guessing_beside_them(results):
     assert len(task.rows) == 12 + 2
 
 
+def test_a_loss_above_that_of_a_uniform_guess_is_called_broken(results):
+    study, folder = results
+    table = tables.scores(study, summarise(study, folder))["stories"]
+    rows = {row[0].shown: row[3] for row in table.rows if row[1].shown == "distilled" or row[0].shown == "guessing"}
+    assert rows["guessing"] == tables.Cell("6.238", rows["guessing"].value)
+    assert rows["small"].note.endswith(", broken") and rows["small"].value > 6.24
+    text = whole_page(study, folder)
+    assert "a uniform guess has 6.24 (ln 512), and what is" in text and "Broken, worse than a uniform guess: " in text
+
+
 def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
     found = [
         Comparison("d", "never", 5, None, 100),

@@ -116,6 +116,17 @@ def test_noise_of_the_second_half(results):
     assert found.deviation[0] == pytest.approx(0.1, abs=0.02)
 
 
+def test_a_uniform_guess_is_said_once_where_losses_on_text_are_shown(results):
+    part = {"same": {"ancestor": "A", "task": "boolq", "tokens": 0}, "rows": ["model"], "values": {"X": [1]}}
+    shown = {**SCORED, "parts": [{**part, "columns": {"init": ["linit"]}}]}
+    made = paper.build("figure5a", shown, {"A/X/linit/0": "desnets/a/x/linit/0"}, {}, 0, results)
+    told = paper.with_uniform_guess(made, 512)
+    assert told.text == f"{made.text}\nLoss: a uniform guess has 6.24 (ln 512).\n"
+    assert told.figure.get_supxlabel() == "loss: a uniform guess has 6.24 (ln 512)"
+    without = made._replace(numbers=made.numbers[made.numbers.metric != "loss"])
+    assert paper.with_uniform_guess(without, 512) == without
+
+
 def test_sizes_beside_the_papers():
     shown = {"metric": "parameters", "parts": [
         {"columns": {"size": ["parameters", "layers"]}, "rows": ["model"], "values": {"X": [138, 14], "Y": [1, 2]}}

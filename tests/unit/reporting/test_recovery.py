@@ -51,6 +51,15 @@ def test_speed_ups_are_against_the_random_model(results):
     assert Comparison("d", "w", 1.0, 800, 400).speed_up == 0.5
 
 
+def test_the_random_model_counts_as_it_is_published(results):
+    study, _ = results
+    panels = {"upper": {"nested": [(0, 6.0), (400, 4.0)], "rand": [(0, 8.0), (200, 5.0), (400, 5.5)]}}
+    [best] = compare_with_random(study, panels)
+    study.stages.recover.keep = "last"
+    [last] = compare_with_random(study, panels)
+    assert (best.target, best.baseline, last.target) == (5.0, 200, 5.5)
+
+
 def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):
     study, folder = results
     panels = loss_by_size(study, summarise(study, folder))

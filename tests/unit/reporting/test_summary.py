@@ -1,7 +1,7 @@
 """The summary and its table from scores written here."""
 
 from colpipe.pipeline.plan import Plan
-from colpipe.reporting.summary import COLUMNS, compact, readable, summarise
+from colpipe.reporting.summary import COLUMNS, broken_models, compact, readable, remarks, summarise
 
 
 def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
@@ -10,8 +10,8 @@ def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
     assert list(frame.columns) == COLUMNS
     models = Plan(study).models
     assert (
-        len(frame) == 3 * len(models) + 3 + 2
-    )  # majority: rouge_l, accuracy, unparsable; chance: accuracy, unparsable
+        len(frame) == 3 * len(models) + 3 + 2 + 1
+    )  # majority: rouge_l, accuracy, unparsable; chance: accuracy, unparsable; uniform: loss
     medium = frame[(frame.desnet == "medium") & (frame.metric == "loss")]
     assert medium.params.item() == 20_112 and medium.value.item() == 5.0 + list(models).index("chain/llama/medium")
     assert (medium.low.item(), medium.high.item()) == (medium.value.item() - 1, medium.value.item() + 1)
@@ -25,6 +25,25 @@ def test_the_table_has_a_row_per_model_and_no_empty_column(results):
     study, folder = results
     table = readable(compact(study, summarise(study, folder)))
     assert list(table.columns[-3:]) == ["stories loss", "boolq rouge-l", "boolq accuracy"]
-    assert len(table) == len(Plan(study).models) + 2
+    assert len(table) == len(Plan(study).models) + 3
     assert table[table.desnet == "upper"].alpha.iloc[0] == "0.25"  # as assembled
     assert table[table.desnet == "lower"].alpha.iloc[0] == "0.30"  # the mean over layers
+
+
+def test_a_uniform_guess_stands_once_beside_losses_and_what_is_worse_is_broken(results):
+    """ln 512 = 6.238: of losses 5, 6, 7 … the first two are better."""
+    study, folder = results
+    summary = summarise(study, folder)
+    [guess] = summary[summary.init == "uniform"].to_dict("records")
+    assert (guess["task"], guess["metric"], round(guess["value"], 3)) == ("stories", "loss", 6.238)
+    worse = broken_models(study, summary)
+    random = sum(columns["init"] == "rand" and columns["tokens"] == 0 for columns in Plan(study).models.values())
+    assert len(worse) == len(Plan(study).models) - 2 - random
+    assert "llama upper nested 0" in worse and "upper rand 512" in worse and "upper rand 0" not in worse
+    first, second = remarks(study, summary)
+    assert first == "Loss: nats per token; a uniform guess has 6.24 (ln 512)."
+    assert second.startswith(f"Broken, worse than a uniform guess: {len(worse)} ({worse[0]}, ")
+    good = summary.assign(
+        value=[2.0 if metric == "loss" else value for metric, value in zip(summary.metric, summary.value, strict=True)]
+    )
+    assert remarks(study, good) == [first]

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from colpipe.config.parts import Architecture, Runtime, Shape
 from colpipe.errors import ColpipeError
+from colpipe.hf import models
 from colpipe.jobs.artifacts import MANIFEST, write_json
 from colpipe.jobs.job import Job, JobSpec
 from tests.conftest import make_model, make_tokenizer, write_tokens
@@ -90,9 +91,59 @@ def test_a_distilled_student_ends_where_its_teacher_ends(model, corpus, tmp_path
     assert AutoModelForCausalLM.from_pretrained(out).generation_config.eos_token_id == [0, 7]
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize("stage", ["distill", "seqkd", "teacher_signal", "bridge_answers"])
+def test_what_is_only_read_is_loaded_in_the_precision_of_the_study(
+    model, corpus, rows, tmp_path, monkeypatch, stage, precision, dtype
+):
+    loaded, load = [], models.load_model
+
+    def noted(folder, *rest):
+        loaded.append(load(folder, *rest))
+        return loaded[-1]
+
+    monkeypatch.setattr(models, "load_model", noted)
+    signal = {"architecture": ARCHITECTURE, "top_k": 4, "max_length": 32, "precision": precision}
+    answers = {"instructions": "x", "prompts": 2, "max_new_tokens": 2, "precision": precision}
+    settings, taught = distillation(), {"teacher": model, "tokenizer": model}
+    settings["training"]["precision"] = precision
+    calls = {
+        "distill": ("distill", settings, {**taught, "data__c": corpus}),
+        "seqkd": (
+            "distill",
+            {**settings, "training": {**settings["training"], **SEQKD}},
+            {**taught, "data__rows": rows},
+        ),
+        "teacher_signal": ("teacher_signal", signal, {"teacher": model, "data__c": corpus}),
+        "bridge_answers": (
+            "bridge_answers",
+            {"answers": answers, "prompts": "paper"},
+            {"model": model, "instructions": rows},
+        ),
+    }
+    name, given, parents = calls[stage]
+    out = run(name, tmp_path / "out", given, **parents)
+    assert [each.dtype for each in loaded] == [dtype] and not any(p.requires_grad for p in loaded[0].parameters())
+    if name == "distill":
+        assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.float32
+
+
+SEQKD = {"objective": "seqkd", "data": ["rows"], "max_length": 250, "rollout": {"max_new_tokens": 2}}
+
+
 def distillation(**architecture) -> dict:
-    training = {**TRAINING, "objective": "reverse_kl", "data": ["c"], "warmup_steps": 0}
+    training = {**TRAINING, "objective": "reverse_kl", "data": ["c"], "warmup": 0}
     return {"architecture": {**ARCHITECTURE, **architecture}, "shape": {**SHAPE, "layers": 1}, "training": training}
+
+
+@pytest.mark.parametrize(("scale", "told"), [(40.0, True), (0.0, False)])  # sure of what is wrong; sure of nothing
+def test_a_model_worse_than_a_uniform_guess_is_said_to_be_broken(model, corpus, tmp_path, capfd, scale, told):
+    weights = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        weights.lm_head.weight *= scale
+    weights.save_pretrained(model)
+    run("evaluate", tmp_path / "out", {"tasks": {}}, model=model, corpus__c=corpus)
+    assert ("c: a uniform guess has 5.70 (ln 300): the model is worse, it is broken" in capfd.readouterr().err) == told
 
 
 LINE = (

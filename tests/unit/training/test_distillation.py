@@ -15,7 +15,7 @@ import torch
 from colpipe.config.parts import Architecture, Runtime, Shape
 from colpipe.config.stages import Distill, Elastic
 from colpipe.data.tokens import IGNORE
-from colpipe.hf.models import load_model
+from colpipe.hf.models import load_frozen, load_model
 from colpipe.learngene.elastic import ElasticMember
 from colpipe.training import trainer
 from colpipe.training.distillation import DistillationData, distill
@@ -44,7 +44,7 @@ SETTINGS = {
     "batch_size": 4,
     "max_length": 12,
     "learning_rate": 1e-2,
-    "warmup_steps": 1,
+    "warmup": 1,
     "evaluations": 3,
     "rollout": {"size": 8, "epochs": 2, "batch_size": 3},
 }
@@ -76,7 +76,14 @@ def world(tmp_path):
     teacher.save_pretrained(tmp_path / "teacher")
     jobs = []
 
-    def run(name: str, objective: str, kill_at: int | None = None, runtime: dict | None = None, **changes):
+    def run(
+        name: str,
+        objective: str,
+        kill_at: int | None = None,
+        runtime: dict | None = None,
+        teacher_precision: str = "float32",
+        **changes,
+    ):
         settings = Distill(objective=objective.removesuffix("+elastic"), **{**SETTINGS, **changes})
         job = open_job(
             "distill",
@@ -101,7 +108,7 @@ def world(tmp_path):
             student, kept = distill(
                 job,
                 student,
-                load_model(tmp_path / "teacher"),
+                load_frozen(tmp_path / "teacher", teacher_precision, torch.device("cpu")),
                 settings,
                 MATERIAL,
                 answer_score=lambda model: float(model.transformer.wte.weight.sum().item() * 100 // 1),
@@ -235,6 +242,41 @@ def test_checkpointing_changes_nothing(world, objective):
     torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("changes, sizes, said", [
+    ({"steps": 12}, [8, 8, 8], "3 rollouts, 24 prompts, 2 passes over each\n"),
+    ({"steps": 10}, [8, 8, 4], "3 rollouts, 20 prompts, 2 passes over each, the last of 4 (rollout.size 8): the steps use "),
+    ({"steps": 3, "rollout": {"size": 256}}, [4], "1 rollout, 4 prompts, 4 passes over each, the last of 4 (rollout.size 2"),
+])  # fmt: skip
+def test_no_more_is_sampled_than_the_steps_use(world, tmp_path, monkeypatch, changes, sizes, said):
+    sampled = []
+    monkeypatch.setattr(RolloutTrainer, "_sample", recorded_size(RolloutTrainer._sample, sampled))
+    world("few", "minillm", evaluations=0, runtime={"progress_seconds": 0}, **changes)
+    log = (tmp_path / "work/few/log.txt").read_text()
+    assert sampled == sizes and said in log
+    batches = [line for line in log.splitlines() if "prompts answered" in line]
+    size = 32 if "rollout" in changes else SETTINGS["rollout"]["batch_size"]
+    assert len(batches) == sum(-(-each // size) for each in sizes)
+    assert f"rollout 1 of {len(sizes)}: " in batches[0] and " left" in batches[0]
+
+
+def recorded_size(method, sizes: list):
+    def call(self, number):
+        rows = method(self, number)
+        sizes.append(len(rows))
+        return rows
+
+    return call
+
+
+def test_a_shortened_rollout_is_passed_over_as_often_as_a_whole_one(world, monkeypatch):
+    """Of 10 steps of 4 rows the last two are on a rollout of 4: each of its rows once in each pass."""
+    seen = []
+    row = RolloutTrainer._row
+    monkeypatch.setattr(RolloutTrainer, "_row", lambda self, place: seen.append(id(found := row(self, place))) or found)
+    world("passes", "on_policy", evaluations=0, steps=10)
+    assert len(set(seen[32:36])) == 4 and sorted(seen[32:36]) == sorted(seen[36:40])
+
+
 def test_rollouts_come_from_the_student_as_it_is(world, tmp_path):
     """Eight prompts, twice, four at a time: new answers at every fourth step, each prompt as often as the others."""
     _, metrics, _ = world("rollouts", "minillm")
@@ -244,7 +286,7 @@ def test_rollouts_come_from_the_student_as_it_is(world, tmp_path):
 def test_the_best_evaluation_is_kept(world):
     weights, metrics, kept = world("best", "reverse_kl", keep="loss")
     losses = {record["step"]: record["loss"] for record in metrics if record["split"] == "validation"}
-    chosen = min((loss, step) for step, loss in losses.items() if step)[1]
+    chosen = min((loss, step) for step, loss in losses.items())[1]
     assert kept["kept"]["step"] == chosen and kept["kept"]["by"] == "loss"
     last, *_ = world("last", "reverse_kl", keep="last")
     assert torch.equal(weights, last) == (chosen == 12)
@@ -254,9 +296,11 @@ def test_ties_go_to_the_lower_loss_then_the_earlier_step():
     def record(step, rouge, loss):
         return {"split": "validation", "step": step, "rouge_l": rouge, "loss": loss}
 
-    records = [record(0, 99, 0), record(5, 7, 2), record(10, 7, 1), record(15, 7, 1), record(20, 3, 0)]
+    records = [record(0, 2, 3), record(5, 7, 2), record(10, 7, 1), record(15, 7, 1), record(20, 3, 0)]
     assert best_evaluation(records, "rouge_l") == (records[2], "rouge_l", [5, 15])
     assert best_evaluation(records, "loss")[0] == records[4]
+    assert best_evaluation([record(0, 9, 0), *records[1:]], "rouge_l")[0]["step"] == 0  # the start is one of them
+    assert best_evaluation([record(0, 9, 0), *records[1:]], "loss") == (record(0, 9, 0), "loss", [20])
     unscored = [{key: value for key, value in each.items() if key != "rouge_l"} for each in records]
     assert best_evaluation(unscored, "rouge_l")[1] == "loss"
 
@@ -338,3 +382,14 @@ def test_half_precision_follows(world, objective):
     losses = [[record["loss"] for record in metrics if record["split"] == "train"] for metrics in (exact, half)]
     assert losses[1][0] == pytest.approx(losses[0][0], rel=0.1, abs=0.1)
     assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl", "forward_kl", "jsd", "reverse_kl+elastic"])
+def test_a_teacher_in_half_precision_teaches_nearly_the_same(world, monkeypatch, objective):
+    """Its weights are in bfloat16, the student's master weights in float32; losses at the start are those of float32."""
+    changes = {"steps": 2, "evaluations": 1, "keep": "last", "precision": "bfloat16"}
+    _, exact, _ = world("exact", objective, **changes)
+    weights, half, _ = world("half", objective, teacher_precision="bfloat16", **changes)
+    assert weights.dtype == torch.float32
+    for first, second in zip(exact, half, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=0.02, abs=0.02)

@@ -19,6 +19,7 @@ PRIVATE = {
 }
 # Public ones that are overridden with other bodies, which the training loop must go on calling.
 PUBLIC = {
+    "create_scheduler": ["self", "num_training_steps", "optimizer"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     "get_batch_samples": ["self", "epoch_iterator", "num_batches", "device"],
