@@ -259,15 +259,14 @@ def _solve(
 ) -> tuple[Tensor, Tensor, dict]:
     """Fit some projections and change them: by (hidden, inside), by (hidden,), and the entry for the details."""
     biased = [writer for writer in writers if writer.bias]
-    change, shift, used = normal.solve(ridge, affine=bool(biased))
-    parts = change.split([writer.inside for writer in writers], 1)
+    found = normal.solve(ridge, affine=bool(biased))
+    parts = found.change.split([writer.inside for writer in writers], 1)
     change = torch.cat([writer.add(part, dtype) for writer, part in zip(writers, parts, strict=True)], 1)
-    shift = biased[-1].shift(shift, dtype) if biased else torch.zeros_like(change[:, 0])
-    before, after = normal.relative_error(), normal.relative_error(change, shift)
-    entry = {"before": round(before, 6), "after": round(after, 6)}
-    if used != ridge:
-        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {used:g} was taken")
-        entry["ridge"] = used
+    shift = biased[-1].shift(found.shift, dtype) if biased else torch.zeros_like(change[:, 0])
+    entry = {"before": round(found.before, 6), "after": round(found.after, 6)}
+    if found.ridge != ridge:
+        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {found.ridge:g} was taken")
+        entry["ridge"] = found.ridge
     return change, shift, entry
 
 
