@@ -12,12 +12,14 @@ SINGULAR = 1e-12  # of the squared ratio of pivots: below it a system counts as 
 class Normal:
     """The normal equations of what is to be added to a projection: minimise |R − H Dᵀ − b|² + ridge · mean(diag HᵀH) · |D|².
 
+    Tokens are weighted: every sum over them, those of |…|² and HᵀH too, has a factor for each.
+
     Attributes, in float64:
         upper: (inside, inside) upper triangle of HᵀH, of what the projection reads.
         right: (inside, hidden) HᵀR, of what is missing, R = Y − H W₀ᵀ.
         heard, missing: (inside,) and (hidden,), sums of H and R over tokens.
         error, size: |R|² and |Y|².
-        count: tokens.
+        weight: of all tokens.
     """
 
     def __init__(self, inside: int, hidden: int):
@@ -26,18 +28,19 @@ class Normal:
         self.heard = torch.zeros(inside, dtype=torch.float64)
         self.missing = torch.zeros(hidden, dtype=torch.float64)
         self.error = self.size = 0.0
-        self.count = 0
+        self.weight = 0.0
 
-    def add(self, heard: Tensor, missing: Tensor, target: Tensor) -> None:
-        """Some tokens more: H (tokens, inside), R and Y (tokens, hidden)."""
+    def add(self, heard: Tensor, missing: Tensor, target: Tensor, weight: Tensor) -> None:
+        """Some tokens more: H (tokens, inside), R and Y (tokens, hidden), and their weights (tokens,)."""
+        weighted = heard * weight[:, None]
         for start in range(0, len(self.upper), BLOCK):
-            self.upper[start : start + BLOCK, start:] += (heard[:, start : start + BLOCK].T @ heard[:, start:]).cpu()
-        self.right += (heard.T @ missing).cpu()
-        self.heard += heard.sum(0).cpu()
-        self.missing += missing.sum(0).cpu()
-        self.error += missing.square().sum().item()
-        self.size += target.square().sum().item()
-        self.count += len(heard)
+            self.upper[start : start + BLOCK, start:] += (weighted[:, start : start + BLOCK].T @ heard[:, start:]).cpu()
+        self.right += (weighted.T @ missing).cpu()
+        self.heard += weighted.sum(0).cpu()
+        self.missing += (weight @ missing).cpu()
+        self.error += (weight @ missing.square()).sum().item()
+        self.size += (weight @ target.square()).sum().item()
+        self.weight += weight.sum().item()
 
     def solve(self, ridge: float, affine: bool) -> "Solution":
         """What minimises it; with ten times the ridge until the system can be solved.
@@ -48,9 +51,9 @@ class Normal:
         gram, right, error = self.upper.triu() + self.upper.triu(1).T, self.right, self.error
         scale = gram.diagonal().mean()
         if affine:
-            gram = gram - torch.outer(self.heard, self.heard) / self.count
-            right = right - torch.outer(self.heard, self.missing) / self.count
-            error -= (self.missing @ self.missing).item() / self.count
+            gram = gram - torch.outer(self.heard, self.heard) / self.weight
+            right = right - torch.outer(self.heard, self.missing) / self.weight
+            error -= (self.missing @ self.missing).item() / self.weight
         change = torch.zeros_like(right)
         while scale > 0:  # where nothing is read, nothing can be written
             system = gram.clone()
@@ -62,7 +65,7 @@ class Normal:
                 error -= ((change * right).sum() + ridge * scale * change.square().sum()).item()
                 break
             ridge = max(10 * ridge, 1e-9)
-        shift = (self.missing - self.heard @ change) / self.count if affine else torch.zeros_like(self.missing)
+        shift = (self.missing - self.heard @ change) / self.weight if affine else torch.zeros_like(self.missing)
         before, after = ((max(left, 0.0) / self.size) ** 0.5 if self.size else 0.0 for left in (self.error, error))
         return Solution(change.T, shift, ridge, before, after)
 
