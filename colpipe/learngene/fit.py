@@ -10,8 +10,8 @@ both are fitted together towards the latter. Nothing is trained: every fit is on
 
 with H (tokens, inside) what the projection reads, Y (tokens, hidden) what it should write, and W₀ the cut's own weights. A
 token weighs 1 / root mean square of the stream that is aimed at. A bias is refitted with the weight, and not held back: its
-ridge is 0. For LayerNorm, which takes the mean over channels away, nothing is done: every channel is a regression of its own,
-so that fitting the mean as well takes nothing from the rest.
+ridge is 0. For LayerNorm, which takes the mean over channels away, nothing is done: every channel is a regression of its
+own, so that fitting the mean as well takes nothing from the rest.
 """
 
 import logging
