@@ -9,8 +9,9 @@ both are fitted together towards the latter. Nothing is trained: every fit is on
     minimise |Y − H Wᵀ|² + ridge · mean(diag HᵀH) · |W − W₀|²
 
 with H (tokens, inside) what the projection reads, Y (tokens, hidden) what it should write, and W₀ the cut's own weights. A
-bias is refitted with it, and not held back: its ridge is 0. (For LayerNorm, which takes the mean over channels away, nothing
-is done: every channel is a regression of its own, so that the mean is fitted on top and cannot take from the rest.)
+token weighs 1 / root mean square of the stream that is aimed at. A bias is refitted with the weight, and not held back: its
+ridge is 0. For LayerNorm, which takes the mean over channels away, nothing is done: every channel is a regression of its
+own, so that fitting the mean as well takes nothing from the rest.
 """
 
 import logging
@@ -191,6 +192,14 @@ def _writer(model, family: Family, axis: str, layer: int) -> Writer:
     )
 
 
+def token_weights(target: Tensor) -> Tensor:
+    """1 / root mean square of what each token's stream (tokens, hidden) should be.
+
+    A few tokens, often the first of a row, have streams a hundred times as large as all others; unweighted, they decide.
+    """
+    return target.square().mean(1).clamp_min(1e-12).rsqrt()
+
+
 def _walk(
     start: Assembly, selection: Selection, streams: Streams, ridge: float, untouched: int
 ) -> tuple[dict[str, Tensor], list[dict], int]:
@@ -239,7 +248,7 @@ def _walk(
                         raise ColpipeError(
                             f"the cut of {streams.weights.name}: {where}: its activations are not finite"
                         )
-                    normal.add(inputs, y - output, y)
+                    normal.add(inputs, y - output, y, token_weights(y))
                     if part != "attention":
                         stream.write(first, output)
                         heard.write(first, inputs)
@@ -259,15 +268,14 @@ def _solve(
 ) -> tuple[Tensor, Tensor, dict]:
     """Fit some projections and change them: by (hidden, inside), by (hidden,), and the entry for the details."""
     biased = [writer for writer in writers if writer.bias]
-    change, shift, used = normal.solve(ridge, affine=bool(biased))
-    parts = change.split([writer.inside for writer in writers], 1)
+    found = normal.solve(ridge, affine=bool(biased))
+    parts = found.change.split([writer.inside for writer in writers], 1)
     change = torch.cat([writer.add(part, dtype) for writer, part in zip(writers, parts, strict=True)], 1)
-    shift = biased[-1].shift(shift, dtype) if biased else torch.zeros_like(change[:, 0])
-    before, after = normal.relative_error(), normal.relative_error(change, shift)
-    entry = {"before": round(before, 6), "after": round(after, 6)}
-    if used != ridge:
-        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {used:g} was taken")
-        entry["ridge"] = used
+    shift = biased[-1].shift(found.shift, dtype) if biased else torch.zeros_like(change[:, 0])
+    entry = {"before": round(found.before, 6), "after": round(found.after, 6)}
+    if found.ridge != ridge:
+        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {found.ridge:g} was taken")
+        entry["ridge"] = found.ridge
     return change, shift, entry
 
 

@@ -135,12 +135,14 @@ def refit_plainly(model, kept: list[int], family: str, source, ridge: float, par
             *inputs, stream = seen(model, [*writers, here])
             (target,) = seen(source, [there])
             inside, missing = np.concatenate(inputs, 1), target[:, : stream.shape[1]] - stream
+            weight = 1 / np.sqrt((target[:, : stream.shape[1]] ** 2).mean(1, keepdims=True))
+            inside, missing = inside * np.sqrt(weight), missing * np.sqrt(weight)
             width, scale = inside.shape[1], (inside**2).sum(0).mean()
             modules = [model.get_submodule(name) for name in writers]
             biased = [module for module in modules if module.bias is not None]
             system = np.concatenate([inside, np.sqrt(ridge * scale) * np.eye(width)])
             if biased:
-                ones = np.concatenate([np.ones(len(inside)), np.zeros(width)])
+                ones = np.concatenate([np.sqrt(weight[:, 0]), np.zeros(width)])
                 system = np.concatenate([system, ones[:, None]], 1)
             change, *_ = np.linalg.lstsq(system, np.concatenate([missing, np.zeros((width, missing.shape[1]))]))
             change = torch.from_numpy(change)
