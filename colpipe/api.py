@@ -18,6 +18,7 @@ from typing import Any, get_args
 from colpipe.architectures.widths import proportional_units
 from colpipe.config.parts import Architecture, Select, Shape, parse_tokens
 from colpipe.config.sizing import Endpoint, automatic_alpha, plan_shape
+from colpipe.config.stages import FIT_RIDGE, FIT_TOKENS
 from colpipe.errors import ColpipeError
 from colpipe.hf.generation_config import generation_config_of
 from colpipe.jobs import artifacts
@@ -26,12 +27,11 @@ from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.calibration import token_batches
 from colpipe.learngene.companions import accompany, write_companions
 from colpipe.learngene.elastic import ElasticMember, cut
-from colpipe.learngene.fit import RIDGE
 from colpipe.learngene.fit import fit as refit
 from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_subset
+from colpipe.learngene.linit import METHODS, require_compatible, take_subset
 from colpipe.learngene.linit import linit as interpolate
-from colpipe.learngene.linit import require_compatible, take_subset
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.streams import gather, require_ids
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
@@ -71,6 +71,7 @@ def linit(
     Raises:
         ColpipeError: the neighbours, their tokenizers or the shape do not fit; the message names the axis and both sizes.
     """
+    require_known("method", method, (*METHODS, "cut"), "; colpipe.fit makes fitted cuts")
     require_known("alpha", alpha, ("auto", "search"))
     require_fractions("compensate", [compensate])
     small, large, sources = Weights(smaller), Weights(larger), {"larger": larger, "smaller": smaller}
@@ -121,7 +122,8 @@ def initialise(
         ColpipeError: an unknown word, one that this kind does not have, or a shape that cannot be made from the source.
     """
     require_known("kind", kind, initialisers.KINDS, "; linit takes two neighbours")
-    require_known("method", method, ("paper", "lossless") if kind == "single" else ("paper",), f" for {kind}")
+    fitted = "; colpipe.fit makes fitted cuts" if kind == "subset" else ""
+    require_known("method", method, ("paper", "lossless") if kind == "single" else ("paper",), f" for {kind}{fitted}")
     require_known("select", select, get_args(Select) if kind == "subset" else ("even",), f" for {kind}")
     weights = Weights(source)
     ranking = inheritance(weights.folder).ranking if weights.folder else None
@@ -141,8 +143,8 @@ def fit(
     shape: Mapping[str, int] | Shape | Iterable[Mapping[str, int] | Shape],
     text,
     select: Select | None = None,
-    tokens: int = 16384,
-    ridge: float = RIDGE,
+    tokens: int = FIT_TOKENS,
+    ridge: float = FIT_RIDGE,
     out: str | Path | None = None,
 ):
     """A smaller model cut out of one, its output projections refitted on some text; nothing is trained.
@@ -295,8 +297,8 @@ def scan(
     compensations: Sequence[float] = (0.0,),
     methods: Sequence[str] = ("nested",),
     text=None,
-    tokens: int = 16384,
-    ridge: float = RIDGE,
+    tokens: int = FIT_TOKENS,
+    ridge: float = FIT_RIDGE,
 ) -> list[dict]:
     """Assemble and score every combination, the neighbours loaded once; for architecture search.
 

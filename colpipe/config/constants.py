@@ -10,6 +10,7 @@ ORIGIN = "origin"  # stands for the ancestor, or its bridge, among the models an
 # Training and distillation.
 VALIDATION_ITEMS = 128  # blocks or rows of each data set, scored at each evaluation during training
 SAMPLED_OBJECTIVES = ("minillm", "on_policy")  # on completions that are sampled while the student learns
+COMPLETION_OBJECTIVES = ("seqkd", *SAMPLED_OBJECTIVES)  # they answer prompts
 LOGITS_CHUNK = 2**23  # logits that an objective projects at a time
 CACHE_ROWS = 8  # rows of a forward pass for cached teacher log-probabilities, where runtime.micro_batch says nothing
 

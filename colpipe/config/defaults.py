@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from colpipe.architectures.families import FAMILIES
+from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.parts import Source, parse_tokens
 from colpipe.config.presets import with_preset
@@ -34,6 +35,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     _starts(found)
     _initialisers(found)
     _stages(found)
+    _data(found)
     return found
 
 
@@ -77,9 +79,10 @@ def _tokenizer(config: dict) -> None:
 
 
 def _architecture(config: dict) -> None:
-    """As the model that the chain descends from has it, where that is fetched and not made here."""
+    """As the model that the chain descends from has it, where that is fetched and not made here. Beside a family that is
+    given, the head is as that family has it, so that a study is the same before and after its ancestor is fetched."""
     given, origin = _part(config, "architecture"), _origin(config)
-    missing = [key for key in OF_ANCESTOR if key not in given]
+    missing = [key for key in OF_ANCESTOR if key not in given and not (key == "tied" and "family" in given)]
     try:
         source = Source.model_validate(_part(config, "models", origin or "").get("source"))
     except ValidationError:
@@ -90,7 +93,7 @@ def _architecture(config: dict) -> None:
     if folder is None:
         raise ColpipeError(
             f"architecture: {', '.join(missing)} missing, and models.{origin} is not on this machine yet, so that its "
-            f"config.json cannot say; give {', '.join(OF_ANCESTOR)} (tied: null is what the family does)"
+            f"config.json cannot say; give family, vocabulary and positions (and tied, where it is not as in the family)"
         )
     config["architecture"] = given | {key: value for key, value in read_architecture(folder).items() if key in missing}
 
@@ -121,33 +124,41 @@ def read_architecture(folder: Path) -> dict[str, Any]:
 def _starts(config: dict) -> None:
     """Members start as fitted subsets of their teachers, or from the model that they name. What a subset keeps is measured,
     but where a member starts from a model of its own, whose layers nothing has ranked. Principal components are more than
-    the most important channels, and are for heads that are not tied."""
-    chain, ancestors = _part(config, "chain"), _part(config, "ancestors")
+    the most important channels, and are for heads that are not tied. Without a corpus nothing can be fitted or measured."""
+    chain, ancestors, text = _part(config, "chain"), _part(config, "ancestors"), bool(_part(config, "corpora"))
     architecture = _part(config, "architecture")
     family = FAMILIES.get(str(architecture.get("family", "gpt2")))
     tied = family.tied if family and architecture.get("tied") is None else architecture.get("tied")
     measured = "rotate" if family and family.norm == "rms" and not tied else "rank"
     for name, member in chain.items():
         if isinstance(member, Mapping) and "start" not in member:
-            chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit"}
+            chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit" if text else "inherit"}
     for name, ancestor in ancestors.items():
         if isinstance(ancestor, Mapping) and "select" not in ancestor:
-            own = ancestor.get("members")
-            members = [each for each in chain if not isinstance(own, list) or each in own]
-            starts = {str(ancestor.get("start") or _part(chain, member).get("start")) for member in members}
-            ancestors[name] = {**ancestor, "select": measured if starts <= {"fit", "inherit"} else "even"}
+            ranked = text and _starts_in(ancestor, chain) <= {"fit", "inherit"}
+            ancestors[name] = {**ancestor, "select": measured if ranked else "even"}
     _put(config, chain=chain, ancestors=ancestors)
 
 
+def _starts_in(ancestor: Mapping, chain: Mapping) -> set[str]:
+    """How the members of an ancestor's chain start."""
+    own = ancestor.get("members")
+    members = [each for each in chain if not isinstance(own, list) or each in own]
+    return {str(ancestor.get("start") or _part(chain, member).get("start")) for member in members}
+
+
 def _initialisers(config: dict) -> None:
-    """DesNets are fitted cuts of their larger neighbours, unless the study says how they are made."""
+    """DesNets are fitted cuts of their larger neighbours, unless the study says how they are made: nested where they mix, or
+    where there is no corpus to fit them on."""
     initialisers = _part(config, "initialisers")
+    usual = "fit" if _part(config, "corpora") else "nested"
     if "initialisers" not in config and _part(config, "desnets"):
-        initialisers = {"fit": {"kind": "linit"}}
+        method = "paper" if config.get("preset") == "paper" else usual
+        initialisers = {"fit" if method == "fit" else "linit": {"kind": "linit", "method": method}}
     for name, initialiser in initialisers.items():
         if isinstance(initialiser, Mapping) and "method" not in initialiser:
-            method = "fit" if initialiser.get("kind") == "linit" else "paper"
-            initialisers[name] = {**initialiser, "method": method}
+            method = "nested" if {"alpha", "compensate"} & set(initialiser) else usual
+            initialisers[name] = {**initialiser, "method": method if initialiser.get("kind") == "linit" else "paper"}
     _put(config, initialisers=initialisers)
 
 
@@ -156,8 +167,10 @@ def _stages(config: dict) -> None:
     stages, corpora, instructions = (_part(config, section) for section in ("stages", "corpora", "instructions"))
     if any(_part(each).get("select") in ("rank", "rotate") for each in _part(config, "ancestors").values()):
         stages.setdefault("order", {})
-    parts = [_part(config, section) for section in ("chain", "ancestors", "initialisers")]
-    if any("fit" in (_part(each).get("start"), _part(each).get("method")) for part in parts for each in part.values()):
+    chain, ancestors = _part(config, "chain"), _part(config, "ancestors")
+    made = [start for name in ancestors for start in _starts_in(_part(ancestors, name), chain)]
+    made += [_part(each).get("method") for each in _part(config, "initialisers").values()]
+    if "fit" in made:
         stages.setdefault("fit", {})
     positions = _part(config, "architecture").get("positions")
     if type(positions) is int and isinstance(stages.get("fit"), Mapping):
@@ -169,9 +182,28 @@ def _stages(config: dict) -> None:
         for stage in stages_of:
             if first and isinstance(stages.get(stage), Mapping):
                 stages[stage] = {key: first, **stages[stage]}
-    if isinstance(stages.get("distill"), Mapping):
-        stages["distill"] = {"data": list(corpora or instructions), **stages["distill"]}
     _put(config, stages=stages)
+
+
+def _data(config: dict) -> None:
+    """What is distilled on, by the objective, where nothing says it; whoever has another objective has its data, too."""
+    corpora, instructions, stages = (_part(config, section) for section in ("corpora", "instructions", "stages"))
+
+    def with_data(settings: Mapping) -> dict:
+        asks = settings.get("objective") in COMPLETION_OBJECTIVES
+        return {"data": [*instructions, *corpora] if asks else list(corpora or instructions), **settings}
+
+    if not isinstance(stages.get("distill"), Mapping) or "data" in stages["distill"]:
+        return
+    ancestors = _part(config, "ancestors")
+    said = any("data" in _part(ancestors, name, "distill") for name in ancestors)
+    for section in ("ancestors",) if said else ("ancestors", "chain", "initialisers"):
+        entries = _part(config, section)
+        for name in entries:
+            if "objective" in (own := _part(entries, name, "distill")):
+                entries[name] = {**entries[name], "distill": with_data(own)}
+        _put(config, **{section: entries})
+    _put(config, stages={**stages, "distill": with_data(stages["distill"])})
 
 
 def _put(config: dict, **parts: dict) -> None:

@@ -190,6 +190,12 @@ def load_study(config: dict, where: str = "study") -> Study:
     return study
 
 
+def remarks(study: Study) -> Iterator[str]:
+    """Lines to tell on a study that is valid, where it leaves open what may not be meant."""
+    yield from validation.not_quantisable_shapes(study)
+    yield from starts.heads_tied_otherwise(study)
+
+
 def _refusal(problems: Iterable[str], where: str) -> ColpipeError:
     return ColpipeError("\n".join(f"{where}: {line}" for line in problems))
 

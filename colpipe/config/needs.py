@@ -81,7 +81,7 @@ def _all_needs(study: Study) -> Iterator[tuple[str, Need]]:
         length = f"stages.order.max_length {stages.order.max_length}"
         yield stages.order.corpus, Need("train", stages.order.tokens, f"stages.order.tokens {stages.order.tokens}")
         yield stages.order.corpus, Need("validation", stages.order.max_length, length)
-    if stages.fit:
+    if stages.fit and study.has_fitted():
         yield stages.fit.corpus, Need("train", stages.fit.tokens, f"stages.fit.tokens {stages.fit.tokens}")
     if stages.sft:
         yield stages.sft.instructions, Need("train", 1, "stages.sft")

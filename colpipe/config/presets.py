@@ -21,7 +21,7 @@ PAPER = {
             "objective": "minillm",
             "learning_rate": 5e-6,
             "schedule": "constant",
-            "warmup": 100,
+            "warmup": 0.02,  # 100 of 5000 steps
             "keep": "rouge_l",
             "rollout": {"size": 256},
         },
@@ -42,8 +42,8 @@ def with_preset(config: Mapping[str, Any]) -> dict[str, Any]:
 def _under(choices: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """What is given, with the choices for keys that are not; what is given as another kind of thing stays as it is."""
     for key, choice in choices.items():
-        if key in ONLY_WHERE_GIVEN and key not in given:
-            continue
+        if key not in given and (key in ONLY_WHERE_GIVEN or (isinstance(choice, dict) and list(choice) == [EACH])):
+            continue  # an empty section would not be one that is left out
         if key == EACH:
             for entry in given.values():
                 if isinstance(entry, dict):

@@ -7,6 +7,7 @@ python -m colpipe.config.reference reference   prints the tables of config/READM
 import json
 import sys
 from collections.abc import Iterator
+from inspect import getdoc
 from typing import get_args
 
 from pydantic import BaseModel
@@ -23,7 +24,7 @@ def schema_text() -> str:
 
 def reference_text() -> str:
     """A table of keys for every part of a study, in the order in which they are first mentioned."""
-    return "\n".join(f"### `{path}`\n\n{model.__doc__.strip()}\n\n{_table(model)}" for path, model in _parts())
+    return "\n".join(f"### `{path}`\n\n{getdoc(model)}\n\n{_table(model)}" for path, model in _parts())
 
 
 def _parts() -> Iterator[tuple[str, type[BaseModel]]]:

@@ -11,6 +11,8 @@ from colpipe.config.parts import Align, Fraction, Name, Positive, Shape, Strict,
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
+FIT_TOKENS = 16384  # that cuts are fitted on
+FIT_RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
 
 
 class Training(Strict):
@@ -78,7 +80,7 @@ class Sft(Training):
     """Supervised fine-tuning of ancestors and pre-trained chain members (Appendix C.1: 3 epochs on Dolly)."""
 
     instructions: Name = LEFT_OUT
-    """Instructions to train on, left out, the first of the study; the loss is on the answers only."""
+    """Instructions to train on; left out, the first of the study; the loss is on the answers only."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the data (paper: 3)."""
     batch_size: Positive = 2
@@ -150,7 +152,8 @@ class Distill(Training):
 
     data: list[Name] = []
     """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row; left out, all
-    corpora of the study, or all its instructions where it has no corpus."""
+    corpora of the study, or all its instructions where it has no corpus; of `minillm`, `on_policy` and `seqkd`, all
+    instructions and corpora."""
     objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "forward_kl"
     """`minillm`: policy gradient and exact divergence on answers sampled from student and teacher together (Appendix C.1);
     `on_policy`: reverse divergence on the student's own answers. On the data's tokens: `reverse_kl` (Eq. 1), `forward_kl`
@@ -218,11 +221,11 @@ class Fit(Strict):
 
     corpus: Name = LEFT_OUT
     """Corpus whose training text it is; left out, the first of the study."""
-    tokens: Annotated[Tokens, Field(gt=0)] = 16384
+    tokens: Annotated[Tokens, Field(gt=0)] = FIT_TOKENS
     """How much of it, tokens; at least a few times the widest layer."""
     max_length: Positive = 256
     """In blocks of this many tokens; left out, no more than `architecture.positions`."""
-    ridge: Annotated[float, Field(ge=0)] = 0.3
+    ridge: Annotated[float, Field(ge=0)] = FIT_RIDGE
     """How much the cut's own weights count: the factor of their squared change, times the mean square of what they read."""
 
 

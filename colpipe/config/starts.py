@@ -103,6 +103,22 @@ def _more_than(study: Study, where: str, ours: Mapping, theirs: Mapping, source:
             )
 
 
+def heads_tied_otherwise(study: Study) -> Iterator[str]:
+    """A line on each ancestor that is known already and whose head is not as its chain's, of which the study says nothing.
+    It is told and not refused: the same study may have run before the ancestor was fetched."""
+    ours, family, words = study.architecture.is_tied, study.architecture.family, {True: "tied", False: "untied"}
+    inherited = [a for a in study.ancestors if any(study.inherits(a, member) for member in study.members(a))]
+    for origin in dict.fromkeys(_origin(study, ancestor) for ancestor in inherited):
+        folder = _folder(study, origin)
+        theirs = study.architecture.table.is_tied(read_mapping(folder / "config.json")) if folder else ours
+        if study.architecture.tied is None and theirs != ours:
+            yield (
+                f"architecture.tied: not said, so that heads are {words[ours]}, as {family} has them, but that of "
+                f"models.{origin} is {words[theirs]}; tied: {str(theirs).lower()} keeps it, {str(ours).lower()} says that "
+                "another is meant"
+            )
+
+
 def ranking_problems(study: Study) -> Iterator[str]:
     """Subsets by importance of members whose layers nothing has ranked, because they start from a model of their own."""
     found: dict[str, None] = {}

@@ -69,7 +69,7 @@ class Ancestor(Strict):
     the rest; `rank`: the most important of each, measured by stage `order`; `rotate`: the principal components of the
     residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`. Left out,
     `rotate` where the head is untied and the family has RMSNorm, and `even` where a member starts from a model of its own,
-    whose layers nothing has ranked."""
+    whose layers nothing has ranked, or in a study without corpora."""
     teacher: Literal["previous", "ancestor"] = "previous"
     """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
     distill: dict[str, Any] = {}
@@ -96,7 +96,7 @@ class Member(Strict):
     start: Literal["fit", "inherit", "pretrained", "scratch"] = "fit"
     """`inherit`: as the subset of its teacher; `fit`: as this subset, what its layers write fitted to the teacher on a
     little text (`stages.fit`); `pretrained`: from `model`, the default of members that name one; `scratch`: from a model of
-    its shape that is pre-trained here."""
+    its shape that is pre-trained here. Left out in a study without corpora, `inherit`."""
     model: Name | None = None
     """The model that a pre-trained member starts from."""
     distill: dict[str, Any] = {}
@@ -148,7 +148,8 @@ class Initialiser(Strict):
     its function (`single` knows it too). `cut`: the shape as it was trained inside the larger neighbour, which must be
     elastic; nothing is mixed. `fit`: a subset of the larger neighbour (of an elastic one, the shape as it was trained
     inside), what its layers write fitted to the neighbour on a little text (`stages.fit`); nothing is mixed (`subset` knows
-    it too)."""
+    it too). Left out of `linit`, `fit`; but `nested` beside an `alpha` or a `compensate`, and in a study without corpora;
+    with `preset: paper`, `paper`."""
     alpha: Fraction | Literal["auto", "search"] = "auto"
     """Weight of the smaller neighbour; `auto` = (P_large − P) / (P_large − P_small); `search`: the alpha and compensation
     with the lowest loss on the validation text of the first corpus under `perplexity`, no training."""
@@ -194,7 +195,7 @@ class Study(Strict):
     desnets: dict[Name, DesNet] = {}
     """DesNets by name."""
     initialisers: dict[Name, Initialiser] = {}
-    """Initialisers by name; every DesNet is built with each. Left out, the default one."""
+    """Initialisers by name; every DesNet is built with each. Left out, one of `linit` with its default method."""
     budgets: list[Tokens] = [0]
     """Recovery budgets, tokens (`78M` is understood); 0 is the DesNet as assembled."""
     tasks: dict[Name, Task] = {}
@@ -235,6 +236,19 @@ class Study(Strict):
     def fits(self, initialiser: str) -> bool:
         """Whether DesNets of an initialiser are fitted cuts."""
         return self.initialisers[initialiser].method == "fit"
+
+    def has_fitted(self) -> bool:
+        """Whether any member starts, or any DesNet is built, as a fitted cut."""
+        return any(
+            any(self.start(ancestor, member) == "fit" for member in self.members(ancestor))
+            or any(self.fits(initialiser) for _, initialiser, _ in self.builds_of(ancestor))
+            for ancestor in self.ancestors
+        )
+
+    def mixes(self, initialiser: str) -> bool:
+        """Whether DesNets of an initialiser are mixed from two neighbours."""
+        settings = self.initialisers[initialiser]
+        return settings.kind == "linit" and settings.method not in ("cut", "fit")
 
     def distill_settings(self, ancestor: str, member: str) -> Distill:
         """Distillation settings of one member, the overrides of ancestor and member applied."""
@@ -325,7 +339,7 @@ class Study(Strict):
     def alpha(self, desnet: str, initialiser: str, ancestor: str | None = None) -> float | list[float] | str | None:
         """Weight of the smaller neighbour, or `search`; None where nothing is interpolated."""
         kind, (smaller, larger) = self.initialisers[initialiser], self.neighbours(desnet, ancestor)
-        if kind.kind != "linit" or kind.method in ("cut", "fit") or smaller is None or larger is None:
+        if not self.mixes(initialiser) or smaller is None or larger is None:
             return None
         if self.desnets[desnet].alpha is not None:
             return self.desnets[desnet].alpha

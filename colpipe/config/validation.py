@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import ceil
 
 from colpipe.architectures.widths import BLOCK, NARROW, not_quantisable, unaligned
+from colpipe.config.constants import COMPLETION_OBJECTIVES, SAMPLED_OBJECTIVES
 from colpipe.config.parts import Shape
 from colpipe.config.stages import Distill, Elastic
 from colpipe.config.study import Study
@@ -24,7 +25,7 @@ def missing_stages(study: Study) -> Iterator[str]:
         "pretrain": scratch,
         "answers": [f"ancestors.{n}.bridge" for n, ancestor in study.ancestors.items() if ancestor.bridge],
         "order": [f"ancestors.{n}.select" for n, a in study.ancestors.items() if a.select in ("rank", "rotate")],
-        "fit": [f"chain.{n}.start" for n in study.chain if any(study.start(a, n) == "fit" for a in study.ancestors)]
+        "fit": [f"chain.{n}.start" for a in study.ancestors for n in study.members(a) if study.start(a, n) == "fit"]
         + [f"initialisers.{name}.method" for name in study.initialisers if study.fits(name)],
         "recover": [f"budgets ({tokens})" for tokens in study.budgets if tokens],
     }
@@ -41,6 +42,8 @@ def shape_problems(study: Study) -> Iterator[str]:
             yield f"{where}: {problem}"
         elif step and (widths := unaligned({"hidden": shape.hidden, "ffn": shape.ffn}, step)):
             yield f"{where}: {widths}: not in multiples of architecture.align {step}; 1 there allows any width"
+        elif step and step >= BLOCK and (widths := unaligned(shape.widths)):
+            yield f"{where}: {widths}: not in multiples of {BLOCK}, which architecture.align {step} asks for; 1 allows any"
     for name, ancestor in study.ancestors.items():
         if ancestor.select == "rotate" and table.norm != "rms":
             yield (
@@ -87,6 +90,11 @@ def size_problems(study: Study) -> Iterator[str]:
         alpha, layers = study.desnets[name].alpha, study.desnets[name].shape.layers
         if isinstance(alpha, list) and len(alpha) != layers:
             yield f"desnets.{name}.alpha: {len(alpha)} values for {layers} layers; give one number, or one for each layer"
+        if alpha is not None and (unmixed := _unmixed(study, name)):
+            yield (
+                f"desnets.{name}.alpha: {alpha!r}: nothing that it is built with mixes two neighbours ({unmixed}); leave it "
+                "out, or give an initialiser that does, such as {kind: linit, method: nested}"
+            )
     for name, initialiser in study.initialisers.items():
         known = {"single": ("paper", "lossless"), "subset": ("paper", "fit")}.get(initialiser.kind, ("paper",))
         if initialiser.kind != "linit" and initialiser.method not in known:
@@ -94,11 +102,19 @@ def size_problems(study: Study) -> Iterator[str]:
                 f"initialisers.{name}.method: {initialiser.method!r} is of linit; {initialiser.kind} has "
                 + (" and ".join(known) if len(known) > 1 else "none: leave it out")
             )
+        what = f"method {initialiser.method!r}" if initialiser.kind == "linit" else f"kind {initialiser.kind!r}"
         for key, plain in (("alpha", "auto"), ("compensate", 0.0)):
-            if initialiser.method in ("cut", "fit") and (value := getattr(initialiser, key)) != plain:
-                yield f"initialisers.{name}.{key}: {value!r}: method {initialiser.method!r} mixes nothing; leave it out"
+            if not study.mixes(name) and (value := getattr(initialiser, key)) != plain:
+                yield f"initialisers.{name}.{key}: {value!r}: {what} mixes nothing; leave it out"
     if not study.perplexity and any(initialiser.alpha == "search" for initialiser in study.initialisers.values()):
         yield "initialisers: alpha 'search' needs a corpus under perplexity, to score the candidates on"
+
+
+def _unmixed(study: Study, desnet: str) -> str:
+    """The initialisers that a DesNet is built with, as words, where none mixes two neighbours; otherwise empty."""
+    builds = [(init, a) for a in study.ancestors for name, init, _ in study.builds_of(a) if name == desnet]
+    mixed = any(study.alpha(desnet, *build) is not None for build in builds)
+    return "" if mixed else ", ".join(dict(builds))
 
 
 def _built_problems(study: Study, ancestor: str) -> Iterator[str]:
@@ -295,14 +311,14 @@ def distill_problems(study: Study) -> Iterator[str]:
 
 def _objective_problems(study: Study, settings: Distill) -> Iterator[str]:
     objective, rollout = settings.objective, settings.rollout
-    if not settings.data and objective not in ("seqkd", "minillm", "on_policy"):
+    if not settings.data and objective not in COMPLETION_OBJECTIVES:
         yield "data: []; name corpora or instructions to distil on"
-    if objective in ("seqkd", "minillm", "on_policy"):
+    if objective in COMPLETION_OBJECTIVES:
         if not any(name in study.instructions for name in settings.data):
             yield f"data: {settings.data} are corpora only; objective {objective!r} answers prompts: add instructions"
         if settings.signal:
             yield f"signal: {settings.signal}; objective {objective!r} is not on the data's tokens: null is allowed"
-    if objective in ("minillm", "on_policy") and rollout.size % settings.batch_size:
+    if objective in SAMPLED_OBJECTIVES and rollout.size % settings.batch_size:
         yield f"rollout.size: {rollout.size} is not a multiple of batch_size {settings.batch_size}"
 
 

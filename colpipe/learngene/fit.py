@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from colpipe.architectures.families import Family
+from colpipe.config.stages import FIT_RIDGE
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.assembly import Assembly
@@ -36,17 +37,15 @@ from colpipe.learngene.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
 
-
-def fitted(model, start: Assembly, batches: Iterable[Tensor], ridge: float = RIDGE) -> Assembly:
+def fitted(model, start: Assembly, batches: Iterable[Tensor], ridge: float = FIT_RIDGE) -> Assembly:
     """`gather` and `fit` for one size."""
     with gather(model, batches) as streams:
         return fit(start, streams, ridge)
 
 
 @torch.no_grad()
-def fit(start: Assembly, streams: Streams, ridge: float = RIDGE) -> Assembly:
+def fit(start: Assembly, streams: Streams, ridge: float = FIT_RIDGE) -> Assembly:
     """A cut with its output projections, and their biases, refitted.
 
     Leading layers that are the source's own, each followed by the source's next, have nothing to make up for and stay.

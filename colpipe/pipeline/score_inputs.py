@@ -67,7 +67,8 @@ def leakage_settings(layout: Layout, _: Wildcards) -> dict:
 def _trained(layout: Layout) -> list[str]:
     """Names of the instructions and corpora that models of the study learn from."""
     study, stages = layout.study, layout.study.stages
-    named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover, stages.fit)]
+    named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover)]
+    named += [stages.fit.corpus] if stages.fit and study.has_fitted() else []
     named += [getattr(stage, "instructions", None) for stage in (stages.sft, stages.answers)]
     for ancestor in study.ancestors:
         for member in study.members(ancestor):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from colpipe.config.constants import SAMPLED_OBJECTIVES
+from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic, Fit
 from colpipe.data.encoding import encode
@@ -160,7 +160,7 @@ def prepare_data(
     folders, length = list(job.parents_of("data").values()), training.max_length
     prompts: list[Tensor] = []
     items: Dataset | None = None
-    if training.objective in (*SAMPLED_OBJECTIVES, "seqkd"):
+    if training.objective in COMPLETION_OBJECTIVES:
         prompts = _prompts(job, folders, tokenizer)
         text = [Blocks(folder, "train", length) for folder in split_kinds(folders)[1]]
         if training.objective == "seqkd":

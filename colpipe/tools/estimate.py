@@ -14,9 +14,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from colpipe.config.loading import load_study, read_study
+from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
-from colpipe.config.validation import not_quantisable_shapes
 from colpipe.cost.inputs import EXACT, least_sure
 from colpipe.cost.passes import Work
 from colpipe.errors import ColpipeError
@@ -230,7 +229,7 @@ def main() -> None:
         config = json.loads(given) if is_text else read_study(given)
         study = load_study(config, "study" if is_text else given)
         print(report(study))
-        for line in () if is_text else not_quantisable_shapes(study):  # Snakemake, which passes text, has said it
+        for line in () if is_text else remarks(study):  # Snakemake, which passes text, has said it
             print(f"\n{line}")
     except (ColpipeError, OSError, ValueError) as error:
         sys.exit(f"estimate: error: {error}")

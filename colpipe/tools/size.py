@@ -129,7 +129,7 @@ def describe(
         f"{size}: {{shape: {{{written}}}}}",
         f"{count:,} parameters ({count / wanted - 1:+.2%}), {count * BYTES[precision] / 1e6:,.1f} MB in {precision}",
         f"between {smaller} ({members[smaller]}) and {larger} ({members[larger]}), alpha {alpha:.3f}",
-        f"methods: {', '.join((*METHODS, *(['cut'] if larger in elastic else [])))}",
+        f"methods: {', '.join(('fit', *METHODS, *(['cut'] if larger in elastic else [])))}",
     ]
     return "\n    ".join(filter(None, (*lines, not_quantisable(shape.widths))))
 

@@ -19,9 +19,8 @@ if str(Path(colpipe.__file__).parents[1]) != CHECKOUT:
         "a workflow can have one of them; run the other in a Snakemake of its own"
     )
 
-from colpipe.config.loading import check_text, load_study
+from colpipe.config.loading import check_text, load_study, remarks
 from colpipe.config.paper import paper
-from colpipe.config.validation import not_quantisable_shapes
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import resources_of_jobs
@@ -37,7 +36,7 @@ try:
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
 if workflow.is_main_process:
-    for line in not_quantisable_shapes(STUDY):
+    for line in remarks(STUDY):
         logger.info(line)
 show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)

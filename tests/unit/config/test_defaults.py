@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace as Wildcards
 
 import pytest
 import yaml
 
 from colpipe.config.folders import model_folder, staged
-from colpipe.config.loading import load_study
+from colpipe.config.loading import load_study, remarks
 from colpipe.config.parts import Source
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
@@ -93,6 +94,7 @@ def test_names_sizes_text_and_steps_are_a_study(brief):
     [
         ({"tied": False}, "rotate"),
         ({"tied": None}, "rotate"),  # what the family does
+        ({"family": "llama"}, "rotate"),
         ({"tied": True}, "rank"),
     ],
 )
@@ -150,12 +152,112 @@ def test_members_with_a_model_of_their_own_start_from_it_and_need_no_ranking(bri
     assert [ancestor.select for ancestor in load_study(brief).ancestors.values()] == ["even", "rank"]
 
 
-def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
-    brief["corpora"], brief["ancestors"]["mine"] = {}, {"model": "mine", "select": "even", "start": "inherit"}
+@pytest.mark.parametrize("architecture", [{}, {"tied": False}])  # of which one would be rotated
+def test_without_a_corpus_nothing_is_measured_or_fitted_and_instructions_are_distilled_on(brief, architecture):
+    del brief["corpora"]
+    brief["architecture"] = architecture
+    brief["chain"]["large"]["shape"] |= {"layers": 4, "ffn": 16}
+    brief["desnets"]["between"]["shape"] |= {"layers": 3, "ffn": 16}
+    brief["chain"]["small"]["shape"] |= {"layers": 2, "ffn": 16}
+    study = load_study(brief)
+    assert study.stages.distill.data == ["questions"]
+    assert {member.start for member in study.chain.values()} == {"inherit"}
+    assert study.ancestors["mine"].select == "even"
+    assert study.stages.order is None and study.stages.fit is None
+    assert {name: each.method for name, each in study.initialisers.items()} == {"linit": "nested"}
+    assert load_study(study.model_dump(mode="json")) == study
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ({"kind": "linit"}, "fit"),
+        ({"kind": "linit", "alpha": 0.5}, "nested"),
+        ({"kind": "linit", "alpha": "search"}, "nested"),
+        ({"kind": "linit", "compensate": 0.5}, "nested"),
+        ({"kind": "linit", "alpha": 0.5, "method": "aligned"}, "aligned"),
+        ({"kind": "subset"}, "paper"),
+        ({"kind": "rand"}, "paper"),
+    ],
+)
+def test_initialisers_mix_where_they_say_how_much(brief, given, method):
+    brief |= {"initialisers": {"it": given}, "perplexity": ["text"]}
+    assert load_study(brief).initialisers["it"].method == method
+
+
+def test_what_nothing_fits_has_no_stage(brief):
+    brief["ancestors"]["mine"]["start"] = "inherit"
+    brief["initialisers"] = {"nested": {"kind": "linit", "method": "nested"}}
+    study = load_study(brief)
+    assert {member.start for member in study.chain.values()} == {"fit"}  # whatever they say, the ancestor's is another
+    assert study.stages.fit is None and not study.has_fitted()
+    brief["corpora"]["other"] = {"dataset": "text"}
+    brief["stages"]["fit"] = {"corpus": "other"}
+    brief["stages"]["distill"]["data"] = ["text"]
+    brief["perplexity"] = ["text"]
+    assert Plan(load_study(brief)).settings_of("leakage", Wildcards())["trained"] == ["questions", "text"]
+    del brief["initialisers"]
+    assert Plan(load_study(brief)).settings_of("leakage", Wildcards())["trained"] == ["other", "questions", "text"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "ancestor", "member", "expected"),
+    [
+        ({}, {}, {}, ["text"]),
+        ({"objective": "minillm"}, {}, {}, ["questions", "text"]),
+        ({}, {"objective": "seqkd"}, {}, ["questions", "text"]),
+        ({}, {"objective": "seqkd"}, {"batch_size": 4}, ["questions", "text"]),
+        ({}, {}, {"objective": "on_policy"}, ["questions", "text"]),
+        ({"objective": "minillm"}, {}, {"objective": "jsd"}, ["text"]),
+        ({}, {"objective": "minillm"}, {"objective": "jsd"}, ["text"]),
+        ({}, {"data": ["questions"]}, {"objective": "minillm"}, ["questions"]),
+        ({"data": ["questions"]}, {"objective": "seqkd"}, {"objective": "minillm"}, ["questions"]),
+    ],
+)
+def test_each_objective_has_its_data(brief, stage, ancestor, member, expected):
+    brief["stages"]["distill"] |= stage
+    brief["ancestors"]["mine"]["distill"] = ancestor
+    brief["chain"]["small"]["distill"] = member
+    brief["initialisers"] = {"alone": {"kind": "distilled", "distill": member}}
+    study = load_study(brief)
+    assert study.distill_settings("mine", "small").data == expected
+    assert study.desnet_distill_settings("mine", "alone").data == expected
+    assert load_study(study.model_dump(mode="json")) == study
+
+
+def test_the_papers_objective_has_prompts_among_its_data(brief):
+    for key in ("desnets", "architecture"):
+        brief[key] = {}
+    brief["architecture"] = {"family": "llama", "vocabulary": 512, "positions": 640, "tied": True}
+    study = load_study({**brief, "preset": "paper"})
+    assert (study.stages.distill.objective, study.stages.distill.data) == ("minillm", ["questions", "text"])
+    assert study.stages.fit is None
+
+
+ARCHITECTURE = {"family": "llama", "vocabulary": 512, "positions": 640}
+
+
+def test_beside_a_given_family_the_head_does_not_change_when_the_ancestor_is_fetched(brief):
+    brief["models"]["mine"]["source"] = {"hub": "owner/mine"}
+    brief["architecture"] = ARCHITECTURE
+    brief["desnets"] = {}
+    for member, layers in (("large", 4), ("small", 2)):
+        brief["chain"][member]["shape"] |= {"layers": layers, "ffn": 16}
+    before = load_study(brief)
+    assert before.architecture.tied is None and not list(remarks(before))
+    write(Path(staged("resources", "models", "mine", Source(hub="owner/mine"))))
+    after = load_study(brief)
+    assert after == before
+    assert list(remarks(after)) == [
+        "architecture.tied: not said, so that heads are untied, as llama has them, but that of models.mine is tied; "
+        "tied: true keeps it, false says that another is meant"
+    ]
+    for tied in (True, False):
+        assert not list(remarks(load_study({**brief, "architecture": {**ARCHITECTURE, "tied": tied}})))
     for member in brief["chain"].values():
-        member["start"] = "inherit"
-    brief["initialisers"] = {"paper": {"kind": "linit", "method": "paper"}}
-    assert load_study(brief).stages.distill.data == ["questions"]
+        member["start"] = "scratch"  # with nothing of the ancestor's
+    brief["stages"]["pretrain"] = {}
+    assert not list(remarks(load_study(brief)))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +267,33 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
             lambda s: s["models"].update(mine={"source": {"hub": "owner/mine"}}),
             "my.yaml: architecture: family, vocabulary, positions, tied missing, and models.mine is not on this machine yet",
         ),
-        (lambda s: s.update(corpora={}), "my.yaml: stages.order.corpus: missing, and nothing in the study says it"),
+        (
+            lambda s: (
+                s["models"].update(mine={"source": {"hub": "owner/mine"}}),
+                s.update(architecture={"family": "llama"}),
+            ),
+            "my.yaml: architecture: vocabulary, positions missing, and models.mine is not on this machine yet",
+        ),
+        (
+            lambda s: s["models"].update(mine={"source": {"hub": "a/b/c"}}),
+            "my.yaml: models.mine.source.hub: 'a/b/c' is no repository of the Hugging Face hub: give owner/name (Repo id",
+        ),
+        (
+            lambda s: s["datasets"]["text"].update(source={"hub": "a b"}),
+            "my.yaml: datasets.text.source.hub: 'a b' is no repository of the Hugging Face hub: give owner/name (Repo id",
+        ),
+        (
+            lambda s: s.update(corpora={}, ancestors={"mine": {"model": "mine", "select": "rank"}}),
+            "my.yaml: stages.order.corpus: missing, and nothing in the study says it; corpora: empty",
+        ),
+        (
+            lambda s: s["chain"]["large"].update(start="fit") or s.update(corpora={}),
+            "my.yaml: stages.fit.corpus: missing, and nothing in the study says it; corpora: empty",
+        ),
+        (
+            lambda s: s["desnets"]["between"].update(alpha=0.3),
+            "my.yaml: desnets.between.alpha: 0.3: nothing that it is built with mixes two neighbours (fit); leave it out",
+        ),
         (
             lambda s: s["chain"]["large"]["shape"].update(layers=34),
             "my.yaml: chain.large.shape: layer is 34, more than the 6 of models.mine",
@@ -180,8 +308,12 @@ def test_without_a_corpus_the_instructions_are_what_is_distilled_on(brief):
             "subset; give it a smaller shape, or see whether architecture.tied (false, llama) is as there",
         ),
         (
-            lambda s: s.update(initialisers={"fit": {"kind": "linit", "alpha": 0.3}}),
+            lambda s: s.update(initialisers={"fit": {"kind": "linit", "method": "fit", "alpha": 0.3}}),
             "my.yaml: initialisers.fit.alpha: 0.3: method 'fit' mixes nothing; leave it out",
+        ),
+        (
+            lambda s: s.update(initialisers={"random": {"kind": "rand", "compensate": 0.3}}),
+            "my.yaml: initialisers.random.compensate: 0.3: kind 'rand' mixes nothing; leave it out",
         ),
         (
             lambda s: s.update(initialisers={"random": {"kind": "rand", "method": "fit"}}),

@@ -82,6 +82,7 @@ def test_what_is_not_used_needs_nothing(needs):
         study["stages"]["pretrain"]["evaluations"] = 0
         study["budgets"] = [0]
         study["stages"]["order"] = {"corpus": "stories", "tokens": 10**6}
+        study["stages"]["fit"] = {"corpus": "stories", "max_length": 32}
 
     assert needs(without)["stories", "train"][0] == 1024
     assert ("stories", "validation") not in needs(without)

@@ -5,6 +5,7 @@ import pytest
 from colpipe.config.loading import load_study, read_study
 from colpipe.config.presets import with_preset
 from colpipe.errors import ColpipeError
+from colpipe.training.arguments import warmup_steps
 from tests.conftest import CHECKOUT
 
 # Of these studies at the commit before there were presets, where they said nothing themselves.
@@ -12,7 +13,7 @@ MINILLM = {
     "objective": "minillm",
     "learning_rate": 5e-6,
     "schedule": "constant",
-    "warmup": 100,
+    "warmup": 0.02,  # 100 of 5000 steps
     "keep": "rouge_l",
 }
 OWN = {"learning_rate": 1e-3, "schedule": "cosine", "warmup": 6, "keep": "last"}
@@ -58,6 +59,46 @@ def test_a_studys_own_keys_come_before_those_of_its_preset(study):
     assert found["architecture"]["vocabulary"] == 512 and found["architecture"]["tied"] is None
     assert "select" not in given["ancestors"]["b"]  # the study itself stays as it is
     assert with_preset(found) == found
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The tiny study's inputs, which are not looked at."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("llama", "boolq", "articles.json"):
+        (tmp_path / "inputs" / name).mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("here")
+def test_desnets_are_made_by_the_papers_method_where_nothing_says_how(study):
+    del study["initialisers"]
+    loaded = load_study({**study, "preset": "paper"})
+    assert [(name, each.kind, each.method) for name, each in loaded.initialisers.items()] == [
+        ("linit", "linit", "paper")
+    ]
+    assert {name for name, *_ in loaded.builds_of("llama")} == {"upper", "lower"}
+    assert load_study(loaded.model_dump(mode="json")) == loaded
+
+
+@pytest.mark.parametrize("section", ["ancestors", "chain", "initialisers"])
+def test_a_section_that_is_left_out_stays_so(study, section):
+    del study[section]
+    assert section not in with_preset({**study, "preset": "paper"})
+
+
+@pytest.mark.usefixtures("here")
+def test_fewer_steps_than_the_papers_warm_up_for_less(study):
+    for key in ("warmup", "objective", "learning_rate"):
+        del study["stages"]["distill"][key]
+    settings = load_study({**study, "preset": "paper"}).stages.distill
+    assert (settings.steps, warmup_steps(settings.warmup, settings.steps)) == (4, 0)
+    assert warmup_steps(settings.warmup, 5000) == 100
+
+
+@pytest.mark.usefixtures("here")
+def test_alpha_goes_with_the_papers_method(study):
+    study["initialisers"] = {"half": {"kind": "linit", "alpha": 0.5}}
+    assert load_study({**study, "preset": "paper"}).initialisers["half"].method == "paper"
 
 
 @pytest.mark.parametrize("stages", [None, [], "paper", {"distill": None}])

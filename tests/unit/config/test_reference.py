@@ -21,6 +21,10 @@ def test_the_reference_in_the_config_manual_is_in_step():
     assert reference_text() in manual
 
 
+def test_nothing_in_the_reference_is_shown_as_code_because_it_is_indented():
+    assert not [line for line in reference_text().splitlines() if line.startswith(" ")]
+
+
 def test_every_key_is_explained():
     for table in reference_text().split("### ")[1:]:
         for row in re.findall(r"^\| `.*$", table, re.MULTILINE):

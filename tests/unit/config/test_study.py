@@ -165,6 +165,10 @@ def test_the_tiny_study_is_valid(study):
         ),
         (lambda s: s["initialisers"]["nested"].update(alpha=1.5), "initialisers.nested.alpha"),
         (
+            lambda s: s["desnets"]["upper"].update(alpha=0.5, initialisers=["rand"]),
+            "my.yaml: desnets.upper.alpha: 0.5: nothing that it is built with mixes two neighbours (rand); leave it out, or",
+        ),
+        (
             lambda s: s["desnets"]["upper"].update(alpha=[0.5, 0.5]),
             "my.yaml: desnets.upper.alpha: 2 values for 4 layers; give one number, or one for each layer",
         ),
@@ -296,6 +300,22 @@ def test_an_alignment_refuses_other_shapes(study):
         f"my.yaml: desnets.odd.shape: ffn 1000: {asked}",
         f"my.yaml: chain.large.elastic.smallest: ffn 1096: {asked}",
     ]
+
+
+@pytest.mark.parametrize(("align", "kept"), [(32, False), (64, False), (1, True), (None, True)])
+def test_an_alignment_refuses_heads_whose_output_projection_reads_no_whole_blocks(study, align, kept):
+    study["architecture"] |= {"family": "qwen3", "align": align}
+    study["models"]["bridge"]["shape"] = {"layers": 3, "heads": 6, "hidden": 256, "ffn": 512, "head_dim": 24}
+    shape = {"layers": 2, "heads": 5, "hidden": 256, "ffn": 512, "head_dim": 24}
+    study |= {"chain": {"large": {"start": "inherit", "shape": shape}}, "desnets": {}}
+    if kept:
+        load_study(study)
+    else:
+        [line] = [line for line in refused(study).splitlines() if "chain" in line]
+        assert line == (
+            f"my.yaml: chain.large.shape: heads × head_dim 120: not in multiples of 32, which architecture.align {align} "
+            "asks for; 1 allows any"
+        )
 
 
 def test_elastic_members_have_the_studys_alignment_and_no_other_job_has_it(study):

@@ -428,6 +428,18 @@ def test_a_loss_that_is_no_number_is_refused(gpt2):
             "method 'nestd': known are paper, nested",
         ),
         (
+            lambda one: colpipe.linit(one.small, one.large, SHAPE, method="fit"),
+            "method 'fit': known are paper, nested, lossless, aligned, cut; colpipe.fit makes fitted cuts",
+        ),
+        (
+            lambda one: colpipe.linit(one.small, one.large, SHAPE, "search", "fit", score=first_logit),
+            "method 'fit': known are paper, nested, lossless, aligned, cut; colpipe.fit makes fitted cuts",
+        ),
+        (
+            lambda one: colpipe.initialise("subset", one.large, SHAPE, method="fit"),
+            "method 'fit': known are paper for subset; colpipe.fit makes fitted cuts",
+        ),
+        (
             lambda one: colpipe.linit(one.small, one.large, SHAPE, compensate=2),
             "compensate 2: must lie between 0 and 1",
         ),

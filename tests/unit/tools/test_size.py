@@ -43,6 +43,7 @@ def test_documented_commands(home, monkeypatch, capsys, command):
     printed = run(monkeypatch, capsys, *shlex.split(command)[3:])
     sizes = re.findall(r"\d+MB?\b", command)
     assert re.findall(r"^(\w+): \{shape", printed, re.MULTILINE) == sizes
+    assert printed.count("    methods: fit, paper, nested, lossless, aligned\n") == len(sizes)
     assert "220M: {shape: {layers: 18, heads: 14, hidden: 896, ffn: 3584}}" in printed
 
 
