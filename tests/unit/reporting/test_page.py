@@ -139,6 +139,9 @@ def test_a_loss_above_that_of_a_uniform_guess_is_called_broken(results):
     rows = {row[0].shown: row[3] for row in table.rows if row[1].shown == "distilled" or row[0].shown == "guessing"}
     assert rows["guessing"] == tables.Cell("6.238", rows["guessing"].value)
     assert rows["small"].note.endswith(", broken") and rows["small"].value > 6.24
+    random = {row[2].shown: row[3] for row in table.rows if row[0].shown == "upper" and row[1].shown == "rand"}
+    assert min(cell.value for cell in random.values()) > 6.24
+    assert {tokens: cell.note.endswith(", broken") for tokens, cell in random.items()} == {"0": False, "512": True}
     text = whole_page(study, folder)
     assert "a uniform guess has 6.24 (ln 512), and what is" in text and "Broken, worse than a uniform guess: " in text
 
