@@ -123,7 +123,7 @@ def card(
     )
     vocabulary = FAMILIES[known.family].sizes(config)["vocabulary"]
     text = {name: metrics["loss"] for name, metrics in scores.items() if "loss" in metrics}
-    tokens = 0 if known.path.endswith("/0") else None  # any that it has learnt from
+    tokens = 0 if known.path.endswith("/0") else None  # how many it has learnt from makes no difference
     guesses = {
         **guesses,
         **{name: [{"init": "uniform", "metric": "loss", "value": uniform_loss(vocabulary)}] for name in text},
