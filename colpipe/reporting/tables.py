@@ -105,7 +105,7 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
             digits = METRICS[metric][1]
             note = "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
             if metric == "loss" and is_broken(value, study.architecture.vocabulary, ancestor, recovery):
-                note = f"{note}, broken"
+                note = f"{note}, broken".removeprefix(", ")
             row.append(Cell(f"{value:.{digits}f}", float(value), note))
             if place == 0:
                 row.append(Cell("") if pd.isna(low) else Cell(interval(low, value, high, *ends), float(value)))
