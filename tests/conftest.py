@@ -282,6 +282,22 @@ def open_job(*spec, **more):
     return Job(JobSpec(*spec, **more)).__enter__()
 
 
+class Killed(Exception):
+    """A job was cut off."""
+
+
+def kill(job, after: int | None) -> None:
+    """Have a training raise `Killed` as soon as it has measured a step; None: never."""
+    measure = job.measure
+
+    def measured(**values):
+        measure(**values)
+        if values["step"] == after:
+            raise Killed
+
+    job.measure = measured
+
+
 def stage(name: str, *arguments: object, cwd: Path | None = None, check: bool = True, **more):
     """Run one stage by hand."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **more.pop("env", {})}

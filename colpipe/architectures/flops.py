@@ -15,7 +15,7 @@ AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 TRAINING = 3  # forward passes that a training pass costs
 FUSED_HEAD = 4  # trl's output head computes its logits a second time in the backward pass
 REAL = 4  # bytes of a float32
-BYTES = {"float32": REAL, "bfloat16": 2}  # of a weight
+BYTES = {"float32": REAL, "bfloat16": 2, "int8": 1}  # of a weight
 # What glibc's heap takes of main memory for what is in use: where it gives nothing back, as the workflow has it
 # (`snakefile.run_stages_here`), freed room does not fit what comes next. Measured: 1.12 to 1.24, and 1.66 where blocks are
 # computed again, so that the long-lived gradients lie between their activations. Where learning and sampling take turns,

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from colpipe.architectures.families import Family
+from colpipe.architectures.flops import BYTES
 from colpipe.architectures.widths import BLOCK, USUAL, align, alignment, head_step, hidden_step
 from colpipe.config.parts import Architecture, Shape, Strict, Tokens, parse_tokens
 from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 BYTE_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 TOLERANCE = 0.01
 

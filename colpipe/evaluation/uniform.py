@@ -2,7 +2,6 @@
 
 import math
 
-AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 ROUNDING = 0.005  # nats: of a loss with two decimals; that of a model whose logits are all equal is off by less
 
 
@@ -16,14 +15,19 @@ def uniform_guess(vocabulary: int) -> str:
     return f"a uniform guess has {uniform_loss(vocabulary):.2f} (ln {vocabulary:,})"
 
 
-def is_broken(loss: float, vocabulary: int) -> bool:
+def is_worse(loss: float, vocabulary: int) -> bool:
     """Whether a model of this loss, nats per token, is worse than a uniform guess, by more than rounding is."""
     return loss > uniform_loss(vocabulary) + ROUNDING
 
 
-def broken(loss: float, vocabulary: int) -> str:
-    """Why a model of this loss is broken: it is worse than a uniform guess. Empty where it is not."""
-    return f"{uniform_guess(vocabulary)}: the model is worse, it is broken" if is_broken(loss, vocabulary) else ""
+def is_broken(loss: float, vocabulary: int, ancestor: str, tokens: float | None) -> bool:
+    """Whether a model of a study is broken: it is worse than a uniform guess, though it has something to be better by.
+
+    Args:
+        ancestor: empty for fetched models and for random DesNets.
+        tokens: of its recovery; None of what is no DesNet. A random one has learnt nothing at 0.
+    """
+    return is_worse(loss, vocabulary) and (bool(ancestor) or tokens != 0)
 
 
 def within(loss: float, low: float, high: float) -> bool:

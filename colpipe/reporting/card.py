@@ -123,7 +123,7 @@ def card(
     )
     vocabulary = FAMILIES[known.family].sizes(config)["vocabulary"]
     text = {name: metrics["loss"] for name, metrics in scores.items() if "loss" in metrics}
-    untrained = not known.ancestor and known.path.endswith("/0")
+    tokens = 0 if known.path.endswith("/0") else None  # how many it has learnt from makes no difference
     guesses = {
         **guesses,
         **{name: [{"init": "uniform", "metric": "loss", "value": uniform_loss(vocabulary)}] for name in text},
@@ -139,9 +139,11 @@ def card(
         positions=FAMILIES[known.family].sizes(config)["position"],
         prompt=prompt,
         seed=seed,
-        broken=[]
-        if untrained
-        else [f"{name}: {value:.2f}" for name, value in text.items() if is_broken(value, vocabulary)],
+        broken=[
+            f"{name}: {value:.2f}"
+            for name, value in text.items()
+            if is_broken(value, vocabulary, known.ancestor, tokens)
+        ],
         uniform=uniform_guess(vocabulary),
         scores=[
             {

@@ -58,7 +58,7 @@ def loss_curves(
     losses = [loss for _, loss in points]
     margin = 0.05 * (max(losses) - min(losses) or 1)
     y = Scale(min(losses) - margin, max(losses) + margin, height - bottom, top)
-    said = f" ({uniform_guess(vocabulary)})" if vocabulary else ""
+    said = f"; {uniform_guess(vocabulary)}" if vocabulary else ""
     count, drawings = EngFormatter(sep="", places=None), []
     for title, curves in panels.items():
         places = [place for curve in curves.values() for place, _ in curve]

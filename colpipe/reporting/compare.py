@@ -26,7 +26,7 @@ def losses(results: Sequence[Path]) -> pd.DataFrame:
     found = frame[(frame.metric == "loss") & (frame.init != UNIFORM)].rename(
         columns={"task": "corpus", "value": "loss"}
     )
-    return found[[*KEYS, "seed", "alpha", "loss"]].astype({"params": "int64"}).reset_index(drop=True)
+    return found[[*KEYS, "seed", "alpha", "loss"]].astype({"params": "Int64"}).reset_index(drop=True)
 
 
 def vocabulary_of(results: Sequence[Path]) -> int | None:

@@ -71,15 +71,13 @@ def uniform_row(vocabulary: int) -> dict:
 
 
 def broken_models(study: Study, summary: pd.DataFrame) -> list[str]:
-    """Models whose held-out loss is above that of a uniform guess, in words. Random ones are, until they are trained: they
-    are left out at 0 tokens."""
-    random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
+    """Models whose held-out loss says that they are broken, in words."""
     found = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity) & (summary.init != UNIFORM)]
-    found = found[[is_broken(loss, study.architecture.vocabulary) for loss in found.value]]
-    found = found[~(found.init.isin(random) & (found.tokens == 0))]
-    columns = [found[name].fillna("") for name in ("ancestor", "desnet", "init")]
-    tokens = [tokens_label(int(count)) if pd.notna(count) else "" for count in found.tokens]
-    named = (" ".join(word for word in words if word) for words in zip(*columns, tokens, strict=True))
+    named = []
+    for row in found.fillna({"ancestor": "", "desnet": "", "init": "", "tokens": -1}).itertuples():
+        if is_broken(row.value, study.architecture.vocabulary, row.ancestor, row.tokens):
+            words = (row.ancestor, row.desnet, row.init, tokens_label(int(row.tokens)) if row.tokens >= 0 else "")
+            named.append(" ".join(word for word in words if word))
     return list(dict.fromkeys(named))
 
 

@@ -91,10 +91,11 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
     ends = (first.low.min(), first.high.max()) if len(first) else (0, 1)
     keys = ["ancestor", "desnet", "params", "init", "tokens"]
     rows = []
-    for key, rows_of_model in part.groupby(keys, dropna=False, sort=False):
+    for key, rows_of_model in part.fillna({"ancestor": ""}).groupby(keys, dropna=False, sort=False):
         ancestor, desnet, params, init, budget = key
         values = rows_of_model.set_index("metric")
         guess = pd.isna(desnet) or not desnet
+        recovery = None if pd.isna(budget) else budget
         row = [Cell("guessing" if guess else desnet), Cell(init), tokens(budget)]
         for place, metric in enumerate(metrics):
             if metric not in values.index:
@@ -103,12 +104,12 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
             value, low, high = values.loc[metric, ["value", "low", "high"]]
             digits = METRICS[metric][1]
             note = "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
-            if metric == "loss" and is_broken(value, study.architecture.vocabulary):
-                note = f"{note}, broken"
+            if metric == "loss" and is_broken(value, study.architecture.vocabulary, ancestor, recovery):
+                note = f"{note}, broken".removeprefix(", ")
             row.append(Cell(f"{value:.{digits}f}", float(value), note))
             if place == 0:
                 row.append(Cell("") if pd.isna(low) else Cell(interval(low, value, high, *ends), float(value)))
-        row += [Cell("" if pd.isna(ancestor) else ancestor)] if ancestors else []
+        row += [Cell(ancestor)] if ancestors else []
         rows.append([*row, number(params)])
     columns = ["model", "made by", "tokens"]
     for place, metric in enumerate(metrics):

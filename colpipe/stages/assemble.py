@@ -6,7 +6,7 @@ from colpipe.config.constants import SEARCH_TOKENS
 from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
 from colpipe.config.stages import Fit
 from colpipe.errors import ColpipeError
-from colpipe.evaluation.uniform import broken
+from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.hf.models import load_model, load_tokenizer, require_parameters
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
@@ -97,8 +97,8 @@ def _search(job: Job[Settings], sizes: dict, known: dict) -> tuple[float, float]
     job.say(
         f"alpha {chosen['alpha']}, compensate {chosen['compensate']}: loss {chosen['loss']:.4f}, the best of {len(rows)}"
     )
-    if problem := broken(chosen["loss"], sizes["vocabulary"]):
-        job.say(problem)
+    if worse := worse_than_guessing(chosen["loss"], sizes["vocabulary"]):
+        job.say(f"the model is broken, {worse}")
     return chosen["alpha"], chosen["compensate"]
 
 

@@ -15,8 +15,8 @@ from colpipe.data.tokens import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
+from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
-from colpipe.evaluation.uniform import broken
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_model, load_tokenizer
 from colpipe.jobs.artifacts import write_json
@@ -43,8 +43,8 @@ def main(job: Job[Settings]) -> None:
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
-        if problem := broken(scores[name]["loss"], model.get_input_embeddings().weight.shape[0]):
-            job.say(f"{name}: {problem}")
+        if worse := worse_than_guessing(scores[name]["loss"], model.get_input_embeddings().weight.shape[0]):
+            job.say(f"{name}: {worse}")  # broken, unless it is random and has learnt nothing yet: the report knows
         if math.isinf(high["perplexity"]):
             raise ColpipeError(
                 f"{job.parents['model']}: its loss on {name} is {scores[name]['loss']:,.1f} nats per token (up to "

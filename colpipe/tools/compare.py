@@ -109,10 +109,13 @@ def write(
 
 
 def _remark(frame: pd.DataFrame, vocabulary: int | None) -> str:
-    """What stands below a table of losses: that of a uniform guess, and how many are above it."""
+    """What stands below a table of losses: that of a uniform guess, and how many are broken."""
     if vocabulary is None:
         return ""
-    worse = sum(is_broken(loss, vocabulary) for loss in frame.loss)
+    rows = frame.reindex(columns=["loss", "ancestor", "tokens"], fill_value=-1)  # members of a chain have no tokens
+    worse = sum(
+        is_broken(loss, vocabulary, ancestor, tokens) for loss, ancestor, tokens in rows.itertuples(index=False)
+    )
     return f"\nLoss: nats per token; {uniform_guess(vocabulary)}{f', {worse:,} are worse: broken' * bool(worse)}.\n"
 
 

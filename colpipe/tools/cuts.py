@@ -11,7 +11,7 @@ from colpipe.config.parts import Positive, Select, Strict
 from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
+from colpipe.evaluation.uniform import is_worse, uniform_guess, uniform_loss
 from colpipe.hf.models import load_model
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
@@ -72,7 +72,7 @@ def main(job: Job[Settings]) -> None:
     table.to_csv(job.staging / "cuts.csv", index=False, float_format="%.4f")
     print(table.pivot_table(index="cut", columns="select", values="loss", sort=False).round(2).to_string())
     vocabulary = Weights(folder).sizes["vocabulary"]
-    worse = sum(is_broken(row["loss"], vocabulary) for row in rows)
+    worse = sum(is_worse(row["loss"], vocabulary) for row in rows)
     print(f"Loss: nats per token; {uniform_guess(vocabulary)}, {worse} are worse: broken.")
     job.publish(uniform_loss=uniform_loss(vocabulary), broken=worse)
 

@@ -11,7 +11,7 @@ from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
 from colpipe.config.stages import Fit
 from colpipe.data.tokens import Blocks
 from colpipe.evaluation.perplexity import held_out_loss
-from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
+from colpipe.evaluation.uniform import is_worse, uniform_guess, uniform_loss
 from colpipe.hf.counting import count_calls
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
@@ -51,7 +51,7 @@ def main(job: Job[Settings]) -> None:
     )
     pd.DataFrame(rows).to_csv(job.staging / "candidates.csv", index=False)
     vocabulary = Weights(job.parents["larger"]).sizes["vocabulary"]
-    worse = sum(is_broken(row["loss"], vocabulary) for row in rows)
+    worse = sum(is_worse(row["loss"], vocabulary) for row in rows)
     job.say(f"{len(rows)} candidates, the best: {rows[0]}; {uniform_guess(vocabulary)}, {worse} are worse: broken")
     job.publish(candidates=len(rows), uniform_loss=uniform_loss(vocabulary), broken=worse)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from colpipe.architectures.families import family_of
+from colpipe.architectures.flops import BYTES
 from colpipe.architectures.widths import not_quantisable
 from colpipe.config.loading import load_study, read_study
 from colpipe.config.parts import Architecture, Shape, problem_lines
-from colpipe.config.sizing import BYTES, Budget, Endpoint, automatic_alpha, plan_shape
+from colpipe.config.sizing import Budget, Endpoint, automatic_alpha, plan_shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.linit import METHODS

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from colpipe.config.stages import Distill, Pretrain, Training
 from colpipe.errors import ColpipeError
-from colpipe.evaluation.uniform import broken
+from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.jobs.artifacts import require_space
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import discard, is_valid, mark_complete
@@ -109,6 +109,6 @@ def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) ->
         )
     if "loss" in record:
         loss, vocabulary = record.get("cross_entropy", record["loss"]), len(model.get_input_embeddings().weight)
-        if problem := broken(loss, vocabulary):
-            job.say(f"validation loss {loss:.4f}: {problem}")
+        if worse := worse_than_guessing(loss, vocabulary):
+            job.say(f"validation loss {loss:.4f}: the model is broken, {worse}")
     return {"kept": entry}

@@ -25,7 +25,7 @@ from colpipe.training.elastic import Submodels
 from colpipe.training.rollouts import sample
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import train
-from tests.conftest import WORDS, make_tokenizer, open_job, write_tokens
+from tests.conftest import WORDS, Killed, make_tokenizer, open_job, write_tokens
 
 LENGTH = 48
 SMALL = {"layers": 2, "heads": 4, "hidden": 64}
@@ -123,10 +123,6 @@ def test_pretraining_and_recovery(family, checkpointed, new_job, corpus, tmp_pat
     assert counter.recorded == counter.get_total_flops()
     assert estimated.flops == pytest.approx(counter.get_total_flops(), rel=1e-6)
     assert estimated.tokens == counter.tokens
-
-
-class Killed(Exception):
-    pass
 
 
 def test_what_a_killed_attempt_used_is_not_forgotten(new_job, corpus):

@@ -20,7 +20,7 @@ MOVERS = {
     "config.study",
     "config.validation",
     "errors",
-    "evaluation.uniform",
+    "evaluation.remark",
     "hashing",
     "hf.counting",
     "jobs.artifacts",
@@ -86,3 +86,13 @@ def test_the_code_version_is_about_behaviour(tmp_path, monkeypatch):
     assert moved == version("from colpipe.data.used import x\n", mover + "y = 1\n")
     (package / "data" / "other.py").write_text("x = 4\n")
     assert moved == version("from colpipe.data.used import x\n", mover)
+
+
+def test_the_words_beside_losses_make_reports_again_and_no_model():
+    def uses(stage: str) -> bool:
+        trees: dict = {}
+        code._collect_code(f"colpipe.stages.{stage}", trees)
+        return "colpipe.evaluation.uniform" in trees
+
+    assert all(map(uses, ("report", "exhibit", "publish")))
+    assert not any(map(uses, ("pretrain", "distill", "recover", "assemble", "evaluate")))

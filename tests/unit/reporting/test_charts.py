@@ -33,7 +33,7 @@ def test_a_uniform_guess_is_said_and_drawn_where_the_axis_reaches_it():
     heights = [float(dot.get("cy")) for dot in drawn.iter("circle")]
     assert heights[0] > float(line.get("y1")) > heights[0] - (heights[1] - heights[0])  # 6.24 lies between 6 and 7
     words = [each.text for each in drawn.iter("text")]
-    assert "nats per token (a uniform guess has 6.24 (ln 512))" in words
+    assert "nats per token; a uniform guess has 6.24 (ln 512)" in words
     [far, _] = loss_curves(PANELS, "tokens", ["rand", "a & b"], 50257)
     assert 'class="uniform"' not in far and "10.82 (ln 50,257)" in far
 

@@ -21,6 +21,7 @@ from colpipe.reporting.compare import (
     vocabulary_of,
     wide,
 )
+from colpipe.reporting.summary import markdown
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 
@@ -90,15 +91,37 @@ def test_members_of_several_chains(results):
     }
 
 
+def add(results, *rows: dict):
+    """More losses on wiki, in every study."""
+    for folder in results:
+        frame = pd.read_csv(folder / "summary.csv")
+        more = pd.DataFrame(rows).assign(task="wiki", metric="loss", seed=frame.seed[0])
+        pd.concat([frame, more]).to_csv(folder / "summary.csv", index=False)
+
+
+GUESS = {"init": "uniform", "value": math.log(512)}
+
+
 def test_a_uniform_guess_is_no_model(results):
     assert vocabulary_of(results) is None
     before = losses(results)
-    for folder in results:
-        frame = pd.read_csv(folder / "summary.csv")
-        guess = pd.DataFrame([{"init": "uniform", "task": "wiki", "metric": "loss", "value": math.log(512)}])
-        pd.concat([frame, guess.assign(seed=frame.seed[0])]).to_csv(folder / "summary.csv", index=False)
+    add(results, GUESS)
     assert vocabulary_of(results) == 512
     pd.testing.assert_frame_equal(losses(results), before)
+
+
+def test_a_fetched_ancestor_whose_size_no_study_says(results):
+    sizes = ({"ancestor": "jsd", "desnet": f"d{n}", "params": n, "init": "nested", "tokens": 0} for n in (2, 3, 4))
+    add(results, {"desnet": "llama", "init": "as it is", "value": 2.5}, *({**each, "value": 4.0} for each in sizes))
+    frame = spread(losses(results))
+    [row] = frame[frame.desnet == "llama"].to_dict("records")
+    assert (row["loss"], row["seeds"], row["tokens"], pd.isna(row["params"])) == (2.5, 2, -1, True)
+    assert frame[frame.desnet == "d2"].params.tolist() == [2]
+    [row] = wide(frame).to_dict("records")
+    assert row["init"] == "nested" and row["d2, 0"] == "**4.000 ± 0.000**"
+    table, curves = by_size(losses(results))
+    assert curves == {"jsd nested": [(2, 4.0), (3, 4.0), (4, 4.0), (9, 5.0)]}
+    assert "| 9 | 2x8 | 5.0 |" in markdown(table)
 
 
 def test_studies_of_the_same_seed_are_refused(results):

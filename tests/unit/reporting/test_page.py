@@ -139,8 +139,12 @@ def test_a_loss_above_that_of_a_uniform_guess_is_called_broken(results):
     rows = {row[0].shown: row[3] for row in table.rows if row[1].shown == "distilled" or row[0].shown == "guessing"}
     assert rows["guessing"] == tables.Cell("6.238", rows["guessing"].value)
     assert rows["small"].note.endswith(", broken") and rows["small"].value > 6.24
+    random = {row[2].shown: row[3] for row in table.rows if row[0].shown == "upper" and row[1].shown == "rand"}
+    assert min(cell.value for cell in random.values()) > 6.24
+    assert {tokens: cell.note.endswith(", broken") for tokens, cell in random.items()} == {"0": False, "512": True}
     text = whole_page(study, folder)
-    assert "a uniform guess has 6.24 (ln 512), and what is" in text and "Broken, worse than a uniform guess: " in text
+    assert "a uniform guess has 6.24 (ln 512), and a\nmodel that is worse is broken, unless it is random" in text
+    assert "Broken, worse than a uniform guess: " in text
 
 
 def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
@@ -152,6 +156,17 @@ def test_ways_that_need_no_tokens_sort_first_and_those_that_never_arrive_last():
     rows = sorted(tables.comparison_table(found).rows, key=lambda row: row[4].value)
     assert [row[1].shown for row in rows] == ["at once", "soon", "never"]
     assert [row[5].shown for row in rows] == ["needs none", "2.0 ×", "less than 1 ×"]
+
+
+@pytest.mark.parametrize("keep", ["loss", "last"])
+def test_the_page_says_which_state_recovery_publishes(results, keep):
+    study, folder = results
+    study.stages.recover.keep = keep
+    text = whole_page(study, folder)
+    assert ("Lower is better, and the lowest state of each is published. Point at" in text) == (keep == "loss")
+    assert ", trained for a few tokens more, and scored" in text
+    study.budgets = [0]
+    assert "neighbours in the chain and scored" in whole_page(study, folder)
 
 
 def test_what_never_arrives_is_a_number_that_scripts_read(results):

@@ -19,14 +19,10 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.job import STOPPED, Job
 from colpipe.jobs.state import read_record
 from colpipe.stages import prepare_corpus
-from tests.conftest import WORDS, make_tokenizer, open_job
+from tests.conftest import WORDS, Killed, make_tokenizer, open_job
 
 SHARD = 400  # tokens
 SETTINGS = Dataset.model_validate({"source": {"path": "."}, "reader": "text", "validation": 0.1, "test": 0.1})
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(autouse=True)

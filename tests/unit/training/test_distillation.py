@@ -23,7 +23,7 @@ from colpipe.training.elastic import Submodels
 from colpipe.training.keep_best import best_evaluation
 from colpipe.training.rollout_trainer import RolloutTrainer
 from colpipe.training.rollouts import shuffled
-from tests.conftest import CHECKOUT, make_gpt2, open_job
+from tests.conftest import CHECKOUT, Killed, kill, make_gpt2, open_job
 from tests.unit.training.test_hooks import PRIVATE, PUBLIC
 
 OBJECTIVES = ["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"]
@@ -62,10 +62,6 @@ def submodels_of(student, objective: str) -> Submodels | None:
     return Submodels(student, ElasticMember(member, [0], 1.0), Elastic(), seed=0)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.fixture
 def world(tmp_path):
     """A function that distils, perhaps until it is killed after a step, and says how it went."""
@@ -95,14 +91,7 @@ def world(tmp_path):
             0,
         )
         jobs.append(job)
-        measure = job.measure
-
-        def measured(**values):
-            measure(**values)
-            if values["step"] == kill_at:
-                raise Killed
-
-        job.measure = measured
+        kill(job, after=kill_at)
         try:
             student = load_model(tmp_path / "student")
             student, kept = distill(

@@ -10,14 +10,10 @@ from colpipe.config.stages import Pretrain
 from colpipe.hf.models import load_model
 from colpipe.training.keep_best import take_best
 from colpipe.training.trainer import train
-from tests.conftest import make_gpt2, open_job
+from tests.conftest import Killed, kill, make_gpt2, open_job
 
 ROWS = [{"input_ids": torch.arange(8) + n % 7, "labels": torch.arange(8) + n % 7} for n in range(48)]
 OTHERS = [{"input_ids": ids, "labels": ids} for ids in torch.randint(0, 50, (4, 8), generator=torch.manual_seed(5))]
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture
@@ -29,14 +25,7 @@ def recover(tmp_path):
         settings = Pretrain(corpus="x", **{"steps": 12, "batch_size": 4, "max_length": 8, **changes})
         runtime = Runtime(device="cpu", save_minutes=0)
         job = open_job("recover", tmp_path / name, tmp_path / "work" / name, settings, runtime, {}, 0)
-        measure = job.measure
-
-        def measured(**values):
-            measure(**values)
-            if values["step"] == kill_at:
-                raise Killed
-
-        job.measure = measured
+        kill(job, after=kill_at)
         model = load_model(tmp_path / "model")
         start = flat(model)
         try:
@@ -90,6 +79,6 @@ def test_a_job_that_is_killed_anywhere_keeps_the_same(recover, rate):
 
 def test_a_model_worse_than_a_uniform_guess_is_said_to_be_broken(recover):
     *_, log = recover("broken", learning_rate=0.3, keep="last")
-    assert "a uniform guess has 3.91 (ln 50): the model is worse, it is broken" in log
+    assert ": the model is broken, worse than guessing: a uniform guess has 3.91 (ln 50)" in log
     *_, log = recover("fine", validation=ROWS[:4], learning_rate=1e-2)
     assert "broken" not in log
