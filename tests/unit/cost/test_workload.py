@@ -162,3 +162,14 @@ def test_a_fit_runs_the_source_once_and_the_cut_twice_by_hand(plan, study):
         each.work("distill", SimpleNamespace(ancestor="llama", member="medium")) for each in (made, plan())
     )
     assert fitted.tokens == before.tokens + 3 * 1024 and fitted.flops > before.flops
+
+
+def test_a_fit_holds_its_source_in_float32_and_the_system_of_its_widest_projection(plan, study):
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    study["stages"]["fit"] = {"tokens": 1024, "max_length": 64}
+    made = plan()
+    done = made.work("assemble", SimpleNamespace(ancestor="llama", desnet="lower", init="fit"))
+    source, cut = (512 * 16 + 128 * 16 + layers * 12 * 16 * 16 for layers in (3, 2))  # GPT-2, but for gains and biases
+    activations, system = 8 * 8 * 64 * 64, 5 * 64 * 64 + 4 * 64 * 16
+    assert done.memory == pytest.approx(4 * (source + cut + activations) + 8 * system, rel=0.02)
+    assert done.read == pytest.approx(source, rel=0.05)
