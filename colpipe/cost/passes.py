@@ -190,7 +190,9 @@ def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work
     is solved, and up to 4 for each input and channel (measured).
     """
     length, sizes = longest([data], batch), cut.sizes or {}
-    tokens, widths = data.rows * length, (sizes["head"] * sizes["head_dim"], sizes["ffn"])
+    tokens, widths = data.rows * length, [sizes["head"] * sizes["head_dim"], sizes["ffn"]]
+    if cut.family and cut.family.defaults.get("use_parallel_residual"):  # GPT-NeoX: both in one system
+        widths = [sum(widths)]
     systems = sum(2 * tokens * (width + 2 * sizes["hidden"]) * width + width**3 for width in widths)
     passes = sum(model.forward.layers(data.rows, length) for model in (source, cut, cut))
     return Work(
