@@ -7,6 +7,7 @@ colpipe.linit(small, large, shape, alpha="search", score=my_loss, out="desnet")
 model = colpipe.fit("smollm2", {"layers": 20, "heads": 9, "hidden": 576}, "wikipedia.txt")
 """
 
+import copy
 import logging
 import os
 import shutil
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
+
+import torch
 
 from colpipe.architectures.widths import proportional_units
 from colpipe.config.parts import Architecture, Select, Shape, parse_tokens
@@ -150,7 +153,7 @@ def fit(
     """A smaller model cut out of one, its output projections refitted on some text; nothing is trained.
 
     Args:
-        model: model folder or loaded transformers model.
+        model: model folder or loaded transformers model; run in float32, of one in half precision a copy.
         shape: as in `linit`, no larger than the model on any axis; or several, for which the model is measured and run once.
         text: a text, a list of texts, the path of a text file, or token ids.
         select: what is kept: `rank`, the most important layers, heads, units and channels; `rotate`, principal components
@@ -182,6 +185,7 @@ def fit(
     require_tokenizer_rows(model, weights.sizes["vocabulary"], f"{weights.name}: vocabulary")
     batches = token_batches(model, text, tokens, weights.sizes["position"])
     require_ids(weights.name, weights.sizes, batches)
+    source = in_float32(source)
     known: dict[str, Any] = {"select": select}
     if select in ("rank", "rotate"):
         ordered = reorder(weights, measure(source, batches), select)
@@ -191,7 +195,7 @@ def fit(
                 f"of {weights.family.parameters(weights.sizes, True):,} before the cut"
             )
         known, source = ordered.details, ordered.load().to(source.device)
-        weights = Weights(source)
+        weights, source = Weights(source), in_float32(source)
     made = []
     with gather(source, batches) as streams:
         for number, target in enumerate(targets):
@@ -331,7 +335,7 @@ def scan(
         if "fit" in methods and text is not None:
             known = inheritance(Path(larger)) if isinstance(larger, str | os.PathLike) else Inheritance()
             batches = token_batches(larger, text, tokens, large.sizes["position"])
-            streams = stack.enter_context(gather(models[1], batches))
+            streams = stack.enter_context(gather(in_float32(models[1]), batches))
             select = "rank" if known.ranking else "even"
             arguments["fitted"] = lambda target: refit(inherited_subset(large, known, target, select), streams, ridge)
         rows = sweep(small, large, targets, told, alphas, compensations, methods, **arguments)
@@ -346,6 +350,12 @@ def loaded(source):
 
     generation = generation_config_of(Path(source))
     return AutoModelForCausalLM.from_pretrained(source, local_files_only=True, generation_config=generation)
+
+
+def in_float32(model):
+    """A model whose activations are measured, as the stages do it: itself, or of one in half precision a copy."""
+    half = any(value.dtype in (torch.bfloat16, torch.float16) for value in model.parameters())
+    return copy.deepcopy(model).float() if half else model
 
 
 def _inherited(small: Weights, large: Weights) -> dict[str, Any]:

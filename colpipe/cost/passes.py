@@ -184,15 +184,23 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
 
 
 def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work:
-    """A cut is fitted to its source: both run over all rows, the cut's layers twice; a linear system for each projection."""
+    """A cut is fitted to its source: both run over all rows, the cut's layers twice; a linear system for each projection.
+
+    Both are in float32, whatever the precision of the study. The system of n inputs takes 5 n² numbers of float64 while it
+    is solved, and up to 4 for each input and channel (measured).
+    """
     length, sizes = longest([data], batch), cut.sizes or {}
-    tokens, widths = data.rows * length, (sizes["head"] * sizes["head_dim"], sizes["ffn"])
+    tokens, widths = data.rows * length, [sizes["head"] * sizes["head_dim"], sizes["ffn"]]
+    if cut.family and cut.family.defaults.get("use_parallel_residual"):  # GPT-NeoX: both in one system
+        widths = [sum(widths)]
     systems = sum(2 * tokens * (width + 2 * sizes["hidden"]) * width + width**3 for width in widths)
     passes = sum(model.forward.layers(data.rows, length) for model in (source, cut, cut))
     return Work(
         tokens=3 * tokens,
         flops=passes + sizes["layer"] * systems,
-        memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths) + 6 * max(widths) ** 2),
+        memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths))
+        + 8 * max(widths) * (5 * max(widths) + 4 * sizes["hidden"]),
+        read=source.parameters,
         bound=least_sure(source.bound, data.bound),
     )
 

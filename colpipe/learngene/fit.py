@@ -15,8 +15,9 @@ own, so that fitting the mean as well takes nothing from the rest.
 """
 
 import logging
+import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,9 +39,16 @@ from colpipe.learngene.weights import Weights
 logger = logging.getLogger(__name__)
 
 
-def fitted(model, start: Assembly, batches: Iterable[Tensor], ridge: float = FIT_RIDGE) -> Assembly:
-    """`gather` and `fit` for one size."""
-    with gather(model, batches) as streams:
+def fitted(
+    model,
+    start: Assembly,
+    batches: Iterable[Tensor],
+    ridge: float = FIT_RIDGE,
+    scratch: Path | None = None,
+    before_batch: Callable[[], object] = lambda: None,
+) -> Assembly:
+    """`gather` and `fit` for one size; arguments and errors are theirs."""
+    with gather(model, batches, scratch, before_batch) as streams:
         return fit(start, streams, ridge)
 
 
@@ -62,10 +70,10 @@ def fit(start: Assembly, streams: Streams, ridge: float = FIT_RIDGE) -> Assembly
 
     Raises:
         ColpipeError: the start was not cut from the gathered model, an id is outside its vocabulary, a row longer than its
-            positions, or its activations are not finite.
+            positions, its activations are not finite, or the sums of their squares are not.
     """
-    if not ridge >= 0:
-        raise ColpipeError(f"ridge {ridge}: must be 0 or more")
+    if not 0 <= ridge < math.inf:
+        raise ColpipeError(f"ridge {ridge}: must be 0 or more, and finite")
     source = streams.weights
     selection = require_cut_from(start, source)
     require_ids(f"the cut of {source.name}", start.sizes, streams.batches)
@@ -160,23 +168,24 @@ class Writer:
     def add(self, change: Tensor, dtype: torch.dtype) -> Tensor:
         """Add (hidden, inside) to the weight, rounded as it will be stored; the change that is left of it."""
         weight = self.module.weight if self.outward else self.module.weight.T
-        rounded = (weight.double() + change.to(weight.device)).to(dtype).to(weight.dtype)
-        difference = rounded - weight
-        weight.copy_(rounded)
-        return difference
+        return _added(weight, change, dtype)
 
     def shift(self, change: Tensor, dtype: torch.dtype) -> Tensor:
         """The same for the bias, (hidden,)."""
-        bias = self.module.bias
-        rounded = (bias.double() + change.to(bias.device)).to(dtype).to(bias.dtype)
-        difference = rounded - bias
-        bias.copy_(rounded)
-        return difference
+        return _added(self.module.bias, change, dtype)
 
     def stored(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """Name → tensor, as it will be stored."""
         named = {self.weight: self.module.weight} | ({self.bias: self.module.bias} if self.bias else {})
         return {name: value.to("cpu", dtype, copy=True) for name, value in named.items()}
+
+
+def _added(value: Tensor, change: Tensor, dtype: torch.dtype) -> Tensor:
+    """Add in float64, on the CPU as the change is: Ascend NPUs compute little in it."""
+    rounded = (value.to("cpu", torch.float64) + change).to(dtype).to(value.device, value.dtype)
+    difference = rounded - value
+    value.copy_(rounded)
+    return difference
 
 
 def _writer(model, family: Family, axis: str, layer: int) -> Writer:
@@ -251,6 +260,11 @@ def _walk(
                     if part != "attention":
                         stream.write(first, output)
                         heard.write(first, inputs)
+                if not normal.is_finite():
+                    raise ColpipeError(
+                        f"the cut of {streams.weights.name}: {where}: its activations are too large to be fitted: their "
+                        "squares do not add up in float32"
+                    )
                 change, shift, entry = _solve(normal, writers, ridge, start.dtype, where)
                 found.append({"layer": layer, "part": part, **entry})
                 if part != "attention":

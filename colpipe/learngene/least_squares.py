@@ -1,9 +1,12 @@
 """Ridge regression from sums over tokens, so that memory does not grow with their number."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from colpipe.learngene.stored import is_finite
 
 BLOCK = 384  # columns of H at a time, so that only the upper triangle of HᵀH is computed, and a little beside it
 SINGULAR = 1e-12  # of the squared ratio of pivots: below it a system counts as singular
@@ -42,8 +45,13 @@ class Normal:
         self.size += (weight @ target.square()).sum().item()
         self.weight += weight.sum().item()
 
+    def is_finite(self) -> bool:
+        """Whether all sums are; those of large values overflow."""
+        sums = (self.upper, self.right, self.heard, self.missing)
+        return all(map(is_finite, sums)) and math.isfinite(self.error + self.size + self.weight)
+
     def solve(self, ridge: float, affine: bool) -> "Solution":
-        """What minimises it; with ten times the ridge until the system can be solved.
+        """What minimises it, of sums that are finite; with ten times the ridge until the system can be solved.
 
         Args:
             affine: whether there is a bias b. It has no ridge; its column is eliminated by taking means away.
@@ -55,7 +63,7 @@ class Normal:
             right = right - torch.outer(self.heard, self.missing) / self.weight
             error -= (self.missing @ self.missing).item() / self.weight
         change = torch.zeros_like(right)
-        while scale > 0:  # where nothing is read, nothing can be written
+        while scale > 0 and ridge * scale < math.inf:  # where nothing is read, or held so fast, nothing can be changed
             system = gram.clone()
             system.diagonal().add_(ridge * scale)
             root, failed = torch.linalg.cholesky_ex(system)

@@ -6,7 +6,7 @@ the last one), `middle(l)` the stream between attention and feed-forward of laye
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -49,8 +49,15 @@ class Streams:
         folder: of the files.
     """
 
-    def __init__(self, weights: Weights, batches: list[Tensor], device: torch.device, scratch: Path | None = None):
-        self.weights, self.batches, self.device = weights, batches, device
+    def __init__(
+        self,
+        weights: Weights,
+        batches: list[Tensor],
+        device: torch.device,
+        scratch: Path | None = None,
+        before_batch: Callable[[], object] = lambda: None,
+    ):
+        self.weights, self.batches, self.device, self._before_batch = weights, batches, device, before_batch
         self.tokens = sum(ids.numel() for ids in batches)
         self.parallel = is_parallel(weights)
         depth, width = weights.sizes["layer"], weights.sizes["hidden"]
@@ -68,6 +75,7 @@ class Streams:
         """(first row, end, ids) of each batch."""
         start = 0
         for ids in self.batches:
+            self._before_batch()
             yield start, start + ids.numel(), ids
             start += ids.numel()
 
@@ -82,13 +90,19 @@ class Streams:
 
 
 @torch.no_grad()
-def gather(model, batches: Iterable[Tensor], scratch: Path | None = None) -> Streams:
+def gather(
+    model,
+    batches: Iterable[Tensor],
+    scratch: Path | None = None,
+    before_batch: Callable[[], object] = lambda: None,
+) -> Streams:
     """Run a model over token ids and keep its residual stream at every place.
 
     Args:
         model: a loaded transformers model of a known family.
         batches: (rows, tokens) of ids.
         scratch: where the files are put, in a folder of their own; None: where temporary files are.
+        before_batch: called before each batch of every pass, of those of a fit too; what it raises ends the pass.
 
     Raises:
         ColpipeError: no tokens, ids outside the vocabulary, more tokens in a row than positions, activations that are not
@@ -97,7 +111,7 @@ def gather(model, batches: Iterable[Tensor], scratch: Path | None = None) -> Str
     weights = Weights(model)
     batches = [torch.as_tensor(ids).cpu() for ids in batches]
     require_ids(weights.name, weights.sizes, batches)
-    streams = Streams(weights, [ids for ids in batches if ids.numel()], model.device, scratch)
+    streams = Streams(weights, [ids for ids in batches if ids.numel()], model.device, scratch, before_batch)
     was_training = model.training
     model.eval()
     try:

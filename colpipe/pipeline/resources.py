@@ -76,12 +76,13 @@ def resources_of_job(plan: Plan, rule: str, wildcards: Wildcards) -> Resources:
     """
     work, kind = plan.work(rule, wildcards), RULES[rule].kind
     twice = 2 * (REAL * work.trained + BYTES[work.precision] * work.read)
+    held = max(twice, MARGIN * (work.main_memory - PROCESS))  # on a CPU
     if kind == "light":
-        return Resources(0, _megabytes(BASE + twice), max(2 * LEAST, _limit(work.flops / RATES["cpu"] / 60)))
+        return Resources(0, _megabytes(BASE + held), max(2 * LEAST, _limit(work.flops / RATES["cpu"] / 60)))
     device = plan.study.runtime.device
     minutes = work.flops / RATES[device] / 60
     if device == "cpu":
-        return Resources(0, _megabytes(BASE + max(twice, MARGIN * (work.main_memory - PROCESS))), _limit(minutes))
+        return Resources(0, _megabytes(BASE + held), _limit(minutes))
     count = 1
     if kind == "data-parallel" and work.trained:
         batch_size = _training(rule, plan.settings_of(rule, wildcards)).batch_size

@@ -5,6 +5,7 @@ an equivalent of the ancestor whose leading indices are the important ones (stag
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from colpipe.training.fitting import FIT_DETAILS, fit_to
 from colpipe.training.rollout_trainer import as_item, sample_all
 from colpipe.training.rollouts import chosen_prompts
 from colpipe.training.signal import WithCachedTeacher
+
+POLL_SECONDS = 0.5
 
 
 class Settings(Strict):
@@ -123,6 +126,10 @@ def _inherit(job: Job[Settings], source: Path, folder: Path) -> dict:
         subset.write(folder)
         copy_companions(source, folder)  # what ends a text, above all
         write_json(done, entries)
+    while not done.exists():  # a barrier gives up after 10 minutes, and a fit may take longer
+        if job.should_stop():
+            job.stop()
+        time.sleep(POLL_SECONDS)
     wait_for_all()
     return json.loads(done.read_text())
 

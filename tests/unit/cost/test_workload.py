@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from colpipe.config.loading import load_study
-from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in
+from colpipe.config.parts import Architecture, Shape
+from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in, of_shape
+from colpipe.cost.passes import fitting
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
 from tests.conftest import STUDY
@@ -162,3 +164,25 @@ def test_a_fit_runs_the_source_once_and_the_cut_twice_by_hand(plan, study):
         each.work("distill", SimpleNamespace(ancestor="llama", member="medium")) for each in (made, plan())
     )
     assert fitted.tokens == before.tokens + 3 * 1024 and fitted.flops > before.flops
+
+
+def test_attention_and_feed_forward_of_gpt_neox_are_fitted_in_one_system():
+    architecture = Architecture(family="gpt_neox", vocabulary=512, positions=128)
+    large, small = (of_shape(architecture, Shape(layers=layers, heads=2, hidden=16)) for layers in (3, 2))
+    data = Data(16, ((1, 63),))
+    passes = [model.forward.layers(16, 64) for model in (large, small, small)]
+    done = fitting(large, small, data, 8)
+    assert done.flops == sum(passes) + 2 * (2 * 1024 * (80 + 2 * 16) * 80 + 80**3)
+    held = large.parameters + small.parameters + 8 * 8 * 64 * 80
+    assert done.memory == 4 * held + 8 * (5 * 80 * 80 + 4 * 80 * 16)
+
+
+def test_a_fit_holds_its_source_in_float32_and_the_system_of_its_widest_projection(plan, study):
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    study["stages"]["fit"] = {"tokens": 1024, "max_length": 64}
+    made = plan()
+    done = made.work("assemble", SimpleNamespace(ancestor="llama", desnet="lower", init="fit"))
+    source, cut = (512 * 16 + 128 * 16 + layers * 12 * 16 * 16 for layers in (3, 2))  # GPT-2, but for gains and biases
+    activations, system = 8 * 8 * 64 * 64, 5 * 64 * 64 + 4 * 64 * 16
+    assert done.memory == pytest.approx(4 * (source + cut + activations) + 8 * system, rel=0.02)
+    assert done.read == pytest.approx(source, rel=0.05)

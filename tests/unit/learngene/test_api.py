@@ -559,12 +559,13 @@ NARROW = {"layers": 3, "heads": 6, "kv_heads": 3, "hidden": 12, "ffn": 30}
 
 
 def fitted_by_hand(model, select: str, target: dict):
+    """Measured and run in float32, whatever the model is stored in."""
     batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
-    order = reorder(Weights(model), measure(model, batches), select)
+    order = reorder(Weights(model), measure(copy.deepcopy(model).float(), batches), select)
     source = order.load()
     gain = signal_gain(order.details["energy"], 16, target["hidden"])
     start = take_subset(Weights(source), target, select, order.details["ranking"], gain=gain)
-    return fitted(source, start, batches).load()
+    return fitted(copy.deepcopy(source).float(), start, batches).load()
 
 
 @pytest.mark.parametrize(
@@ -594,6 +595,34 @@ def test_fit_ranks_or_rotates_what_it_cuts(neighbours_of, caplog, family, tied, 
     assert distance(model, fitted_by_hand(neighbours.large, select, {**weights.sizes, **axes})) < 1e-4
     assert "400 tokens, 16,384 were asked for: all are used" in caplog.text
     assert weights.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize("select", ["rank", "rotate"])
+def test_fit_of_a_model_in_half_precision_runs_a_float32_copy(neighbours_of, tmp_path, select):
+    half = copy.deepcopy(neighbours_of("llama", False).large).bfloat16()
+    half.save_pretrained(tmp_path / "half")
+    sizes = {**Weights(half).sizes, "layer": 3, "hidden": 12, "head": 6, "group": 3, "ffn": 30}
+    expected = fitted_by_hand(half, select, sizes)
+    made = colpipe.fit(half, NARROW, FIT_IDS, select=select)
+    assert_same(made.state_dict(), expected.state_dict())
+    read = colpipe.fit(tmp_path / "half", NARROW, FIT_IDS, select=select).state_dict()
+    for name, value in expected.state_dict().items():  # a file's memory is aligned otherwise: the last bit may differ
+        torch.testing.assert_close(read[name], value, rtol=0.01, atol=0.005)
+    assert {value.dtype for value in (*half.parameters(), *made.parameters())} == {torch.bfloat16}
+
+
+def test_a_scan_fits_a_model_in_half_precision_from_a_float32_copy(gpt2):
+    half, scored = copy.deepcopy(gpt2.large).bfloat16(), []
+
+    def score(model) -> float:
+        scored.append(model)
+        return 1.0
+
+    colpipe.scan(gpt2.small, half, [SHAPE], score, methods=["fit"], text=FIT_IDS)
+    batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
+    start = take_subset(Weights(half), gpt2.sizes(4, 3, 30), "even")
+    expected = fitted(copy.deepcopy(half).float(), start, batches).load()
+    assert_same(scored[-1].state_dict(), expected.state_dict())
 
 
 def test_fit_writes_folders_of_several_shapes_and_a_file_is_a_text(neighbours_of, tmp_path):

@@ -352,10 +352,10 @@ def test_a_start_that_is_no_cut_of_the_model_is_refused(neighbours_of):
             fitted(model, cut_, BATCHES)
 
 
-@pytest.mark.parametrize("ridge", [-0.1, float("nan")])
-def test_a_ridge_below_0_is_refused(ridge):
+@pytest.mark.parametrize("ridge", [-0.1, float("nan"), float("inf")])
+def test_a_ridge_below_0_or_without_end_is_refused(ridge):
     model = made("llama")
-    with pytest.raises(ColpipeError, match=r"ridge .*: must be 0 or more"):
+    with pytest.raises(ColpipeError, match=r"ridge .*: must be 0 or more, and finite"):
         fitted(model, llama_cut(model), BATCHES, ridge)
 
 
@@ -365,6 +365,37 @@ def test_activations_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(ColpipeError, match="the residual stream before layer 2 is not finite"):
         gather(model, BATCHES, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [1e20, 1e30])
+def test_activations_whose_squares_overflow_are_refused(value):
+    """Though finite themselves."""
+    model = made("llama")
+    model.model.layers[3].mlp.down_proj.weight.data *= value
+    with pytest.raises(ColpipeError, match=r"layer 1 \(the source's 3\), feed-forward: its activations are too large"):
+        fitted(model, llama_cut(model), BATCHES)
+
+
+def test_a_huge_ridge_changes_nothing():
+    model = made("llama")
+    start = llama_cut(model)
+    assert_same(dict(fitted(model, start, BATCHES, ridge=1e308).tensors()), dict(start.tensors()))
+
+
+@pytest.mark.parametrize("asked", [0, 3, 7, 20, 34])
+def test_it_can_be_ended_before_any_batch_and_leaves_nothing_behind(tmp_path, asked):
+    """7 batches of the source, 7 that enter the cut, and for each of its two layers 7 to fit the attention, 7 to fit the
+    feed-forward part, and 7 to write what that changes."""
+    model, calls = made("llama"), itertools.count()
+
+    def end() -> None:
+        if next(calls) == asked:
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        fitted(model, llama_cut(model), BATCHES, scratch=tmp_path, before_batch=end)
+    assert next(calls) == asked + 1 and not list(tmp_path.iterdir())
+    assert not any(module._forward_pre_hooks or "forward" in vars(module) for module in model.model.modules())
 
 
 def test_no_space_for_the_streams_is_said_before(tmp_path, monkeypatch):

@@ -62,6 +62,22 @@ def test_what_trains_nothing_needs_no_device(plan):
         assert resources_of_job(plan(), rule, wildcards).accelerators == 0
 
 
+def test_a_fitted_desnet_asks_for_the_memory_of_its_source_its_own_and_a_system(plan, study):
+    def shape(layers: int, heads: int) -> dict:
+        return {"layers": layers, "heads": heads, "hidden": 128 * heads}
+
+    study["models"]["bridge"]["shape"] = study["chain"]["large"]["shape"] = shape(24, 16)
+    study["chain"]["medium"]["shape"], study["chain"]["small"]["shape"] = shape(20, 12), shape(16, 8)
+    study["desnets"]["upper"]["shape"], study["desnets"]["lower"]["shape"] = shape(22, 14), shape(18, 10)
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    study["stages"]["fit"] = {"tokens": 1024, "max_length": 64}
+    names = SimpleNamespace(ancestor="llama", desnet="upper", init="fit")
+    found = resources_of_job(plan(), "assemble", names)
+    models = 4 * 12 * (24 * 2048**2 + 22 * 1792**2)
+    system = 8 * 4 * 1792 * (5 * 4 * 1792 + 4 * 1792)
+    assert found.memory_mb == pytest.approx((3e9 + 1.3 * (models + system)) / 1e6, rel=0.05)
+
+
 def test_a_data_parallel_rule_without_a_training_is_explained():
     with pytest.raises(
         ColpipeError, match="rule distill: its kind is data-parallel, but its settings have no training"

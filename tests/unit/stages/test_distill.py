@@ -1,5 +1,6 @@
 """What a distillation learns from: whole rows, or prompts whatever the length of the data's own answers."""
 
+import itertools
 import json
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from colpipe.config.parts import Runtime
 from colpipe.data.prompts import prompt
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import write_json
 from colpipe.stages import distill
-from tests.conftest import make_tokenizer, open_job, write_tokens
+from tests.conftest import make_gpt2, make_tokenizer, open_job, write_tokens
 
 TEMPLATE = len(prompt("", "")) + 1  # tokens: this tokenizer takes every letter for itself; one instruction of a letter
 LENGTHS = (1, 2, 3, 4, 5, 6)  # of the answers
@@ -85,3 +87,47 @@ def test_validation_text_is_needed_only_where_it_is_looked_at(prepare):
     assert data.validation is None
     with pytest.raises(ColpipeError, match="the validation split's 5 tokens are less than a block"):
         prepare(objective="reverse_kl", data=["rows", "text"], max_length=TEMPLATE + 8, evaluations=1)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A job of the second of two processes, whose member starts fitted; what it makes of the start, and its job."""
+    make_gpt2(tmp_path / "teacher", 3, 2, 16, seed=1)
+    settings = distill.Settings.model_validate(
+        {
+            "architecture": {"vocabulary": 50, "positions": 16},
+            "shape": {"layers": 2, "heads": 2, "hidden": 16},
+            "training": {"data": ["text"], "steps": 1},
+            "fit": {"corpus": "text"},
+        }
+    )
+    parents = {"teacher": tmp_path / "teacher"}
+    job = open_job("distill", tmp_path / "out", tmp_path / "work", settings, Runtime(), parents, 0)
+    job.is_main = False
+    yield lambda: distill._inherit(job, parents["teacher"], job.state / "start"), job
+    job.close()
+
+
+def test_other_processes_wait_for_a_fit_outside_the_barrier_which_has_a_limit(other, monkeypatch):
+    inherit, job = other
+    done, waits = job.state / "start" / "entries.json", []
+
+    def sleep(seconds):
+        waits.append("polled")
+        if len(waits) == 3:
+            done.parent.mkdir(parents=True)
+            write_json(done, {"layer_map": [0, 2]})
+
+    monkeypatch.setattr(distill.time, "sleep", sleep)
+    monkeypatch.setattr(distill, "wait_for_all", lambda: waits.append("barrier"))
+    assert inherit() == {"layer_map": [0, 2]}
+    assert waits == ["polled"] * 3 + ["barrier"]
+
+
+def test_other_processes_stop_waiting_when_they_are_told_to(other, monkeypatch):
+    inherit, job = other
+    asked = itertools.count()
+    monkeypatch.setattr(distill.time, "sleep", lambda seconds: None)
+    job.should_stop = lambda: next(asked) == 2
+    with pytest.raises(SystemExit, match="143"):
+        inherit()
