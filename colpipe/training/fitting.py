@@ -42,6 +42,7 @@ def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str |
 
 def _stop_if_told(job: Job) -> None:
     if job.should_stop():
+        job.say("nothing of a fit is kept: it is done anew")
         job.stop()
 
 

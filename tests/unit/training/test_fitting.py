@@ -59,7 +59,7 @@ def test_a_job_fits_on_the_first_tokens_of_its_corpus(world, tmp_path):
 
 
 @pytest.mark.parametrize("asked", [1, 3, 5, 8, 14, 23])
-def test_sigterm_ends_a_fit_before_the_next_batch_and_another_attempt_is_whole(world, tmp_path, asked):
+def test_sigterm_ends_a_fit_before_the_next_batch_and_another_attempt_is_whole(world, tmp_path, capfd, asked):
     """Each of 8 passes has 3 batches: one of the source, one that enters the cut, three for each of its two layers."""
     counted = itertools.count(1)
 
@@ -79,6 +79,7 @@ def test_sigterm_ends_a_fit_before_the_next_batch_and_another_attempt_is_whole(w
         world(tell)
     assert ended.value.code == 143 and next(counted) == asked + 1
     assert not list(jobs[0].state.glob("streams/*"))
+    assert "nothing of a fit is kept: it is done anew" in capfd.readouterr().err
     start, again, _ = world()
     assert_same(again, by_hand(tmp_path, start))
 
