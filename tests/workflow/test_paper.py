@@ -68,7 +68,7 @@ def shrunk(study: dict) -> dict:
     for trained in (*study["tasks"].values(), *study["stacks"].values()):
         trained["fine_tune"] = {"steps": 1, "max_length": 500}
     stages = study["stages"]
-    stages["sft"]["steps"], stages["answers"]["prompts"] = 1, 2
+    stages["sft"]["steps"], stages["answers"]["prompts"] = 2, 2
     stages["distill"] |= {"steps": 12, "rollout": {"size": 12, "max_prompt": 64}}
     return study
 
