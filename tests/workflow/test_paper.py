@@ -69,6 +69,7 @@ def shrunk(study: dict) -> dict:
         trained["fine_tune"] = {"steps": 1, "max_length": 500}
     stages = study["stages"]
     stages["sft"]["steps"], stages["answers"]["prompts"] = 2, 2
+    stages["pretrain"]["warmup"] = stages["recover"]["warmup"] = 0  # these budgets are a few steps
     stages["distill"] |= {"steps": 12, "rollout": {"size": 12, "max_prompt": 64}}
     return study
 
