@@ -1,5 +1,8 @@
-"""Which evaluation of a training is published: the best by Rouge-L or by loss, the start included, so that no training makes
-a model worse; its weights are kept until the end."""
+"""Which evaluation of a training is published: the best by Rouge-L or by loss; its weights are kept until the end.
+
+Recovery and pre-training count the start too, so that they make no model worse. Distillation does not: a student cut out of
+its teacher diverges little from it and may be the worse model, and the submodels of an elastic member have not learnt yet.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,34 +21,35 @@ from colpipe.training.sharding import full_state
 
 
 def best_evaluation(records: Sequence[Mapping], keep: str) -> tuple[Mapping, str, list[int]]:
-    """The best of the validation records, that of the start among them.
+    """The best of the validation records.
 
     Returns:
         The record; what it was chosen by (`loss` where answers were not scored); the steps that are as good by that. Among
         these the lower loss wins, then the earlier step.
     """
-    found = validations(records)
-    by = keep if all("rouge_l" in record for record in found) else "loss"
+    by = keep if all("rouge_l" in record for record in records) else "loss"
     sign = {"rouge_l": -1, "loss": 1}[by]
-    first = min(found, key=lambda record: (sign * record[by], record["loss"], record["step"]))
-    return first, by, [record["step"] for record in found if record[by] == first[by] and record is not first]
+    first = min(records, key=lambda record: (sign * record[by], record["loss"], record["step"]))
+    return first, by, [record["step"] for record in records if record[by] == first[by] and record is not first]
 
 
-def validations(records: Sequence[Mapping]) -> list[Mapping]:
-    """The records of evaluations."""
-    return [record for record in records if record["split"] == "validation"]
+def candidates(records: Sequence[Mapping], settings: Training) -> list[Mapping]:
+    """The validation records whose state may be published."""
+    earliest = 1 if isinstance(settings, Distill) else 0
+    return [record for record in records if record["split"] == "validation" and record["step"] >= earliest]
 
 
 class KeepBest(TrainerCallback):
     """A callback that keeps the weights of the best evaluation so far."""
 
-    def __init__(self, job: Job, trainer: Trainer, keep: str):
-        self.job, self.trainer, self.keep = job, trainer, keep
+    def __init__(self, job: Job, trainer: Trainer, settings: Distill | Pretrain):
+        self.job, self.trainer, self.settings = job, trainer, settings
 
-    def _best_step(self, state) -> int:
+    def _best_step(self, state) -> int | None:
         """A job that was cut off may have measured more than it has done now."""
         records = [record for record in self.job.metrics() if record["step"] <= state.global_step]
-        return best_evaluation(records, self.keep)[0]["step"]
+        found = candidates(records, self.settings)
+        return best_evaluation(found, self.settings.keep)[0]["step"] if found else None
 
     def on_evaluate(self, args, state, control, model=None, **_):
         is_best = args.should_save and self._best_step(state) == state.global_step
@@ -64,9 +68,9 @@ class KeepBest(TrainerCallback):
         """Others are deleted only now: a job that is cut off before goes back to when one of them was the best."""
         if not args.should_save:
             return
-        kept = best_path(self.job, self._best_step(state))
+        best = self._best_step(state)
         for path in self.job.state.glob("best-*.pt"):
-            if path != kept:
+            if best is None or path != best_path(self.job, best):
                 discard(path)
 
 
@@ -78,7 +82,7 @@ def keep_best(job: Job, trainer: Trainer, settings: Training) -> KeepBest | None
     """The callback that `settings.keep` needs, if any."""
     if not isinstance(settings, Distill | Pretrain) or settings.keep == "last":
         return None
-    return KeepBest(job, trainer, settings.keep) if settings.evaluations and trainer.eval_dataset is not None else None
+    return KeepBest(job, trainer, settings) if settings.evaluations and trainer.eval_dataset is not None else None
 
 
 def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) -> dict:
@@ -89,7 +93,7 @@ def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) ->
     Raises:
         ColpipeError: the kept weights are damaged.
     """
-    found = validations(job.metrics())
+    found = candidates(job.metrics(), settings)
     record: Mapping
     entry: dict
     if not found or settings.keep == "last":

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from colpipe.config.parts import Architecture, Runtime, Shape
-from colpipe.config.stages import Distill, Elastic
+from colpipe.config.stages import Distill, Elastic, Pretrain
 from colpipe.data.tokens import IGNORE
 from colpipe.hf.models import load_frozen, load_model
 from colpipe.learngene.elastic import ElasticMember
 from colpipe.training import trainer
 from colpipe.training.distillation import DistillationData, distill
 from colpipe.training.elastic import Submodels
-from colpipe.training.keep_best import best_evaluation
+from colpipe.training.keep_best import best_evaluation, candidates
 from colpipe.training.rollout_trainer import RolloutTrainer
 from colpipe.training.rollouts import shuffled
 from tests.conftest import CHECKOUT, Killed, kill, make_gpt2, open_job
@@ -275,7 +275,7 @@ def test_rollouts_come_from_the_student_as_it_is(world, tmp_path):
 def test_the_best_evaluation_is_kept(world):
     weights, metrics, kept = world("best", "reverse_kl", keep="loss")
     losses = {record["step"]: record["loss"] for record in metrics if record["split"] == "validation"}
-    chosen = min((loss, step) for step, loss in losses.items())[1]
+    chosen = min((loss, step) for step, loss in losses.items() if step)[1]
     assert kept["kept"]["step"] == chosen and kept["kept"]["by"] == "loss"
     last, *_ = world("last", "reverse_kl", keep="last")
     assert torch.equal(weights, last) == (chosen == 12)
@@ -288,10 +288,17 @@ def test_ties_go_to_the_lower_loss_then_the_earlier_step():
     records = [record(0, 2, 3), record(5, 7, 2), record(10, 7, 1), record(15, 7, 1), record(20, 3, 0)]
     assert best_evaluation(records, "rouge_l") == (records[2], "rouge_l", [5, 15])
     assert best_evaluation(records, "loss")[0] == records[4]
-    assert best_evaluation([record(0, 9, 0), *records[1:]], "rouge_l")[0]["step"] == 0  # the start is one of them
-    assert best_evaluation([record(0, 9, 0), *records[1:]], "loss") == (record(0, 9, 0), "loss", [20])
+    start = [record(0, 9, 0), *records[1:]]
+    assert best_evaluation(start, "rouge_l")[0]["step"] == 0
+    assert best_evaluation(start, "loss") == (start[0], "loss", [20])
     unscored = [{key: value for key, value in each.items() if key != "rouge_l"} for each in records]
     assert best_evaluation(unscored, "rouge_l")[1] == "loss"
+
+
+def test_a_distillation_never_publishes_its_start():
+    records = [{"split": split, "step": step} for split in ("train", "validation") for step in (0, 5)]
+    assert candidates(records, Distill(data=["d"])) == records[3:]
+    assert candidates(records, Pretrain(corpus="c")) == records[2:]
 
 
 def command(objective: str, models: Path, output: Path, changes: dict, processes: int = 1) -> list[str]:
