@@ -120,7 +120,7 @@ def test_a_job_sees_the_device_that_it_was_granted(slurm, start, articles):
     for device, profile in (("cuda", "slurm-gpu"), ("npu", "slurm-npu")):
         study = small_study(articles)
         study["models"]["other"] = study["models"]["own"]
-        study["ancestors"]["other"] = {"model": "other"}
+        study["ancestors"]["other"] = {"model": "other", "select": "even"}
         study["runtime"] = {"device": device}
         targets = [f"results/small/pretrained/{name}/manifest.json" for name in study["models"]]
         runs[device] = start(profile, *targets, "--retries", "0", study=study)
