@@ -120,9 +120,9 @@ def test_peak_memory_is_within_a_tenth(world):
     estimated, peak = measured(plan, "distill", member, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
     # What the heap takes where learning and sampling take turns is chance (docs/cost.md): what is in use is not.
-    # Of GPT-2, keys and values are most of it, at the second rollout, where the optimiser has its state.
+    # Of GPT-2, keys and values are most of it, at the second rollout, a whole one, where the optimiser has its state.
     rollout = {"size": 64, "batch_size": 64, "max_prompt": 90, "epochs": 1}
-    sampled = Plan(load_study(study(world.family, objective="minillm", data=["rows"], rollout=rollout, steps=16)))  # both rollouts are whole
+    sampled = Plan(load_study(study(world.family, objective="minillm", data=["rows"], rollout=rollout, steps=16)))
     estimated, peak = measured(sampled, "distill", str(world.home / "sampled"), gives_back=True, member="member", **one)
     assert estimated == pytest.approx(peak, rel=0.1)
     small = world.home / plan.results / "desnets/one/small/subset"
