@@ -171,8 +171,8 @@ def fit(
     Raises:
         ColpipeError: a shape or a text that does not fit the model, or no tokens.
     """
-    shapes: list = [shape] if isinstance(shape, Mapping | Shape) else list(shape)
     one = isinstance(shape, Mapping | Shape)
+    shapes: list = [shape] if one else list(shape)
     source = loaded(model)
     weights = Weights(source)
     targets = [target_sizes(each, weights) for each in shapes]

@@ -41,7 +41,8 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     from snakemake.exceptions import WorkflowError
     from snakemake.io import IOFile, ancient
 
-    finished, superseded = find_manifests(plan)
+    # The process of a single job decides nothing, and need not look over all results.
+    finished, superseded = find_manifests(plan) if workflow.is_main_process else ({}, [])
     if workflow.is_main_process:
         finished |= {str(folder): artifacts.read_manifest(folder) for folder in superseded if artifacts.restore(folder)}
     rename, told, kept = workflow.modifier.modify_rulename, set[str](), list[Path]()
