@@ -12,9 +12,9 @@ rule fetch_model:
         "resources/models/{staged}/manifest.json",
     log:
         "resources/logs/models/{staged}.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         **PLAN.params("fetch_model"),
     shell:
@@ -28,9 +28,9 @@ rule fetch_dataset:
         "resources/data/{staged}/manifest.json",
     log:
         "resources/logs/data/{staged}.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         **PLAN.params("fetch_dataset"),
     shell:
