@@ -62,13 +62,13 @@ class Pretrain(Training):
     corpus: Name = LEFT_OUT
     """Corpus to train on; left out, the first of the study."""
     epochs: float = Field(default=2.0, gt=0)
-    """Passes over the first `tokens` of the corpus (paper: 2)."""
+    """Passes over `tokens` of the corpus (paper: 2)."""
     batch_size: Positive = 2
     """Blocks per optimiser step (paper: 2)."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW (paper: 5e-4)."""
     tokens: Tokens | None = None
-    """Pre-train on the first this many tokens; `null` is the whole corpus. Recovery takes its `budgets` instead."""
+    """Pre-train on this many tokens, evenly spread; `null`: the whole corpus. Recovery takes its `budgets` instead."""
     evaluations: Annotated[int, Field(ge=0)] = 4
     """Validation losses to take: at the start and at this many evenly spaced steps, the last one included; 0: none."""
     keep: Literal["loss", "last"] = "loss"

@@ -224,7 +224,7 @@ def _cache(model: SizedModel, rows: float, length: float) -> float:
 
 
 def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
-    """Pre-training, or recovery, on the first tokens of a corpus."""
+    """Pre-training, or recovery, on some tokens of a corpus."""
     data = corpus(layout, settings.corpus, "train", settings.max_length, settings.tokens)
     validation = corpus(layout, settings.corpus, "validation", settings.max_length)
     return training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])

@@ -18,13 +18,14 @@ IGNORE = -100  # labels that carry no loss, the convention of torch and transfor
 
 
 class Blocks(Dataset):
-    """Consecutive blocks of a tokenised corpus, read from memory maps; every token carries loss.
+    """Blocks of a tokenised corpus, in its order, read from memory maps; every token carries loss.
 
     Args:
         folder: a prepared corpus.
         split: `train` or `validation`.
         length: tokens in a block.
-        tokens: use the first this many tokens only; None uses all.
+        tokens: use this many tokens only, in blocks that are evenly spread over the split: texts are often sorted by
+            subject, and the first of them are about one. None uses all.
 
     Raises:
         ColpipeError: the split has no shards, or fewer tokens than `tokens` asks for, or than one block.
@@ -35,17 +36,17 @@ class Blocks(Dataset):
         if tokens is not None and tokens > len(self.ids):
             raise ColpipeError(f"{folder}: the {split} split has {len(self.ids):,} tokens, {tokens:,} were asked for")
         self.length = length
-        self.count = min(tokens or len(self.ids), len(self.ids)) // length
+        wanted = len(self.ids) if tokens is None else tokens
+        self.count, self.all = wanted // length, len(self.ids) // length
         if not self.count:
-            raise ColpipeError(
-                f"{folder}: the {split} split's {len(self.ids):,} tokens are less than a block ({length})"
-            )
+            raise ColpipeError(f"{folder}: the {split} split's {wanted:,} tokens are less than a block ({length})")
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(self.ids.read(index * self.length, (index + 1) * self.length))
+        start = index * self.all // self.count * self.length
+        ids = torch.from_numpy(self.ids.read(start, start + self.length))
         return {"input_ids": ids, "labels": ids.clone()}
 
 

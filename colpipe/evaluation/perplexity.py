@@ -23,7 +23,7 @@ def held_out_loss(
 
     Args:
         length: of a block, tokens; None: the model's longest sequence, or all of a split that is shorter.
-        tokens: look at the first this many only, where there are more.
+        tokens: look at this many only, where there are more, spread evenly over the split.
 
     Returns:
         `loss` in nats per token, `perplexity` per token, `bits_per_byte` of text.
@@ -55,8 +55,9 @@ def block_losses(
     """
     model.eval()
     there = read_manifest(corpus)["counts"][split]["tokens"]
-    data = Blocks(corpus, split, length or min(model.config.max_position_embeddings, there))
-    blocks = len(data) if tokens is None else min(len(data), max(1, tokens // data.length))
+    length = length or min(model.config.max_position_embeddings, there)
+    data = Blocks(corpus, split, length, None if tokens is None else min(there, max(tokens, length)))
+    blocks = len(data)
     rows = max(1, PERPLEXITY_TOKENS // data.length)
     losses = []
     for start in range(0, blocks, rows):

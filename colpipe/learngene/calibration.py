@@ -18,7 +18,7 @@ ROWS = 8  # in a batch
 
 
 def token_batches(source, text, tokens: int, positions: int) -> list[Tensor]:
-    """Batches (rows, tokens) of the first so many tokens of a text; the end of each text is a token too.
+    """Batches (rows, tokens) of so many tokens of a text, in rows evenly spread over it; each text's end is a token too.
 
     Args:
         source: model folder, or loaded model, whose tokenizer is used.
@@ -32,16 +32,18 @@ def token_batches(source, text, tokens: int, positions: int) -> list[Tensor]:
     if tokens < 1:
         raise ColpipeError(f"tokens {tokens}: must be 1 or more")
     if isinstance(text, Tensor) and text.ndim == 2:
-        return list(text[: -(-tokens // max(text.shape[1], 1))].split(ROWS))
+        count = min(len(text), -(-tokens // max(text.shape[1], 1)))
+        return list(text[[row * len(text) // count for row in range(count)]].split(ROWS)) if count else []
     ids = text if isinstance(text, Tensor) else _encoded(source, text)
     if 0 < len(ids) < tokens:
         logging.getLogger(__name__).warning(
             f"the text has {len(ids):,} tokens, {tokens:,} were asked for: all are used"
         )
-    ids, length = ids[:tokens], min(LENGTH, positions)
-    whole = len(ids) // length * length
-    rest = [ids[None, whole:]] if whole < len(ids) else []
-    return [*ids[:whole].view(-1, length).split(ROWS), *rest]
+    length = min(LENGTH, positions)
+    there, wanted = len(ids) // length, min(tokens, len(ids)) // length
+    rows = ids[: there * length].view(-1, length)[[row * there // wanted for row in range(wanted)]]
+    rest = min(tokens, len(ids)) - wanted * length
+    return [*rows.split(ROWS), *([ids[None, len(ids) - rest :]] if rest else [])]
 
 
 def _encoded(source, text: str | os.PathLike | Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recovery pre-training of a DesNet on the first tokens of a corpus (§4: budgets of 0, 78M, 100M … tokens)."""
+"""Recovery pre-training of a DesNet on some tokens of a corpus (§4: budgets of 0, 78M, 100M … tokens)."""
 
 from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items

@@ -12,12 +12,17 @@ from colpipe.errors import ColpipeError
 from tests.conftest import make_tokenizer, make_word_tokenizer, open_job, write_tokens
 
 
-def test_blocks_are_consecutive_and_a_budget_is_their_beginning(tmp_path):
+def test_blocks_are_consecutive_and_a_budget_is_spread_over_them(tmp_path):
     write_tokens(tmp_path, "train", np.arange(100, dtype=np.uint16))
     blocks = Blocks(tmp_path, "train", 8)
     assert len(blocks) == 12
     assert blocks[2]["input_ids"].tolist() == list(range(16, 24)) == blocks[2]["labels"].tolist()
-    assert len(Blocks(tmp_path, "train", 8, tokens=50)) == 6
+    some = Blocks(tmp_path, "train", 8, tokens=50)
+    assert [some[index]["input_ids"][0].item() // 8 for index in range(len(some))] == [0, 2, 4, 6, 8, 10]
+    most = Blocks(tmp_path, "train", 8, tokens=90)
+    assert [most[index]["input_ids"][0].item() // 8 for index in range(len(most))] == list(range(11))
+    whole = Blocks(tmp_path, "train", 8, tokens=100)
+    assert [whole[index]["input_ids"][0].item() // 8 for index in range(len(whole))] == list(range(12))
 
 
 def test_blocks_cross_the_borders_of_shards(tmp_path, monkeypatch):
@@ -30,7 +35,7 @@ def test_blocks_cross_the_borders_of_shards(tmp_path, monkeypatch):
         assert found == [list(range(start, start + length)) for start in range(0, 100 - length + 1, length)]
     budget = Blocks(tmp_path, "train", 8, tokens=50)
     assert [budget[index]["input_ids"].tolist() for index in range(6)] == [
-        list(range(start, start + 8)) for start in range(0, 48, 8)
+        list(range(start, start + 8)) for start in range(0, 96, 16)
     ]
 
 
@@ -40,6 +45,8 @@ def test_more_tokens_than_there_are_is_refused(tmp_path):
         Blocks(tmp_path, "train", 8, tokens=101)
     with pytest.raises(ColpipeError, match=r"100 tokens are less than a block \(200\)"):
         Blocks(tmp_path, "train", 200)
+    with pytest.raises(ColpipeError, match=r"7 tokens are less than a block \(8\)"):
+        Blocks(tmp_path, "train", 8, tokens=7)
 
 
 def test_rows_carry_loss_on_the_answer_and_its_end(tmp_path):

@@ -33,7 +33,15 @@ def test_every_kind_of_text_gives_the_same_ids(speaker, tmp_path, monkeypatch, k
     given["ids"] = torch.tensor([*range(3, 40), END])
     batches = token_batches(speaker, given[kind], 35, positions=16)
     assert [tuple(batch.shape) for batch in batches] == [(2, 16), (1, 3)]
-    assert torch.cat([batch.flatten() for batch in batches]).tolist() == list(range(3, 38))
+    assert torch.cat([batch.flatten() for batch in batches]).tolist() == [*range(3, 35), 38, 39, END]
+
+
+def test_fewer_tokens_than_there_are_are_spread_over_the_text(speaker):
+    """A text that is sorted by subject is not fitted on its first subject alone."""
+    [batch] = token_batches(speaker, torch.arange(100), 40, positions=8)
+    assert batch[:, 0].tolist() == [0, 16, 32, 56, 72]
+    [batch] = token_batches(speaker, torch.arange(60).view(20, 3), 15, positions=8)
+    assert batch[:, 0].tolist() == [0, 12, 24, 36, 48]
 
 
 def test_rows_of_ids_stay_rows(speaker):
