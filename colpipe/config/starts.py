@@ -74,12 +74,14 @@ def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
 
 
 def _larger_than_its_ancestor(study: Study, ancestor: str, origin: str) -> Iterator[str]:
-    """A first member that starts as a subset of its ancestor, and yet has more parameters: one whose head is untied, though
-    the study does not say that it should be."""
+    """A first member that starts as a subset of its ancestor, and yet has more parameters: one whose head is untied. That is
+    what a study that rotates an ancestor asks for."""
+    if any(entry.select == "rotate" for entry in study.ancestors.values()):
+        return
     member = study.members(ancestor)[0]
     most, known = _parameters(study, origin), study.architecture.table.name
     ours = study.parameters(study.chain[member].shape)
-    if most and study.architecture.tied is None and study.inherits(ancestor, member) and ours > most:
+    if most and study.inherits(ancestor, member) and ours > most:
         tied = str(study.architecture.is_tied).lower()
         yield (
             f"chain.{member}: has {ours:,} parameters, more than the {most:,} of models.{origin}, of which it starts as a "

@@ -303,7 +303,11 @@ def test_beside_a_given_family_the_head_does_not_change_when_the_ancestor_is_fet
             "my.yaml: architecture.vocabulary: vocabulary is 50,257, more than the 512 of models.mine",
         ),
         (
-            lambda s: (s.update(architecture={"tied": False}), s["chain"]["large"]["shape"].update(layers=6, ffn=96)),
+            lambda s: (
+                s.update(architecture={"tied": False}),
+                s["ancestors"]["mine"].update(select="rank"),
+                s["chain"]["large"]["shape"].update(layers=6, ffn=96),
+            ),
             "my.yaml: chain.large: has 106,912 parameters, more than the 90,528 of models.mine, of which it starts as a "
             "subset; give it a smaller shape, or see whether architecture.tied (false, llama) is as there",
         ),
@@ -374,3 +378,12 @@ def test_a_model_is_found_where_it_is(tmp_path, monkeypatch, place):
         (cache / "refs").mkdir()
         (cache / "refs/main").write_text("abc")
     assert model_folder("mine", Source(path="model") if place == "path" else source) == folder
+
+
+def test_a_rotated_member_may_have_more_parameters_than_its_tied_ancestor(brief):
+    """A rotation folds the final norm into the head, which is then one more matrix."""
+    brief["architecture"] = {"tied": False}
+    brief["chain"]["large"]["shape"].update(layers=6, ffn=96)
+    study = load_study(brief, "my.yaml")
+    assert study.ancestors["mine"].select == "rotate"
+    assert study.parameters(study.chain["large"].shape) == 106_912
