@@ -5,6 +5,7 @@ turn comes, which may be days after the data were made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from colpipe.config.parts import Runtime
@@ -30,6 +31,8 @@ class JobRuntime(Runtime):
 
     needs: list[Need] = []
     """Of the data set that it prepares."""
+    streams: Path | None = None
+    """Folder for the residual streams of models that several jobs of the study fit cuts to; null: none does."""
 
 
 def require_enough(place: object, counts: Mapping[str, Mapping[str, int]], runtime: Runtime) -> None:

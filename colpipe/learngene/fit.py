@@ -17,7 +17,7 @@ own, so that fitting the mean as well takes nothing from the rest.
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import is_finite
 from colpipe.learngene.streams import RowFile, Streams, enter, gather, layers_of, replaced, require_ids, run_layer
 from colpipe.learngene.weights import Weights
+from colpipe.learngene.writers import Writer, parent, writer_of
 
 logger = logging.getLogger(__name__)
 
@@ -146,60 +147,6 @@ def _untouched(start: Assembly, selection: Selection, source: Weights) -> int:
     return start.sizes["layer"]
 
 
-@dataclass(frozen=True)
-class Writer:
-    """A projection into the residual stream, of one layer of the cut.
-
-    Attributes:
-        module: a linear one.
-        weight, bias: names of its tensors; None: it has no bias.
-        outward: whether its weight is stored as (hidden, inside), and not (inside, hidden).
-    """
-
-    module: torch.nn.Module
-    weight: str
-    bias: str | None
-    outward: bool
-
-    @property
-    def inside(self) -> int:
-        return self.module.weight.shape[1 if self.outward else 0]
-
-    def add(self, change: Tensor, dtype: torch.dtype) -> Tensor:
-        """Add (hidden, inside) to the weight, rounded as it will be stored; the change that is left of it."""
-        weight = self.module.weight if self.outward else self.module.weight.T
-        return _added(weight, change, dtype)
-
-    def shift(self, change: Tensor, dtype: torch.dtype) -> Tensor:
-        """The same for the bias, (hidden,)."""
-        return _added(self.module.bias, change, dtype)
-
-    def stored(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Name → tensor, as it will be stored."""
-        named = {self.weight: self.module.weight} | ({self.bias: self.module.bias} if self.bias else {})
-        return {name: value.to("cpu", dtype, copy=True) for name, value in named.items()}
-
-
-def _added(value: Tensor, change: Tensor, dtype: torch.dtype) -> Tensor:
-    """Add in float64, on the CPU as the change is: Ascend NPUs compute little in it."""
-    rounded = (value.to("cpu", torch.float64) + change).to(dtype).to(value.device, value.dtype)
-    difference = rounded - value
-    value.copy_(rounded)
-    return difference
-
-
-def _writer(model, family: Family, axis: str, layer: int) -> Writer:
-    """What writes that which has an axis (`head`, `group`, `ffn`) into the stream."""
-    name = next(name for name, tensor in family.tensors.items() if tensor.role == "write" and axis in tensor.names)
-    bias = name.removesuffix("weight") + "bias"
-    return Writer(
-        model.get_submodule(name.format(layer=layer).rpartition(".")[0]),
-        name.format(layer=layer),
-        bias.format(layer=layer) if bias in family.tensors else None,
-        family.tensors[name].names[0] == "hidden",
-    )
-
-
 def token_weights(target: Tensor) -> Tensor:
     """1 / root mean square of what each token's stream (tokens, hidden) should be.
 
@@ -208,72 +155,100 @@ def token_weights(target: Tensor) -> Tensor:
     return target.square().mean(1).clamp_min(1e-12).rsqrt()
 
 
+@dataclass(frozen=True)
+class Step:
+    """One fit of a layer: which projections, towards which stream, and what of the layer is silent meanwhile."""
+
+    part: str
+    writers: list[Writer]
+    aim: RowFile
+    silent: list[torch.nn.Module]
+    silence: Callable
+
+
 def _walk(
     start: Assembly, selection: Selection, streams: Streams, ridge: float, untouched: int
 ) -> tuple[dict[str, Tensor], list[dict], int]:
     """Refit layer after layer: (stored name → tensor, an entry for each fit, the most inputs of one)."""
     if untouched == start.sizes["layer"]:
         return {}, [], 0
-    family, device = start.family, streams.device
+    device, depth = streams.device, start.sizes["layer"]
     origins = [int(origin) for origin in selection.layers if origin is not None]  # a subset has no new layers
     channels = torch.tensor(list(selection.axes.get("hidden", range(start.sizes["hidden"]))))
-    head = next(axis for axis in ("head", "group") if axis in family.widths)
     model = start.load().float().to(device)
-    layers = layers_of(model, family)
-    attention, feed = ([_writer(model, family, axis, layer) for layer in range(len(layers))] for axis in (head, "ffn"))
-    last = feed[0].inside + (attention[0].inside if streams.parallel else 0)
-    require_space(streams.folder, 4 * streams.tokens * (len(channels) + last), "the cut's own activations")
+    layers = layers_of(model, start.family)
+    widest = max(
+        sum(writer.inside for writer in step.writers) for step in _steps(model, start.family, streams, 0, 0, -1)
+    )
+    require_space(streams.scratch, 4 * streams.tokens * (len(channels) + widest), "the cut's own activations")
     tensors: dict[str, Tensor] = {}
     found: list[dict] = []
-    with tempfile.TemporaryDirectory(dir=streams.folder) as folder:
-        stream, heard = RowFile(Path(folder) / "stream", len(channels)), RowFile(Path(folder) / "heard", last)
+    with tempfile.TemporaryDirectory(prefix="colpipe-fit-", dir=streams.scratch) as folder:
+        stream = RowFile(Path(folder) / "stream", len(channels))
         calls = {}
         for first, end, ids in streams.spans():
             if untouched == 0 or ids.shape not in calls:
                 entering, calls[ids.shape] = enter(model, layers, ids.to(device))
             stream.write(first, streams.before[untouched].read(first, end) if untouched else entering)
-        for layer in range(untouched, len(layers)):
-            following = streams.before[origins[layer + 1] if layer + 1 < len(layers) else -1]
-            if streams.parallel:
-                steps = [("both", [attention[layer], feed[layer]], following)]
-            else:
-                steps = [
-                    ("attention", [attention[layer]], streams.middle[origins[layer]]),
-                    ("feed-forward", [feed[layer]], following),
-                ]
-            for part, writers, aim in steps:
-                where = f"layer {layer} (the source's {origins[layer]}), {part}"
-                muted = [_parent(model, feed[layer].weight)] if part == "attention" else []
-                normal = Normal(sum(writer.inside for writer in writers), len(channels))
-                for first, end, ids in streams.spans():
-                    x = stream.read(first, end).view(*ids.shape, -1).to(device)
-                    y = aim.read(first, end)[:, channels].to(device)
-                    with replaced(muted, torch.zeros_like):
-                        output, inputs = run_layer(
-                            layers[layer], x, calls[ids.shape][layer], [w.module for w in writers]
-                        )
-                    if not (is_finite(output) and is_finite(inputs)):
-                        raise ColpipeError(
-                            f"the cut of {streams.weights.name}: {where}: its activations are not finite"
-                        )
-                    normal.add(inputs, y - output, y, token_weights(y))
-                    if part != "attention":
-                        stream.write(first, output)
-                        heard.write(first, inputs)
+        for layer in range(untouched, depth):
+            following = origins[layer + 1] if layer + 1 < depth else -1
+            for step in _steps(model, start.family, streams, layer, origins[layer], following):
+                where = f"layer {layer} (the source's {origins[layer]}), {step.part}"
+                heard = RowFile(Path(folder) / "heard", sum(writer.inside for writer in step.writers))
+                given = {shape: call[layer] for shape, call in calls.items()}
+                normal = _listen(streams, stream, heard, channels, step, layers[layer], given)
+                if normal is None:
+                    raise ColpipeError(f"the cut of {streams.weights.name}: {where}: its activations are not finite")
                 if not normal.is_finite():
                     raise ColpipeError(
                         f"the cut of {streams.weights.name}: {where}: its activations are too large to be fitted: their "
                         "squares do not add up in float32"
                     )
-                change, shift, entry = _solve(normal, writers, ridge, start.dtype, where)
-                found.append({"layer": layer, "part": part, **entry})
-                if part != "attention":
-                    for first, end, _ in streams.spans():
-                        written = heard.read(first, end).to(device) @ change.T + shift
-                        stream.write(first, stream.read(first, end).to(device) + written)
-            for writer in (attention[layer], feed[layer]):
-                tensors |= writer.stored(start.dtype)
-    return tensors, found, last
+                change, shift, entry = _solve(normal, step.writers, ridge, start.dtype, where)
+                found.append({"layer": layer, "part": step.part, **entry})
+                for first, end, _ in streams.spans():
+                    written = heard.read(first, end).to(device) @ change.T + shift
+                    stream.write(first, stream.read(first, end).to(device) + written)
+                for writer in step.writers:
+                    tensors |= writer.stored(start.dtype)
+    return tensors, found, widest
+
+
+def _steps(model, family: Family, streams: Streams, layer: int, origin: int, following: int) -> list[Step]:
+    """The fits of one layer of the cut, which is the source's layer `origin` and is followed by its layer `following`."""
+    head = next(axis for axis in ("head", "group") if axis in family.widths)
+    attention, feed = writer_of(model, family, head, layer), writer_of(model, family, "ffn", layer)
+    if streams.parallel:
+        return [Step("both", [attention, feed], streams.before[following], [], torch.zeros_like)]
+    return [
+        Step("attention", [attention], streams.middle[origin], [parent(model, feed.weight)], torch.zeros_like),
+        Step("feed-forward", [feed], streams.before[following], [parent(model, attention.weight)], _no_attention),
+    ]
+
+
+def _no_attention(hidden_states: Tensor, *_, **__) -> tuple[Tensor, None]:
+    """An attention that adds nothing to the stream."""
+    return torch.zeros_like(hidden_states), None
+
+
+def _listen(
+    streams: Streams, stream: RowFile, heard: RowFile, channels: Tensor, step: Step, layer, calls: Mapping
+) -> Normal | None:
+    """Have a layer of the cut read its stream and write to it; keep what the step's projections hear, and give the sums that
+    they are fitted by; None where something is not finite."""
+    device, normal = streams.device, Normal(heard.width, len(channels))
+    watched = [writer.module for writer in step.writers]
+    for first, end, ids in streams.spans():
+        x = stream.read(first, end).view(*ids.shape, -1).to(device)
+        y = step.aim.read(first, end)[:, channels].to(device)
+        with replaced(step.silent, step.silence):
+            output, inputs = run_layer(layer, x, calls[ids.shape], watched)
+        if not (is_finite(output) and is_finite(inputs)):
+            return None
+        normal.add(inputs, y - output, y, token_weights(y))
+        stream.write(first, output)
+        heard.write(first, inputs)
+    return normal
 
 
 def _solve(
@@ -290,8 +265,3 @@ def _solve(
         logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {found.ridge:g} was taken")
         entry["ridge"] = found.ridge
     return change, shift, entry
-
-
-def _parent(model, tensor: str):
-    """The module that a tensor's module is part of."""
-    return model.get_submodule(tensor.rsplit(".", 2)[0])

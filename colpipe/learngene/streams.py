@@ -39,7 +39,7 @@ class RowFile:
 
 
 class Streams:
-    """What `gather` found; a context manager, whose files are gone when it is closed.
+    """What `gather` found; a context manager, whose files are gone when it is closed, unless they are shared.
 
     Attributes:
         weights: the model that was run.
@@ -47,6 +47,7 @@ class Streams:
         tokens: how many.
         parallel: whether attention and feed-forward read the same stream, so that there is none between them.
         folder: of the files.
+        scratch: where others that use them may put their own.
     """
 
     def __init__(
@@ -56,16 +57,16 @@ class Streams:
         device: torch.device,
         scratch: Path | None = None,
         before_batch: Callable[[], object] = lambda: None,
+        shared: Path | None = None,
     ):
         self.weights, self.batches, self.device, self._before_batch = weights, batches, device, before_batch
         self.tokens = sum(ids.numel() for ids in batches)
         self.parallel = is_parallel(weights)
         depth, width = weights.sizes["layer"], weights.sizes["hidden"]
-        base = Path(scratch or tempfile.gettempdir())
-        places = depth + 1 + (0 if self.parallel else depth)
-        require_space(base, places * self.tokens * width * 4, "the residual streams of the calibration tokens")
-        base.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="colpipe-streams-", dir=base))
+        self.scratch = Path(scratch or tempfile.gettempdir())
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self._is_shared = shared is not None
+        self.folder = shared or Path(tempfile.mkdtemp(prefix="colpipe-streams-", dir=self.scratch))
         self.before = [RowFile(self.folder / f"before-{layer}", width) for layer in range(depth + 1)]
         self.middle = [
             RowFile(self.folder / f"middle-{layer}", width) for layer in range(0 if self.parallel else depth)
@@ -80,7 +81,8 @@ class Streams:
             start += ids.numel()
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self._is_shared:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> "Streams":
         return self
@@ -95,6 +97,7 @@ def gather(
     batches: Iterable[Tensor],
     scratch: Path | None = None,
     before_batch: Callable[[], object] = lambda: None,
+    shared: Path | None = None,
 ) -> Streams:
     """Run a model over token ids and keep its residual stream at every place.
 
@@ -103,6 +106,7 @@ def gather(
         batches: (rows, tokens) of ids.
         scratch: where the files are put, in a folder of their own; None: where temporary files are.
         before_batch: called before each batch of every pass, of those of a fit too; what it raises ends the pass.
+        shared: a folder for the files that stays, so that others may read them.
 
     Raises:
         ColpipeError: no tokens, ids outside the vocabulary, more tokens in a row than positions, activations that are not
@@ -111,7 +115,9 @@ def gather(
     weights = Weights(model)
     batches = [torch.as_tensor(ids).cpu() for ids in batches]
     require_ids(weights.name, weights.sizes, batches)
-    streams = Streams(weights, [ids for ids in batches if ids.numel()], model.device, scratch, before_batch)
+    batches = [ids for ids in batches if ids.numel()]
+    _require_space_for(weights, batches, shared or Path(scratch or tempfile.gettempdir()))
+    streams = Streams(weights, batches, model.device, scratch, before_batch, shared)
     was_training = model.training
     model.eval()
     try:
@@ -122,6 +128,12 @@ def gather(
     finally:
         model.train(was_training)
     return streams
+
+
+def _require_space_for(weights: Weights, batches: list[Tensor], folder: Path) -> None:
+    places = weights.sizes["layer"] + 1 + (0 if is_parallel(weights) else weights.sizes["layer"])
+    size = 4 * places * sum(ids.numel() for ids in batches) * weights.sizes["hidden"]
+    require_space(folder, size, "the residual streams of the calibration tokens")
 
 
 def _fill(streams: Streams, model) -> None:

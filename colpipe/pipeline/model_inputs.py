@@ -4,6 +4,7 @@ For each rule there are two functions, `<rule>_parents` and `<rule>_settings`; b
 Parents are written once, as {flag: folder} or {flag: {name: folder}}; `plan.py` turns them into what Snakemake wants.
 """
 
+from collections import Counter
 from types import SimpleNamespace as Wildcards
 
 from pydantic import BaseModel
@@ -218,6 +219,24 @@ def assemble_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "select": ancestor.select if ancestor else "even",
         **({"fit": layout.study.stages.fit} if layout.study.fits(wildcards.init) else {}),
     }
+
+
+def fitted_from(layout: Layout) -> Counter[str]:
+    """Folder of a model → how many members and DesNets of the study are cut out of it and fitted to it."""
+    study, found = layout.study, Counter[str]()
+    for ancestor in study.ancestors:
+        for member in study.members(ancestor):
+            if study.start(ancestor, member) == "fit":
+                found[fit_source(distill_parents(layout, Wildcards(ancestor=ancestor, member=member)))] += 1
+        for desnet, init in {(desnet, init) for desnet, init, _ in study.builds_of(ancestor) if study.fits(init)}:
+            names = Wildcards(ancestor=ancestor, desnet=desnet, init=init)
+            found[fit_source(assemble_parents(layout, names))] += 1
+    return found
+
+
+def fit_source(parents: Parents) -> str:
+    """Of the parents of a job that fits a cut, the model that it is cut out of."""
+    return next(str(parents[role]) for role in ("ordered", "source", "teacher") if role in parents)
 
 
 def recover_parents(layout: Layout, wildcards: Wildcards) -> Parents:

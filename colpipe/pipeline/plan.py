@@ -6,7 +6,9 @@ again is decided in `reruns.py`.
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace as Wildcards
 
@@ -18,7 +20,7 @@ from colpipe.cost.passes import Work
 from colpipe.jobs import artifacts
 from colpipe.pipeline import exhibits
 from colpipe.pipeline.graph import PlannedJob, Settings, flatten, in_order, lineage, one_of, work_of
-from colpipe.pipeline.model_inputs import Parents
+from colpipe.pipeline.model_inputs import Parents, fit_source, fitted_from
 from colpipe.pipeline.rules import RULES
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -37,8 +39,13 @@ class Plan(Layout):
         self.remote = remote
         self.runtime = study.runtime.model_dump_json()
         self.needs = {self.data(name): needs for name, needs in needs_of(study).items()}
+        self.streams = Path(self.results) / "work" / "streams"
         self._parents: dict[tuple[str, str], Parents] = {}
         self._texts: dict[tuple[str, str], str] = {}
+
+    @cached_property
+    def _fitted_from(self) -> Counter[str]:
+        return fitted_from(self)
 
     # Targets, and what is there already.
 
@@ -155,7 +162,7 @@ class Plan(Layout):
             "settings": lambda wildcards, output: self.settings_text(rule, wildcards),
             # What is fetched is shared by studies, whatever their seed.
             "seed": lambda wildcards, output: "" if row.kind == "fetch" else f"--seed {self.study.seed}",
-            "where": self.where,
+            "where": lambda wildcards, output: self.where(rule, wildcards, output),
         }
         if row.kind in ("accelerator", "data-parallel"):
             params["devices"] = self.devices(rule)
@@ -169,12 +176,15 @@ class Plan(Layout):
             words += [f"--{flag}", *pairs]
         return words
 
-    def where(self, wildcards, output) -> str:
-        """Params function: output, work folder and runtime settings, of data also what the study needs of them."""
+    def where(self, rule: str, wildcards: Wildcards, output: Sequence[str]) -> str:
+        """Output, work folder and runtime settings; of data also what the study needs of them, of a fit where its source's
+        streams are, if others use them too."""
         home = Path(output[0]).parent
-        runtime = self.runtime
-        if needs := self.needs.get(str(home)):
-            runtime = JobRuntime(**self.study.runtime.model_dump(), needs=needs).model_dump_json()
+        runtime, needs = self.runtime, self.needs.get(str(home), [])
+        fits = "fit" in self.settings_of(rule, wildcards) if rule in ("distill", "assemble") else False
+        streams = self.streams if fits and self._fitted_from[fit_source(self.inputs_of(rule, wildcards))] > 1 else None
+        if needs or streams:
+            runtime = JobRuntime(**self.study.runtime.model_dump(), needs=needs, streams=streams).model_dump_json()
         return shlex.join(["--output", str(home), "--work", str(self.work_folder(home)), "--runtime", runtime])
 
     def work_folder(self, home: Path) -> Path:

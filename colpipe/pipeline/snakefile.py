@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -82,6 +83,8 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
         ):  # no other runs: what is left is of one that was killed
             for folder in superseded:
                 artifacts.forget_superseded(folder)
+            shutil.rmtree(plan.streams, ignore_errors=True)
+            atexit.register(shutil.rmtree, plan.streams, ignore_errors=True)
         return runs
 
     def forget() -> None:

@@ -1,19 +1,31 @@
 """Fitted cuts of a study: the text, and a subset of a model that is fitted to the model on it."""
 
+import fcntl
 import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from colpipe.config.constants import ORDER_ROWS
+from colpipe.config.needs import JobRuntime
 from colpipe.config.stages import Fit
 from colpipe.data.tokens import Blocks
+from colpipe.hashing import key_of
 from colpipe.hf.models import load_model
-from colpipe.jobs.job import Job
+from colpipe.jobs import artifacts
+from colpipe.jobs.job import Job, made_from
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.fit import fitted
+from colpipe.learngene.fit import fit
+from colpipe.learngene.streams import Streams, gather
+from colpipe.learngene.weights import Weights
 
 # What a manifest keeps of a fitted assembly's details.
+WHOLE = "whole"  # in a folder of streams that several jobs share: all of them are written
+POLL_SECONDS = 0.5  # between looks at whether another job has gathered them
 FIT_DETAILS = ("ridge", "tokens", "untouched", "fitted", "rank_deficient")
 
 
@@ -31,13 +43,61 @@ def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str |
         torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
         for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
     ]
-    scratch = job.state / "streams"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
-    model = load_model(source).to(device).eval()
-    assembly = fitted(model, start, batches, settings.ridge, scratch, lambda: _stop_if_told(job))
+    with _streams(job, source, batches, settings, torch.device(device)) as streams:
+        assembly = fit(start, streams, settings.ridge)
     tokens, told = assembly.details["tokens"], _told(assembly.details)
     job.say(f"fitted on {tokens:,} tokens, ridge {settings.ridge:g}: {told}")
     return assembly
+
+
+@contextmanager
+def _streams(job: Job, source: Path, batches: list[Tensor], settings: Fit, device: torch.device) -> Iterator[Streams]:
+    """The source's residual streams: its own, or those that jobs of a study share, gathered by the first that needs them."""
+    scratch = job.state / "streams"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
+
+    def gathered(shared: Path | None = None) -> Streams:
+        model = load_model(source).to(device).eval()
+        return gather(model, batches, scratch, lambda: _stop_if_told(job), shared)
+
+    folder = _shared_folder(job, source, settings)
+    if folder and _gather_once(job, folder, gathered):
+        yield Streams(Weights(source), batches, device, scratch, lambda: _stop_if_told(job), folder)
+    else:
+        with gathered() as streams:
+            yield streams
+
+
+def _shared_folder(job: Job, source: Path, settings: Fit) -> Path | None:
+    """Where jobs of the study share streams, by what they are of and the code that gathers them; None: they do not."""
+    if not isinstance(job.runtime, JobRuntime) or job.runtime.streams is None:
+        return None
+    models = [artifacts.fingerprint(folder) for folder in (source, job.parents["corpus"])]
+    code = made_from("colpipe.learngene.streams", None)["code"]
+    return job.runtime.streams / key_of([*models, settings.tokens, settings.max_length, code])
+
+
+def _gather_once(job: Job, folder: Path, gathered: Callable[[Path], Streams]) -> bool:
+    """Gather where no other job has; while one does, wait. False where the file system has no locks."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _stop_if_told(job)
+                time.sleep(POLL_SECONDS)
+            except OSError:
+                return False
+        if (folder / WHOLE).exists():
+            job.say("another job has gathered the streams of its source")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed
+            folder.mkdir()
+            gathered(folder)
+            (folder / WHOLE).touch()
+    return True
 
 
 def _stop_if_told(job: Job) -> None:

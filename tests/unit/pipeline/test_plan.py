@@ -337,8 +337,8 @@ def test_a_module_may_lie_elsewhere(inputs, tmp_path, monkeypatch, study):
     job = find_job(RULES, plan, "sub/results/tiny/chain/llama/small")
     assert job.rule == "distill" and job.parents["teacher"] == "sub/results/tiny/chain/llama/medium"
     assert find_job(RULES, plan, plan.start("llama")).rule == "fetch_model"
-    output = ["sub/results/tiny/chain/llama/small/manifest.json"]
-    assert "--work sub/results/tiny/work/chain/llama/small" in plan.where(None, output)
+    output, small = ["sub/results/tiny/chain/llama/small/manifest.json"], wildcards(ancestor="llama", member="small")
+    assert "--work sub/results/tiny/work/chain/llama/small" in plan.where("distill", small, output)
 
 
 def test_only_what_trains_runs_on_several_devices_or_nodes(plan_of, study):
@@ -366,7 +366,8 @@ def test_jobs_that_prepare_data_are_told_what_is_needed_of_them(plan_of, study):
     plan = plan_of(study)
 
     def runtime(folder: str) -> dict:
-        return json.loads(shlex.split(plan.where(None, [f"results/tiny/{folder}/manifest.json"]))[-1])
+        job = find_job(RULES, plan, f"results/tiny/{folder}")
+        return json.loads(shlex.split(plan.where(job.rule, job.wildcards, [f"{job.folder}/manifest.json"]))[-1])
 
     assert runtime("data/stories")["needs"] == [
         ["train", 1024, "stages.pretrain with its tokens 1,024"],
@@ -376,3 +377,25 @@ def test_jobs_that_prepare_data_are_told_what_is_needed_of_them(plan_of, study):
     study["stages"]["recover"]["max_length"] = 64  # prepares nothing again
     stories = wildcards(corpus="stories")
     assert plan.settings_text("prepare_corpus", stories) == plan_of(study).settings_text("prepare_corpus", stories)
+
+
+MEDIUM, LARGE = "results/tiny/chain/llama/medium", "results/tiny/chain/llama/large"
+
+
+def test_jobs_that_cut_one_model_share_its_streams(plan_of, study):
+    """A member and a DesNet are cut out of the medium member, a DesNet alone out of the large one."""
+    study["initialisers"]["fit"] = {"kind": "linit", "method": "fit"}
+    del study["chain"]["small"]["start"]
+    plan = plan_of(study)
+
+    def streams(folder: str) -> str | None:
+        job = find_job(RULES, plan, f"results/tiny/{folder}")
+        words = shlex.split(plan.where(job.rule, job.wildcards, [f"{job.folder}/manifest.json"]))
+        return json.loads(words[-1]).get("streams")
+
+    shared = "results/tiny/work/streams"
+    between = next(job.folder for job in plan.jobs() if plan.inputs_of(job.rule, job.wildcards).get("source") == MEDIUM)
+    assert streams(between.removeprefix("results/tiny/")) == streams("chain/llama/small") == shared
+    alone = next(job.folder for job in plan.jobs() if plan.inputs_of(job.rule, job.wildcards).get("source") == LARGE)
+    assert streams(alone.removeprefix("results/tiny/")) is None
+    assert streams("chain/llama/large") is None

@@ -1,5 +1,7 @@
 """A cut that a job fits: told to stop or killed at any batch, and started again."""
 
+import errno
+import fcntl
 import itertools
 import os
 import signal
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from colpipe.config.needs import JobRuntime
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Fit
 from colpipe.hf.models import load_model
@@ -30,10 +33,8 @@ def world(tmp_path):
     (tmp_path / "text").mkdir()
     write_tokens(tmp_path / "text", "train", IDS)
 
-    def run(change=lambda job: None):
-        job = open_job(
-            "assemble", tmp_path / "out", tmp_path / "work", FIT, Runtime(), {"corpus": tmp_path / "text"}, 0
-        )
+    def run(change=lambda job: None, runtime=Runtime()):  # noqa: B008
+        job = open_job("assemble", tmp_path / "out", tmp_path / "work", FIT, runtime, {"corpus": tmp_path / "text"}, 0)
         try:
             change(job)
             weights = Weights(tmp_path / "ancestor")
@@ -98,3 +99,65 @@ def test_what_a_killed_fit_left_is_gone_before_streams_are_gathered(world, monke
     monkeypatch.setattr("colpipe.learngene.streams.require_space", space)
     world(leave)
     assert seen == [False]
+
+
+def sharing(tmp_path):
+    return JobRuntime(streams=tmp_path / "shared")
+
+
+def test_jobs_share_what_the_first_gathers(world, tmp_path, monkeypatch, capfd):
+    start, first, _ = world(runtime=sharing(tmp_path))
+    assert_same(first, by_hand(tmp_path, start))
+
+    def load(folder):
+        raise AssertionError(f"{folder} is run again")
+
+    monkeypatch.setattr("colpipe.training.fitting.load_model", load)
+    _, second, state = world(runtime=sharing(tmp_path))
+    assert "another job has gathered the streams of its source" in capfd.readouterr().err
+    assert_same(second, first)
+    assert not list(state.glob("streams/*"))
+
+
+def test_what_another_source_or_text_gave_is_not_taken(world, tmp_path):
+    world(runtime=sharing(tmp_path))
+    before = set((tmp_path / "shared").glob("*/whole"))
+    make_gpt2(tmp_path / "ancestor", 4, 2, 16, seed=2)
+    start, found, _ = world(runtime=sharing(tmp_path))
+    assert len(set((tmp_path / "shared").glob("*/whole")) - before) == 1
+    assert_same(found, by_hand(tmp_path, start))
+    write_tokens(tmp_path / "text", "train", IDS[::-1].copy())
+    world(runtime=sharing(tmp_path))
+    assert len(list((tmp_path / "shared").glob("*/whole"))) == 3
+
+
+def test_what_a_job_that_was_killed_had_begun_to_gather_is_gathered_anew(world, tmp_path):
+    world(runtime=sharing(tmp_path))
+    [whole] = (tmp_path / "shared").glob("*/whole")
+    whole.unlink()
+    (whole.parent / "before-0").write_bytes(b"")
+    start, found, _ = world(runtime=sharing(tmp_path))
+    assert_same(found, by_hand(tmp_path, start))
+    assert whole.exists()
+
+
+def test_a_job_that_waits_for_another_one_to_gather_can_be_stopped(world, tmp_path):
+    world(runtime=sharing(tmp_path))
+    [lock] = (tmp_path / "shared").glob("*.lock")
+    with open(lock) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as ended:
+            world(lambda job: os.kill(os.getpid(), signal.SIGTERM), sharing(tmp_path))
+    assert ended.value.code == 143
+
+
+def test_where_files_cannot_be_locked_each_job_gathers_for_itself(world, tmp_path, monkeypatch):
+    world()  # jobs lock their work folders as well
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("colpipe.training.fitting.fcntl.flock", no_locks)
+    start, found, _ = world(runtime=sharing(tmp_path))
+    assert_same(found, by_hand(tmp_path, start))
+    assert not list((tmp_path / "shared").glob("*/whole"))
