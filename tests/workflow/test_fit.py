@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import make_gpt2, make_tokenizer, snakemake
 
 pytestmark = pytest.mark.slow
-FITTED = ("chain/gpt2/large", "desnets/gpt2/between/fit/0")
+FITTED = ("chain/gpt2/large", "desnets/gpt2/between/fit/0", "desnets/gpt2/deeper/fit/0")
 STUDY = {
     "study": "brief",
     "models": {"ancestor": {"source": {"path": "ancestor"}}},
@@ -21,7 +21,10 @@ STUDY = {
         "large": {"shape": {"layers": 4, "heads": 3, "hidden": 24}},
         "small": {"start": "inherit", "shape": {"layers": 2, "heads": 2, "hidden": 16}},
     },
-    "desnets": {"between": {"shape": {"layers": 3, "heads": 2, "hidden": 16}}},
+    "desnets": {
+        "between": {"shape": {"layers": 3, "heads": 2, "hidden": 16}},
+        "deeper": {"shape": {"layers": 4, "heads": 2, "hidden": 16}},
+    },
     "stages": {
         "order": {"tokens": 512},
         "sft": {"steps": 2, "max_length": 256},
@@ -63,6 +66,10 @@ def test_fitted_members_and_desnets_and_what_another_ridge_makes_again(home):
     assert "fit" not in small and "corpus" not in small["parents"]
     assert manifests["chain/gpt2/large"]["layer_map"] == sorted(manifests["ordered/gpt2"]["ranking"][:4])
     assert "fitted on 1,024 tokens, ridge 0.3" in (results / "logs/assemble/gpt2/between/fit.log").read_text()
+    logs = [(results / f"logs/assemble/gpt2/{desnet}/fit.log").read_text() for desnet in ("between", "deeper")]
+    assert sum("another job has gathered the streams of its source" in log for log in logs) == 1
+    assert "another job" not in (results / "logs/distill/gpt2/large.log").read_text()  # nothing else has its source
+    assert not (results / "work/streams").exists()
     again = {**STUDY, "stages": {**STUDY["stages"], "fit": {**STUDY["stages"]["fit"], "ridge": 0.1}}}
     dry = run(home, again, "-n")
     made = re.findall(r"^ +output: results/brief/(\S+)/manifest.json", dry.stdout + dry.stderr, re.MULTILINE)
