@@ -19,8 +19,9 @@ def mixed(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def validation_items(dataset: Dataset) -> Dataset:
-    """The first `VALIDATION_ITEMS` of a data set."""
-    return Subset(dataset, range(min(VALIDATION_ITEMS, len(dataset))))
+    """`VALIDATION_ITEMS` of a data set, evenly spread over it."""
+    count = min(VALIDATION_ITEMS, len(dataset))
+    return Subset(dataset, [item * len(dataset) // count for item in range(count)])
 
 
 def split_kinds(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -46,7 +47,7 @@ def items_of(job: Job, folders: Iterable[Path], split: str, tokenizer, length: i
 
 
 def validation_of(job: Job, folders: Iterable[Path], tokenizer, length: int) -> Dataset:
-    """The first validation items of each of the data sets."""
+    """The validation items of each of the data sets."""
     rows, text = items_of(job, folders, "validation", tokenizer, length)
     return mixed([validation_items(each) for each in (*rows, *text)])
 

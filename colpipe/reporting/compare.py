@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -208,6 +208,26 @@ def chain_curves(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict
         if all(found):
             panels.setdefault(row.desnet, {})[row.ancestor] = _mean(found)
     return panels
+
+
+def along_table(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> pd.DataFrame:
+    """A row per member and chain, a column per step at which they were measured: the first, the last, and those between at
+    1, 2, 4, 8, … evaluations; the least of each member's in bold.
+
+    Args:
+        panels: as `chain_curves` gives them.
+    """
+    rows = []
+    for member, curves in panels.items():
+        least: dict[int, float] = {}
+        for step, loss in (point for curve in curves.values() for point in curve):
+            least[step] = min(loss, least.get(step, loss))
+        for chain, curve in curves.items():
+            shown = {0, len(curve) - 1, *(2**power for power in range(len(curve).bit_length()))}
+            points = [point for place, point in enumerate(curve) if place in shown]
+            cells = {f"{step} steps": _text(loss, math.nan, loss == least[step]) for step, loss in points}
+            rows.append({"member": member, "chain": chain, **cells})
+    return pd.DataFrame(rows).fillna("")
 
 
 def _scored(folder: Path) -> bool:

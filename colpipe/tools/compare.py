@@ -2,9 +2,9 @@
 
 Every metric of every model goes to scores.csv. DesNets' losses go to losses.csv, table.md and curves.svg (where there are
 many sizes, those that are recovered; all of them at 0 tokens, of one seed, to sizes.md and sizes.svg); where a study has
-several chains, their members to chain.csv, chain.md and chain.svg. How methods differ from one, seed by seed, goes to
-differences.md (DesNets at 0 tokens) and chain-differences.md. Tables of the paper that all studies have go to files of
-their names.
+several chains, their members to chain.csv, chain.md and chain.svg, their losses along training to chain-along.md. How
+methods differ from one, seed by seed, goes to differences.md (DesNets at 0 tokens) and chain-differences.md. Tables of
+the paper that all studies have go to files of their names.
 
 python -m colpipe.tools.compare results/initialisers-0 results/initialisers-1 --output docs/initialisers
 
@@ -20,6 +20,7 @@ import pandas as pd
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.uniform import is_broken, uniform_guess
 from colpipe.reporting.compare import (
+    along_table,
     by_size,
     chain_curves,
     chain_frame,
@@ -85,6 +86,8 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
         members = chain_frame(results, frame)
         panels = chain_curves(results, members)
         write(output, ("chain", "chain", "chain"), members, chain_table(members), panels, "steps", vocabulary)
+        if panels:
+            (output / "chain-along.md").write_text(markdown(along_table(panels)))
         chains = every[every.init == "distilled"].assign(method=every.ancestor, model=every.desnet)
         compare_by_seed(output / "chain-differences.md", chains, reference and reference.split()[0])
 

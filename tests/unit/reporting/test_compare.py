@@ -8,6 +8,7 @@ import pytest
 
 from colpipe.errors import ColpipeError
 from colpipe.reporting.compare import (
+    along_table,
     by_size,
     chain_curves,
     chain_frame,
@@ -89,6 +90,15 @@ def test_members_of_several_chains(results):
     assert chain_curves(results, frame) == {
         "small": {"minillm": [(0, 9.0), (4, pytest.approx(3.1))], "jsd": [(0, 9.0), (4, pytest.approx(2.2))]}
     }
+
+
+def test_losses_along_training_are_those_of_the_first_some_and_the_last_evaluation():
+    curve = [(10 * place, 5.0 - place / 10) for place in range(11)]
+    table = along_table({"small": {"rank": curve, "fit": [(step, loss - 0.5) for step, loss in curve[:-1]]}})
+    assert table.columns.tolist() == ["member", "chain", *(f"{step} steps" for step in (0, 10, 20, 40, 80, 100, 90))]
+    rank, fit = table.to_dict("records")
+    assert (rank["0 steps"], fit["0 steps"], rank["100 steps"]) == ("5.000", "**4.500**", "**4.000**")
+    assert (fit["100 steps"], fit["90 steps"], rank["90 steps"]) == ("", "**3.600**", "")
 
 
 def add(results, *rows: dict):
