@@ -185,17 +185,20 @@ def chain_frame(results: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chain_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per ancestor (method to distil), for each member its held-out loss, Rouge-L of its answers and seconds."""
+    """A row per ancestor (method to distil), for each member its held-out loss, Rouge-L of its answers and seconds; empty
+    where a chain does not have it."""
     table = pd.DataFrame({"chain": frame.ancestor.drop_duplicates()})
     for member in frame.desnet.drop_duplicates():
-        own = frame[frame.desnet == member].set_index("ancestor").loc[table.chain]
+        own = frame[frame.desnet == member].set_index("ancestor")
         least = own.loss.min()
-        table[f"{member}, loss"] = [
-            _text(loss, deviation, loss == least) for loss, deviation in zip(own.loss, own.deviation, strict=True)
-        ]
+        columns = {
+            "loss": [_text(loss, spread, loss == least) for loss, spread in zip(own.loss, own.deviation, strict=True)]
+        }
         if own.rouge_l.notna().all():
-            table[f"{member}, Rouge-L"] = [f"{value:.1f}" for value in own.rouge_l]
-        table[f"{member}, seconds"] = [f"{value:.0f}" for value in own.seconds]
+            columns["Rouge-L"] = [f"{value:.1f}" for value in own.rouge_l]
+        columns["seconds"] = [f"{value:.0f}" for value in own.seconds]
+        for name, texts in columns.items():
+            table[f"{member}, {name}"] = table.chain.map(dict(zip(own.index, texts, strict=True))).fillna("")
     return table
 
 

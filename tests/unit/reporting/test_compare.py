@@ -92,6 +92,18 @@ def test_members_of_several_chains(results):
     }
 
 
+def test_a_member_that_only_some_chains_have(results):
+    add(results, {"ancestor": "jsd", "desnet": "tiny", "params": 5, "init": "distilled", "value": 4.0})
+    for folder in results:
+        member = folder / "chain/jsd/tiny"
+        member.mkdir()
+        (member / "run.json").write_text(json.dumps({"seconds": 3}))
+        (member / "metrics.jsonl").write_text("")
+    table = chain_table(chain_frame(results, spread(losses(results)))).set_index("chain")
+    assert (table["tiny, loss"]["minillm"], table["tiny, loss"]["jsd"]) == ("", "**4.000 ± 0.000**")
+    assert table["small, loss"]["minillm"] == "3.100 ± 0.141"
+
+
 def test_losses_along_training_are_those_of_the_first_some_and_the_last_evaluation():
     curve = [(10 * place, 5.0 - place / 10) for place in range(11)]
     table = along_table({"small": {"rank": curve, "fit": [(step, loss - 0.5) for step, loss in curve[:-1]]}})
