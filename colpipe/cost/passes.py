@@ -184,7 +184,7 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
 
 
 def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work:
-    """A cut is fitted to its source: both run over all rows, the cut's layers twice; a linear system for each projection.
+    """A cut is fitted to its source: both run over all rows; a linear system for each projection.
 
     Both are in float32, whatever the precision of the study. The system of n inputs takes 5 n² numbers of float64 while it
     is solved, and up to 4 for each input and channel (measured).
@@ -194,14 +194,29 @@ def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work
     if cut.family and cut.family.defaults.get("use_parallel_residual"):  # GPT-NeoX: both in one system
         widths = [sum(widths)]
     systems = sum(2 * tokens * (width + 2 * sizes["hidden"]) * width + width**3 for width in widths)
-    passes = sum(model.forward.layers(data.rows, length) for model in (source, cut, cut))
+    passes = sum(model.forward.layers(data.rows, length) for model in (source, cut))
     return Work(
-        tokens=3 * tokens,
+        tokens=2 * tokens,
         flops=passes + sizes["layer"] * systems,
         memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths))
         + 8 * max(widths) * (5 * max(widths) + 4 * sizes["hidden"]),
         read=source.parameters,
         bound=least_sure(source.bound, data.bound),
+    )
+
+
+def measuring(model: SizedModel, data: Data, batch: int) -> Work:
+    """A model runs over all rows, and its layers once more; what they read and write is summed up, and of each layer the
+    feed-forward units are put into order, by an inverse that 5 n² numbers of float64 are held for."""
+    length, sizes = longest([data], batch), model.sizes or {"layer": 0, "hidden": 0, "ffn": 0}  # not known yet
+    tokens, hidden, ffn = data.rows * length, sizes["hidden"], sizes["ffn"]
+    sums = 2 * tokens * ((2 * sizes["layer"] + 1) * hidden**2 + sizes["layer"] * ffn**2)
+    return Work(
+        tokens=2 * tokens,
+        flops=2 * model.forward.layers(data.rows, length) + sums + 2 * sizes["layer"] * ffn**3,
+        memory=REAL * (model.parameters + 2 * batch * length * (hidden + ffn)) + 8 * 5 * ffn**2,
+        read=model.parameters,
+        bound=least_sure(model.bound, data.bound),
     )
 
 

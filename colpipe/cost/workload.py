@@ -36,7 +36,17 @@ from colpipe.cost.inputs import (
     of_shape,
     sample_rows,
 )
-from colpipe.cost.passes import Work, distillation, fitting, fused_head, generating, pretraining, scoring, training
+from colpipe.cost.passes import (
+    Work,
+    distillation,
+    fitting,
+    fused_head,
+    generating,
+    measuring,
+    pretraining,
+    scoring,
+    training,
+)
 
 CHOICES = 4  # of a row, where no row is there yet
 ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")  # of parents that are models
@@ -102,10 +112,10 @@ def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
 
 
 def order(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
-    measuring, model = settings["measuring"], model_in(layout, parents["model"])
-    data = corpus(layout, measuring.corpus, "train", measuring.max_length, measuring.tokens)
-    once = scoring([model], [data], ORDER_ROWS, everywhere=True)
-    return once + once + once  # measured, and its loss before and after
+    asked, model = settings["measuring"], model_in(layout, parents["model"])
+    data = corpus(layout, asked.corpus, "train", asked.max_length, asked.tokens)
+    loss = scoring([model], [data], ORDER_ROWS, everywhere=True)
+    return measuring(model, data, ORDER_ROWS) + loss + loss  # before and after
 
 
 def distill(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:

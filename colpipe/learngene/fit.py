@@ -33,7 +33,17 @@ from colpipe.learngene.gather import open_axes
 from colpipe.learngene.least_squares import Normal
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import is_finite
-from colpipe.learngene.streams import RowFile, Streams, enter, gather, layers_of, replaced, require_ids, run_layer
+from colpipe.learngene.streams import (
+    RowFile,
+    Streams,
+    enter,
+    gather,
+    layers_of,
+    replaced,
+    require_ids,
+    run_layer,
+    token_weights,
+)
 from colpipe.learngene.weights import Weights
 from colpipe.learngene.writers import Writer, parent, writer_of
 
@@ -145,14 +155,6 @@ def _untouched(start: Assembly, selection: Selection, source: Weights) -> int:
         if selection.layers[layer] != layer or following != layer + 1 or not all(same(name, layer) for name in inside):
             return layer
     return start.sizes["layer"]
-
-
-def token_weights(target: Tensor) -> Tensor:
-    """1 / root mean square of what each token's stream (tokens, hidden) should be.
-
-    A few tokens, often the first of a row, have streams a hundred times as large as all others; unweighted, they decide.
-    """
-    return target.square().mean(1).clamp_min(1e-12).rsqrt()
 
 
 @dataclass(frozen=True)

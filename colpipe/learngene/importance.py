@@ -9,17 +9,20 @@ that the leading indices of every axis are the important ones and every later su
               norm into the head unties it from the embedding.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from colpipe.architectures.families import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.elimination import kept_longest
 from colpipe.learngene.selection import Selection
+from colpipe.learngene.streams import Streams, enter, gather, layers_of, run_layer, token_weights
 from colpipe.learngene.weights import Weights
+from colpipe.learngene.writers import writer_of
 
 
 @dataclass(frozen=True)
@@ -30,90 +33,73 @@ class Importance:
         covariance: (hidden, hidden) of the normalised residual stream before the norms' gains, mean over norms and tokens;
             its diagonal ranks the channels.
         heads: (layer, head or group) mean norm of what each writes into the residual stream.
-        ffn: (layer, ffn) mean absolute activation of each unit.
+        ffn: (layer, ffn) how many other units are taken away before each, when those go whose loss the rest of the layer can
+            make up for best (`elimination.py`).
         layers: (layer,) 1 − cosine of the residual stream before and after each layer.
     """
 
-    covariance: torch.Tensor
-    heads: torch.Tensor
-    ffn: torch.Tensor
-    layers: torch.Tensor
+    covariance: Tensor
+    heads: Tensor
+    ffn: Tensor
+    layers: Tensor
 
     def ranking(self) -> list[int]:
         """Layers, the most important first."""
         return self.layers.argsort(descending=True, stable=True).tolist()
 
 
-@torch.inference_mode()
-def measure(model, batches: Iterable[torch.Tensor]) -> Importance:
-    """Run a model over token ids and look at what passes through it.
+def measure(
+    model,
+    batches: Iterable[Tensor],
+    scratch: Path | None = None,
+    before_batch: Callable[[], object] = lambda: None,
+) -> Importance:
+    """Run a model over token ids and look at what passes through it; arguments and errors are those of `gather`."""
+    with gather(model, batches, scratch, before_batch) as streams:
+        return importance_of(model, streams)
 
-    Args:
-        model: a loaded transformers model of a known family.
-        batches: (rows, tokens) of ids.
-    """
-    weights = Weights(model)
-    family, sizes = weights.family, weights.sizes
+
+@torch.no_grad()
+def importance_of(model, streams: Streams) -> Importance:
+    """What the gathered streams of a model say, one layer in memory at a time."""
+    weights, family, tokens = streams.weights, streams.weights.family, streams.tokens
     head = next(axis for axis in ("head", "group") if axis in family.widths)
-    count, hidden, layers = 0, sizes["hidden"], sizes["layer"]
-    total = Importance(
-        covariance=torch.zeros(hidden, hidden, device=model.device),
-        heads=torch.zeros(layers, sizes[head], device=model.device),
-        ffn=torch.zeros(layers, sizes["ffn"], device=model.device),
-        layers=torch.zeros(layers, device=model.device),
-    )
-    norms = _modules(model, weights, lambda tensor: tensor.role == "gain")
+    size, depth = weights.sizes["hidden"], weights.sizes["layer"]
+    covariance, layers = torch.zeros(size, size), torch.zeros(depth)
+    heads, ffn = torch.zeros(depth, weights.sizes[head]), torch.zeros(depth, weights.sizes["ffn"])
+    [*entering, leaving] = streams.before
+    read = [*entering, *(entering if streams.parallel else streams.middle), leaving]  # by each norm
+    for place in read:
+        for first, end, _ in streams.spans():
+            normed = _normalised(place.read(first, end).to(streams.device), family.norm)
+            covariance += (normed.T @ normed).cpu() / (tokens * len(read))
+    blocks, calls = layers_of(model, family), {}
+    for layer, block in enumerate(blocks):
+        attention, feed = writer_of(model, family, head, layer), writer_of(model, family, "ffn", layer)
+        parts = attention.inward.float().unflatten(0, (weights.sizes[head], -1))  # (head, inside, hidden)
+        gram = torch.zeros(feed.inside, feed.inside)
+        for first, end, ids in streams.spans():
+            if ids.shape not in calls:
+                calls[ids.shape] = enter(model, blocks, ids.to(streams.device))[1]
+            before, after = (streams.before[place].read(first, end) for place in (layer, layer + 1))
+            layers[layer] += (1 - torch.nn.functional.cosine_similarity(before, after)).sum() / tokens
+            stream = before.view(*ids.shape, -1).to(streams.device, model.dtype)
+            _, heard = run_layer(block, stream, calls[ids.shape][layer], [attention.module, feed.module])
+            said, units = heard.float().split([attention.inside, feed.inside], 1)
+            for index, part in enumerate(said.chunk(len(parts), 1)):
+                heads[layer, index] += (part @ parts[index]).norm(dim=1).sum().cpu() / tokens
+            weight = token_weights(after.to(streams.device))
+            gram += ((units * weight[:, None]).T @ units).cpu()
+        order = kept_longest(gram, feed.inward.cpu())
+        ffn[layer, torch.tensor(order)] = torch.arange(len(order) - 1.0, -1, -1)
+    return Importance(covariance, heads, ffn, layers)
 
-    def at_norm(module, inputs, output):
-        entering = inputs[0].flatten(0, 1).float()
-        if family.norm == "layer":
-            entering = entering - entering.mean(1, keepdim=True)
-        entering = entering / entering.pow(2).mean(1, keepdim=True).sqrt().clamp_min(1e-12)
-        total.covariance.add_(entering.T @ entering, alpha=1 / len(norms))
 
-    def at_attention(layer):
-        name = next(name for name, tensor in family.tensors.items() if _writes(tensor, head))
-        taken = weights.take(name, layer, Selection(range(layers), {})).float().to(model.device)
-        axis = family.tensors[name].names.index("hidden")
-        written = taken.movedim(axis, -1).flatten(0, -2).unflatten(0, (sizes[head], -1))  # (head, inside, hidden)
-
-        def hook(module, inputs):
-            value = inputs[0].flatten(0, 1).float().unflatten(1, (sizes[head], -1))
-            for index in range(sizes[head]):
-                total.heads[layer, index] += (value[:, index] @ written[index]).norm(dim=1).sum()
-
-        return hook
-
-    def at_feed_forward(layer):
-        def hook(module, inputs):  # returns nothing: a returned value would replace the input
-            total.ffn[layer] += inputs[0].flatten(0, 1).float().abs().sum(0)
-
-        return hook
-
-    def at_layer(layer):
-        def hook(module, inputs, output):
-            after = output[0] if isinstance(output, tuple) else output
-            cosine = torch.nn.functional.cosine_similarity(inputs[0].float(), after.float(), dim=-1)
-            total.layers[layer] += (1 - cosine).sum()
-
-        return hook
-
-    block = next(name for name in family.tensors if "{layer}" in name).partition(".{layer}")[0]
-    with ExitStack() as hooks:
-        for module in norms:
-            hooks.enter_context(module.register_forward_hook(at_norm))
-        for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, head))):
-            hooks.enter_context(module.register_forward_pre_hook(at_attention(layer)))
-        for layer, module in enumerate(_modules(model, weights, lambda tensor: _writes(tensor, "ffn"))):
-            hooks.enter_context(module.register_forward_pre_hook(at_feed_forward(layer)))
-        for layer, module in enumerate(model.get_submodule(block)):
-            hooks.enter_context(module.register_forward_hook(at_layer(layer)))
-        for ids in batches:
-            model(input_ids=ids.to(model.device), attention_mask=torch.ones_like(ids).to(model.device), use_cache=False)
-            count += ids.numel()
-    if not count:
-        raise ColpipeError("no tokens to measure importance on")
-    return Importance(**{name: (value / count).cpu() for name, value in vars(total).items()})
+def _normalised(stream: Tensor, norm: str) -> Tensor:
+    """(tokens, hidden) as a norm sees it, before its gain."""
+    if norm == "layer":
+        stream = stream - stream.mean(1, keepdim=True)
+    return stream / stream.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def reorder(source: Weights, importance: Importance, select: str, tied: bool | None = None) -> Assembly:
@@ -145,7 +131,7 @@ def reorder(source: Weights, importance: Importance, select: str, tied: bool | N
         ordered = Selection(ordered.layers, {"hidden": hidden}, by_layer)
         energy = covariance.diagonal()[hidden]
 
-        def value(name: str, layer: int | None) -> torch.Tensor:
+        def value(name: str, layer: int | None) -> Tensor:
             return source.take(name, layer, ordered).float()
 
     else:
@@ -179,7 +165,7 @@ def signal_gain(energy: Sequence[float] | None, source: int, target: int) -> flo
     return (energy[target - 1] / energy[source - 1] * source / target) ** 0.5
 
 
-def _rotated(source: Weights, ordered: Selection, basis: torch.Tensor, tied: bool):
+def _rotated(source: Weights, ordered: Selection, basis: Tensor, tied: bool):
     """(name, layer) → tensor in the rotated residual stream; `basis` (hidden, hidden) has the new channels as columns."""
     tensors = source.family.tensors
     everything = Selection(ordered.layers, {})
@@ -187,7 +173,7 @@ def _rotated(source: Weights, ordered: Selection, basis: torch.Tensor, tied: boo
     final_gain = source.take(final, None, everything).double()
     diagonal = (basis * final_gain[:, None] * basis).sum(0)  # of basisᵀ · diag(gain) · basis
 
-    def value(name: str, layer: int | None) -> torch.Tensor:
+    def value(name: str, layer: int | None) -> Tensor:
         tensor = tensors[name]
         if tensor.role == "gain":
             return (diagonal if tied and name == final else torch.ones_like(final_gain)).float()
@@ -203,20 +189,6 @@ def _rotated(source: Weights, ordered: Selection, basis: torch.Tensor, tied: boo
     return value
 
 
-def _writes(tensor: TensorSpec, axis: str) -> bool:
-    return tensor.role == "write" and axis in tensor.names
-
-
-def _modules(model, weights: Weights, chosen) -> list:
-    """The modules that hold the chosen tensors of the table, layer by layer."""
-    names = [name for name, tensor in weights.family.tensors.items() if chosen(tensor)]
-    found = []
-    for name in names:
-        for layer in range(weights.sizes["layer"]) if "{layer}" in name else [0]:
-            found.append(model.get_submodule(name.format(layer=layer).rpartition(".")[0]))
-    return found
-
-
-def _descending(importance: torch.Tensor) -> list[list[int]]:
+def _descending(importance: Tensor) -> list[list[int]]:
     """Indices of each row, the most important first."""
     return [row.argsort(descending=True, stable=True).tolist() for row in importance]

@@ -201,6 +201,14 @@ def run_layer(layer, stream: Tensor, call: tuple, watched: Sequence) -> tuple[Te
     return output.flatten(0, 1), torch.cat([inputs[module] for module in watched], 1)
 
 
+def token_weights(target: Tensor) -> Tensor:
+    """1 / root mean square of what each token's stream (tokens, hidden) should be.
+
+    A few tokens, often the first of a row, have streams a hundred times as large as all others; unweighted, they decide.
+    """
+    return target.square().mean(1).clamp_min(1e-12).rsqrt()
+
+
 def require_ids(name: str, sizes, batches: list[Tensor]) -> None:
     """Refuse what a model cannot be run on.
 
@@ -208,7 +216,7 @@ def require_ids(name: str, sizes, batches: list[Tensor]) -> None:
         ColpipeError: no tokens, ids outside the vocabulary, more tokens in a row than positions.
     """
     if not sum(ids.numel() for ids in batches):
-        raise ColpipeError(f"{name}: no tokens to fit on")
+        raise ColpipeError(f"{name}: no tokens to measure it on")
     for ids in batches:
         if ids.ndim != 2 or ids.dtype.is_floating_point:
             raise ColpipeError(

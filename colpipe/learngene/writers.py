@@ -24,13 +24,17 @@ class Writer:
     outward: bool
 
     @property
+    def inward(self) -> Tensor:
+        """Its weight as (inside, hidden)."""
+        return self.module.weight.T if self.outward else self.module.weight
+
+    @property
     def inside(self) -> int:
-        return self.module.weight.shape[1 if self.outward else 0]
+        return len(self.inward)
 
     def add(self, change: Tensor, dtype: torch.dtype) -> Tensor:
         """Add (hidden, inside) to the weight, rounded as it will be stored; the change that is left of it."""
-        weight = self.module.weight if self.outward else self.module.weight.T
-        return _added(weight, change, dtype)
+        return _added(self.inward.T, change, dtype)
 
     def shift(self, change: Tensor, dtype: torch.dtype) -> Tensor:
         """The same for the bias, (hidden,)."""

@@ -4,6 +4,8 @@ A few thousand tokens are run through the model once; nothing is trained. `rank`
 stream to its principal components (RMSNorm families).
 """
 
+import shutil
+
 import torch
 
 from colpipe.config.constants import ORDER_ROWS
@@ -36,7 +38,9 @@ def main(job: Job[Settings]) -> None:
         torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
         for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
     ]
-    importance = measure(model, batches)
+    scratch = job.state / "streams"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
+    importance = measure(model, batches, scratch, lambda: _stop_if_told(job))
     ordered = reorder(Weights(folder), importance, settings.select, settings.tied)
     ordered.write(job.staging)
     copy_companions(folder, job.staging)
@@ -56,6 +60,12 @@ def main(job: Job[Settings]) -> None:
     job.publish(
         parameters=ordered.parameters, loss_before=round(before, 4), loss_after=round(after, 4), **ordered.details
     )
+
+
+def _stop_if_told(job: Job) -> None:
+    if job.should_stop():
+        job.say("nothing of what was measured is kept: it is done anew")
+        job.stop()
 
 
 if __name__ == "__main__":

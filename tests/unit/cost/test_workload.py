@@ -9,7 +9,7 @@ import pytest
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Architecture, Shape
 from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in, of_shape
-from colpipe.cost.passes import fitting
+from colpipe.cost.passes import fitting, measuring
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
 from tests.conftest import STUDY
@@ -156,21 +156,32 @@ def test_a_fit_runs_the_source_once_and_the_cut_twice_by_hand(plan, study):
         16 * 64 * (2 * layers * 12 * 16 * 16 + 64 * 4 * layers * 16) for layers in (3, 2)
     )  # matrices, and scores with the 64 positions of a block
     systems = 2 * sum(2 * 1024 * (width + 2 * 16) * width + width**3 for width in (16, 64))
-    assert done.flops == large + 2 * small + systems
-    assert done.tokens == 3 * 1024 and done.bound == EXACT
+    assert done.flops == large + small + systems
+    assert done.tokens == 2 * 1024 and done.bound == EXACT
     assert made.inputs_of("assemble", SimpleNamespace(ancestor="llama", desnet="lower", init="fit"))["corpus"]
     study["chain"]["medium"]["start"] = "fit"
     before, fitted = (
         each.work("distill", SimpleNamespace(ancestor="llama", member="medium")) for each in (made, plan())
     )
-    assert fitted.tokens == before.tokens + 3 * 1024 and fitted.flops > before.flops
+    assert fitted.tokens == before.tokens + 2 * 1024 and fitted.flops > before.flops
+
+
+def test_what_is_ordered_is_run_layer_by_layer_once_more_and_its_units_are_put_into_order():
+    architecture = Architecture(family="llama", vocabulary=512, positions=128)
+    model = of_shape(architecture, Shape(layers=3, heads=2, hidden=16, ffn=48))
+    done = measuring(model, Data(16, ((1, 63),)), 8)
+    sums = 2 * 1024 * (7 * 16**2 + 3 * 48**2) + 2 * 3 * 48**3
+    assert done.flops == 2 * model.forward.layers(16, 64) + sums and done.tokens == 2 * 1024
+    assert done.memory == 4 * (model.parameters + 2 * 8 * 64 * 64) + 40 * 48**2
+    unknown = measuring(model._replace(sizes=None), Data(16, ((1, 63),)), 8)
+    assert unknown.flops == 2 * model.forward.layers(16, 64)
 
 
 def test_attention_and_feed_forward_of_gpt_neox_are_fitted_in_one_system():
     architecture = Architecture(family="gpt_neox", vocabulary=512, positions=128)
     large, small = (of_shape(architecture, Shape(layers=layers, heads=2, hidden=16)) for layers in (3, 2))
     data = Data(16, ((1, 63),))
-    passes = [model.forward.layers(16, 64) for model in (large, small, small)]
+    passes = [model.forward.layers(16, 64) for model in (large, small)]
     done = fitting(large, small, data, 8)
     assert done.flops == sum(passes) + 2 * (2 * 1024 * (80 + 2 * 16) * 80 + 80**3)
     held = large.parameters + small.parameters + 8 * 8 * 64 * 80

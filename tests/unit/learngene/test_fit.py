@@ -312,8 +312,8 @@ def llama_cut(model, layers=(0, 3)):
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        ([], "no tokens to fit on"),
-        ([torch.zeros(0, 4, dtype=torch.long)], "no tokens to fit on"),
+        ([], "no tokens to measure it on"),
+        ([torch.zeros(0, 4, dtype=torch.long)], "no tokens to measure it on"),
         ([torch.tensor([[1, 50]])], "token id 50 is outside its vocabulary of 50"),
         ([torch.tensor([[1, -1]])], "token id -1 is outside its vocabulary of 50"),
         ([torch.ones(1, 17, dtype=torch.long)], "rows of 17 tokens, the model has 16 positions"),
