@@ -19,6 +19,7 @@ from torch import Tensor
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elimination import kept_longest
+from colpipe.learngene.least_squares import add_upper, symmetric
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.streams import Streams, enter, gather, layers_of, run_layer, token_weights
 from colpipe.learngene.weights import Weights
@@ -77,7 +78,7 @@ def importance_of(model, streams: Streams) -> Importance:
     for layer, block in enumerate(blocks):
         attention, feed = writer_of(model, family, head, layer), writer_of(model, family, "ffn", layer)
         parts = attention.inward.float().unflatten(0, (weights.sizes[head], -1))  # (head, inside, hidden)
-        gram = torch.zeros(feed.inside, feed.inside)
+        upper = torch.zeros(feed.inside, feed.inside, dtype=torch.float64)
         for first, end, ids in streams.spans():
             if ids.shape not in calls:
                 calls[ids.shape] = enter(model, blocks, ids.to(streams.device))[1]
@@ -89,8 +90,8 @@ def importance_of(model, streams: Streams) -> Importance:
             for index, part in enumerate(said.chunk(len(parts), 1)):
                 heads[layer, index] += (part @ parts[index]).norm(dim=1).sum().cpu() / tokens
             weight = token_weights(after.to(streams.device))
-            gram += ((units * weight[:, None]).T @ units).cpu()
-        order = kept_longest(gram, feed.inward.cpu())
+            add_upper(upper, units * weight[:, None], units)
+        order = kept_longest(symmetric(upper), feed.inward.cpu())
         ffn[layer, torch.tensor(order)] = torch.arange(len(order) - 1.0, -1, -1)
     return Importance(covariance, heads, ffn, layers)
 

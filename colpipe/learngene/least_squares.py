@@ -12,6 +12,17 @@ BLOCK = 384  # columns of H at a time, so that only the upper triangle of HᵀH 
 SINGULAR = 1e-12  # of the squared ratio of pivots: below it a system counts as singular
 
 
+def add_upper(upper: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the upper triangle of leftᵀ right, both (tokens, inside), which is symmetric, to what is on the CPU."""
+    for start in range(0, len(upper), BLOCK):
+        upper[start : start + BLOCK, start:] += (left[:, start : start + BLOCK].T @ right[:, start:]).cpu()
+
+
+def symmetric(upper: Tensor) -> Tensor:
+    """The symmetric matrix of an upper triangle; what is below it does not count."""
+    return upper.triu() + upper.triu(1).T
+
+
 class Normal:
     """The normal equations of what is to be added to a projection: minimise |R − H Dᵀ − b|² + ridge · mean(diag HᵀH) · |D|².
 
@@ -36,8 +47,7 @@ class Normal:
     def add(self, heard: Tensor, missing: Tensor, target: Tensor, weight: Tensor) -> None:
         """Some tokens more: H (tokens, inside), R and Y (tokens, hidden), and their weights (tokens,)."""
         weighted = heard * weight[:, None]
-        for start in range(0, len(self.upper), BLOCK):
-            self.upper[start : start + BLOCK, start:] += (weighted[:, start : start + BLOCK].T @ heard[:, start:]).cpu()
+        add_upper(self.upper, weighted, heard)
         self.right += (weighted.T @ missing).cpu()
         self.heard += weighted.sum(0).cpu()
         self.missing += (weight @ missing).cpu()
@@ -56,7 +66,7 @@ class Normal:
         Args:
             affine: whether there is a bias b. It has no ridge; its column is eliminated by taking means away.
         """
-        gram, right, error = self.upper.triu() + self.upper.triu(1).T, self.right, self.error
+        gram, right, error = symmetric(self.upper), self.right, self.error
         scale = gram.diagonal().mean()
         if affine:
             gram = gram - torch.outer(self.heard, self.heard) / self.weight
