@@ -21,7 +21,8 @@ from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elimination import kept_longest
 from colpipe.learngene.least_squares import add_upper, symmetric
 from colpipe.learngene.selection import Selection
-from colpipe.learngene.streams import Streams, enter, gather, layers_of, run_layer, token_weights
+from colpipe.learngene.stored import is_finite
+from colpipe.learngene.streams import Streams, enter, evaluating, gather, layers_of, run_layer, token_weights
 from colpipe.learngene.weights import Weights
 from colpipe.learngene.writers import writer_of
 
@@ -55,13 +56,17 @@ def measure(
     scratch: Path | None = None,
     before_batch: Callable[[], object] = lambda: None,
 ) -> Importance:
-    """Run a model over token ids and look at what passes through it; arguments and errors are those of `gather`."""
-    with gather(model, batches, scratch, before_batch) as streams:
-        return importance_of(model, streams)
+    """Run a model over token ids and look at what passes through it; arguments are those of `gather`.
+
+    Raises:
+        ColpipeError: as in `gather`; activations whose squares do not add up.
+    """
+    with gather(model, batches, scratch, before_batch) as streams, evaluating(model):
+        return _measured(model, streams)
 
 
 @torch.no_grad()
-def importance_of(model, streams: Streams) -> Importance:
+def _measured(model, streams: Streams) -> Importance:
     """What the gathered streams of a model say, one layer in memory at a time."""
     weights, family, tokens = streams.weights, streams.weights.family, streams.tokens
     head = next(axis for axis in ("head", "group") if axis in family.widths)
@@ -91,6 +96,11 @@ def importance_of(model, streams: Streams) -> Importance:
                 heads[layer, index] += (part @ parts[index]).norm(dim=1).sum().cpu() / tokens
             weight = token_weights(after.to(streams.device))
             add_upper(upper, units * weight[:, None], units)
+        if not is_finite(upper):
+            raise ColpipeError(
+                f"{weights.name}: layer {layer}: its activations are too large to be ranked: their squares do not add up in "
+                "float32"
+            )
         order = kept_longest(symmetric(upper), feed.inward.cpu())
         ffn[layer, torch.tensor(order)] = torch.arange(len(order) - 1.0, -1, -1)
     return Importance(covariance, heads, ffn, layers)

@@ -118,16 +118,24 @@ def gather(
     batches = [ids for ids in batches if ids.numel()]
     _require_space_for(weights, batches, shared or Path(scratch or tempfile.gettempdir()))
     streams = Streams(weights, batches, model.device, scratch, before_batch, shared)
-    was_training = model.training
-    model.eval()
     try:
-        _fill(streams, model)
+        with evaluating(model):
+            _fill(streams, model)
     except BaseException:
         streams.close()
         raise
+    return streams
+
+
+@contextmanager
+def evaluating(model) -> Iterator[None]:
+    """Have a model drop nothing out for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return streams
 
 
 def _require_space_for(weights: Weights, batches: list[Tensor], folder: Path) -> None:

@@ -129,6 +129,26 @@ def test_batches_add_up(gpt2):
         measure(gpt2.large, [])
 
 
+def test_a_model_in_training_is_measured_without_dropout_and_goes_on_training(gpt2):
+    model = copy.deepcopy(gpt2.large).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.9
+    found, wanted = measure(model, [IDS]), measure(gpt2.large, [IDS])
+    assert model.training
+    for name, value in vars(wanted).items():
+        torch.testing.assert_close(getattr(found, name), value)
+
+
+def test_activations_whose_squares_do_not_add_up_are_refused(llama):
+    model = copy.deepcopy(llama.large)
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight.mul_(1e25)
+        model.model.layers[2].mlp.down_proj.weight.zero_()
+    with pytest.raises(ColpipeError, match="layer 2: its activations are too large to be ranked"):
+        measure(model, [IDS])
+
+
 @pytest.mark.parametrize("ids", [IDS, IDS + 10**6], ids=["measured", "failed"])
 def test_measuring_leaves_no_hooks(gpt2, ids):
     def hooks() -> list[int]:
