@@ -31,6 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
+from colpipe.jobs.state import read_record
+from colpipe.stages.prepare_corpus import documents_of
 from tests.conftest import make_tokenizer, open_job
 
 PROCESSES = 2
@@ -218,8 +220,10 @@ def killed_and_resumed(texts: Path, tokenizer: Path, output: Path, total: int) -
 
 def saved(output: Path) -> int:
     """Documents that the saved state counts."""
-    kept = list(output.with_name(f"{output.name}.work").glob("state-*/counts.json"))
-    return sum(count["documents"] for count in json.loads(kept[0].read_text()).values()) if kept else 0
+    for kept in output.with_name(f"{output.name}.work").glob("state-*/counts.json"):
+        counts, _ = read_record(kept) or ({}, {})
+        return documents_of(counts)
+    return 0
 
 
 def hashes(output: Path) -> dict:
