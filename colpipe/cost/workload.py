@@ -70,7 +70,7 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
         instructions(layout, sft.instructions, split, foreign).within(sft.max_length)
         for split in ("train", "validation")
     )
-    return training(model, [data], sft, fused_head(layout.study.runtime), [validation])
+    return training(model, [data], sft, fused_head(layout.study.runtime, sft), [validation])
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -88,7 +88,7 @@ def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bri
         replace(data, rows=rows).within(settings.max_length) for rows in (data.rows - held_out, held_out)
     )
     return training(
-        model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime), [validation]
+        model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime, settings), [validation]
     )
 
 
@@ -156,7 +156,7 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         if task.fine_tune and key not in tuned:
             tuned.add(key)
             data = instructions(layout, key[0], "train").within(task.fine_tune.max_length)
-            work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime))
+            work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
         work += _task(layout, model, task)
     return work
 
@@ -177,7 +177,8 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
 
 def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
-    stack, how = settings["stack"], fused_head(layout.study.runtime)
+    stack = settings["stack"]
+    how = fused_head(layout.study.runtime, stack.fine_tune)
     model, work = model_in(layout, parents["model"]), Work()
     teacher = model_in(layout, parents["teacher"])._replace(precision=stack.fine_tune.precision)
     for task in settings["tasks"].values():
