@@ -171,7 +171,8 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
         if path.exists():
             rows = sample_rows(path, path.stat().st_mtime_ns)
             choices = sum(len(row.get("choices", ())) for row in rows) / max(1, len(rows))
-        work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere=True)
+        everywhere = model.family is None  # of a known family, logits of the choices alone
+        work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere)
     return work
 
 

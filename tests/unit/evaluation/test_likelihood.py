@@ -6,12 +6,14 @@ import datasets
 import lm_eval.tasks
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from colpipe.config.parts import Dataset
 from colpipe.data.records import read
+from colpipe.evaluation import likelihood
 from colpipe.evaluation.likelihood import choice_scores
 from colpipe.hf.models import load_model
 from tests.conftest import make_gpt2, make_tokenizer
@@ -101,6 +103,23 @@ def test_accuracies_are_those_of_lm_evals_task_on_the_same_rows(reader, model_an
     if "acc_norm,none" in expected:
         assert sum(found["likelihood_normalised"]) / 24 == pytest.approx(expected["acc_norm,none"])
     assert found == choice_scores(model, tokenizer, rows, batch_size=5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("one_token", [True, False])
+def test_log_likelihoods_are_lm_evals_to_the_bit(one_token, known, model_and_tokenizer, monkeypatch):
+    if not known:
+        monkeypatch.setattr(likelihood, "FAMILIES", {})
+    model, tokenizer = model_and_tokenizer
+    pairs = [(f"{noun} and {'x ' * n}", f" {end}") for n, noun in enumerate(NOUNS) for end in ("tin", "elm", "oak ash")]
+    pairs = [(context, end.split()[0]) for context, end in pairs] if one_token else [*pairs, ("", "wool")]
+    pairs.append(("wood " * 300, " salt oak"))  # longer than the model can read
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    settings = {"pretrained": model, "tokenizer": tokenizer, "batch_size": 16, "max_length": 256}
+    theirs, ours = (
+        scorer(**settings).loglikelihood(requests, disable_tqdm=True) for scorer in (HFLM, likelihood._Scorer)
+    )
+    assert ours == theirs and len({log for log, _ in ours}) > len(NOUNS)
 
 
 def test_the_length_of_a_choice_counts_the_blank_that_a_bracket_leaves(model_and_tokenizer, monkeypatch):
