@@ -156,7 +156,9 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         if task.fine_tune and key not in tuned:
             tuned.add(key)
             data = instructions(layout, key[0], "train").within(task.fine_tune.max_length)
-            work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
+            tuning = training(model, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
+            weights = REAL * model.parameters  # of the model beside its copy that is fine-tuned
+            work += replace(tuning, memory=tuning.memory + weights, heap=tuning.heap + weights)
         work += _task(layout, model, task)
     return work
 

@@ -48,8 +48,8 @@ class _Scorer(HFLM):
         return found
 
     def _logs(self, batch: list[tuple[int, ...]], ends: list[tuple[int, list[int]]]) -> list[tuple]:
-        """Of each (row, continuation), whose last token is what follows the row: log-probabilities of its tokens, and whether
-        they are the most probable ones."""
+        """Of each (row, continuation), whose last token follows the row's: log-probabilities of its tokens, and whether they
+        are the most probable ones."""
         ids = pad_sequence([torch.tensor(read) for read in batch], batch_first=True).to(self.device)
         with torch.no_grad():
             hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
