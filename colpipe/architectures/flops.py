@@ -13,7 +13,7 @@ from colpipe.architectures.families import Family
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 TRAINING = 3  # forward passes that a training pass costs
-FUSED_HEAD = 4  # trl's output head computes its logits a second time in the backward pass
+FUSED_HEAD = 4  # fine-tuning's output head computes its logits a second time in the backward pass
 REAL = 4  # bytes of a float32
 BYTES = {"float32": REAL, "bfloat16": 2, "int8": 1}  # of a weight
 # What glibc's heap takes of main memory for what is in use: where it gives nothing back, as the workflow has it

@@ -84,8 +84,8 @@ class Pass:
     """How a training's rows go through its models.
 
     Attributes:
-        head: forward passes that a training pass of the head costs.
-        everywhere: whether logits of all positions are computed, or only of those with loss.
+        head: forward passes that a training pass of the head costs, where there is loss.
+        elsewhere: the same at all other positions.
         teacher: runs beside the model.
         taught: whether it runs at every step, or for validation only.
         submodels: smaller shapes that learn with it: how many at each step on average, and which.
@@ -93,7 +93,7 @@ class Pass:
 
     runtime: Runtime
     head: int = TRAINING
-    everywhere: bool = False
+    elsewhere: int = 0
     teacher: SizedModel | None = None
     taught: bool = True
     submodels: list[tuple[float, SizedModel]] = field(default_factory=list)
@@ -117,13 +117,14 @@ def training(
     if rows is None:
         rows = settings.steps * batch if settings.steps else settings.epochs * sum(each.rows for each in data)
     length, answers = longest(data, micro), answer_tokens(data)
-    logits = max(0, length - 1) if how.everywhere else answers
+    others, everywhere = max(0, length - 1 - answers), how.elsewhere == how.head
+    logits = answers + others * everywhere
     learnt = [(1.0, model), *how.submodels]
     flops = sum(
         share
         * (
             each.forward.trained(rows, length, runtime.gradient_checkpointing)
-            + rows * logits * how.head * each.forward.head
+            + rows * (answers * how.head + others * how.elsewhere) * each.forward.head
         )
         for share, each in learnt
     )
@@ -146,7 +147,7 @@ def training(
     if settings.evaluations and validation:
         chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
         seen = [model, *([how.teacher] if how.teacher else []), *[each for _, each in how.submodels[:1]]]
-        once = scoring(seen, chosen, micro, how.everywhere)
+        once = scoring(seen, chosen, micro, everywhere)
         times = settings.evaluations + 1
         work += replace(once, tokens=times * once.tokens, flops=times * once.flops)
     return work
@@ -166,7 +167,7 @@ def _held(model: SizedModel, micro: float, length: float, logits: float, setting
         again=micro < settings.batch_size or bool(how.submodels),
         checkpointed=how.runtime.gradient_checkpointing,
         taught=how.teacher is not None and how.taught,
-        padded=how.everywhere or isinstance(settings, Distill),
+        padded=how.elsewhere > 0 or isinstance(settings, Distill),
     )
 
 
@@ -245,9 +246,11 @@ def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
     return training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])
 
 
-def fused_head(runtime: Runtime) -> Pass:
-    """trl's output head: on all positions, except with CUDA, where only those with loss are projected."""
-    return Pass(runtime, FUSED_HEAD, runtime.device != "cuda")
+def fused_head(runtime: Runtime, settings: Training) -> Pass:
+    """The output head of fine-tuning: trl's projects all positions, and with CUDA those with loss only; ours, on a CPU in
+    float32, those with loss, but for one of its four products."""
+    ours = runtime.device in ("auto", "cpu") and settings.precision == "float32"
+    return Pass(runtime, FUSED_HEAD, 0 if runtime.device == "cuda" else 1 if ours else FUSED_HEAD)
 
 
 def distillation(

@@ -80,7 +80,7 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
         instructions(layout, sft.instructions, split, foreign).within(sft.max_length)
         for split in ("train", "validation")
     )
-    return training(model, [data], sft, fused_head(layout.study.runtime), [validation])
+    return training(model, [data], sft, fused_head(layout.study.runtime, sft), [validation])
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -98,7 +98,7 @@ def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bri
         replace(data, rows=rows).within(settings.max_length) for rows in (data.rows - held_out, held_out)
     )
     return training(
-        model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime), [validation]
+        model_in(layout, parents["model"]), [data], settings, fused_head(layout.study.runtime, settings), [validation]
     )
 
 
@@ -166,7 +166,9 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         if task.fine_tune and key not in tuned:
             tuned.add(key)
             data = instructions(layout, key[0], "train").within(task.fine_tune.max_length)
-            work += training(model, [data], task.fine_tune, fused_head(layout.study.runtime))
+            tuning = training(model, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
+            weights = REAL * model.parameters  # of the model beside its copy that is fine-tuned
+            work += replace(tuning, memory=tuning.memory + weights, heap=tuning.heap + weights)
         work += _task(layout, model, task)
     return work
 
@@ -181,13 +183,15 @@ def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
         if path.exists():
             rows = sample_rows(path, path.stat().st_mtime_ns)
             choices = sum(len(row.get("choices", ())) for row in rows) / max(1, len(rows))
-        work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere=True)
+        everywhere = model.family is None  # of a known family, logits of the choices alone
+        work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere)
     return work
 
 
 def stack(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     """Every step is fine-tuned on what the teacher writes, and writes for the test rows; the last one answers."""
-    stack, how = settings["stack"], fused_head(layout.study.runtime)
+    stack = settings["stack"]
+    how = fused_head(layout.study.runtime, stack.fine_tune)
     model, work = model_in(layout, parents["model"]), Work()
     teacher = model_in(layout, parents["teacher"])._replace(precision=stack.fine_tune.precision)
     for task in settings["tasks"].values():

@@ -69,9 +69,9 @@ def answer_all(
 ) -> list[str]:
     """Answers to all prompts, in their order."""
     model.eval()
-    answers = [""] * len(prompts)
-    for number, batch in enumerate(batches_by_length(prompts, tokenizer, batch_size)):
-        texts = answer(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature, seed + number)
+    answers, ids = [""] * len(prompts), encode(tokenizer, prompts)
+    for number, batch in enumerate(batches_by_length(ids, tokenizer, batch_size)):
+        texts = answer(model, tokenizer, [ids[i] for i in batch], max_new_tokens, temperature, seed + number)
         for index, text in zip(batch, texts, strict=True):
             answers[index] = text
     return answers

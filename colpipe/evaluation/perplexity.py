@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from colpipe.architectures.families import FAMILIES
 from colpipe.config.constants import PERPLEXITY_TOKENS
 from colpipe.data.tokens import Blocks
+from colpipe.hf.counting import count_logits
 from colpipe.hf.finite import require_finite
 from colpipe.jobs.artifacts import read_manifest
 
@@ -62,8 +65,25 @@ def block_losses(
     losses = []
     for start in range(0, blocks, rows):
         ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)
-        mask = torch.ones_like(ids)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        losses.append(torch.nn.functional.cross_entropy(logits.mT, ids[:, 1:], reduction="none").mean(1).cpu())
+        losses.append(_losses(model, ids).mean(1).cpu())
         require_finite(losses[-1], model, f"its loss on {corpus} ({split})")
     return torch.cat(losses).double().numpy()
+
+
+def _losses(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Loss of each token but the first, (B, T − 1).
+
+    A row's logits are made and used before the next one's, so that they stay in the processor's cache, with the vocabulary
+    first, which is how the cross-entropy goes through them.
+    """
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    if model.config.model_type not in FAMILIES:  # others may scale or cap what their head gives
+        logits = model(**given).logits[:, :-1].float()
+        return cross_entropy(logits.mT, ids[:, 1:], reduction="none")
+    head, hidden = model.get_output_embeddings().weight, model.base_model(**given).last_hidden_state
+    count_logits(ids.numel(), head.shape[0], head.shape[1])
+    losses = []
+    for row, own in zip(hidden, ids, strict=True):
+        logits = (head @ row.T)[None, :, :-1].float()
+        losses.append(cross_entropy(logits, own[None, 1:], reduction="none"))
+    return torch.cat(losses)

@@ -4,9 +4,13 @@ All tasks of a model are one job, and the fine-tuned weights are not kept. A fin
 Every mean has a 95 % interval beside it: over blocks for perplexity, over rows for tasks.
 """
 
+import gc
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
+
+from transformers import PreTrainedModel
 
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Strict
@@ -32,12 +36,12 @@ class Settings(Strict):
 
 
 def main(job: Job[Settings]) -> None:
-    device = pick_device(job.runtime.device)
+    gc.freeze()  # each training collects garbage, which would go through all that the libraries hold
+    model = load_model(job.parents["model"]).to(pick_device(job.runtime.device))
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        model = load_model(job.parents["model"]).to(device)
         losses = block_losses(model, corpus)
         scores[name] = in_units(float(losses.mean()), corpus)
         low, high = (in_units(end, corpus) for end in interval(losses))
@@ -50,7 +54,7 @@ def main(job: Job[Settings]) -> None:
                 f"{job.parents['model']}: its loss on {name} is {scores[name]['loss']:,.1f} nats per token (up to "
                 f"{high['loss']:,.1f}), and the perplexity overflows: its logits are far too large to be scored"
             )
-    for name, (values, spread) in task_values(job).items():
+    for name, (values, spread) in task_values(job, model).items():
         scores[name] = {**percent(values), **spread}
         intervals[name] = percent_intervals(values)
         job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
@@ -59,7 +63,7 @@ def main(job: Job[Settings]) -> None:
     job.publish()
 
 
-def task_values(job: Job[Settings]) -> dict[str, tuple[Values, dict[str, float]]]:
+def task_values(job: Job[Settings], model: PreTrainedModel) -> dict[str, tuple[Values, dict[str, float]]]:
     """Every task's metrics row by row, and `<metric>_deviation` where answers were sampled with several seeds: the sample
     standard deviation of their means, in percent. The answers are published.
 
@@ -78,8 +82,12 @@ def task_values(job: Job[Settings]) -> dict[str, tuple[Values, dict[str, float]]
         if kept is None:
             if keys[name] not in tuned:
                 first = next(other for other in tasks if keys[other] == keys[name])
-                tuned = {keys[name]: _tuned(job, first, trained[name], tokenizer)}
+                tuned = {keys[name]: _tuned(job, model, first, trained[name], tokenizer)}
             kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
+            if job.settings.tasks[name].likelihood:
+                from colpipe.evaluation.likelihood import choice_scores  # lm-eval takes seconds to import
+
+                kept["values"] |= choice_scores(model, tokenizer, rows)
             kept["rows"] = job.manifest.get("rows", {})
             write_record(done, kept)
         job.manifest["rows"] = {**kept["rows"], **job.manifest.get("rows", {})}
@@ -95,11 +103,12 @@ def _tuning(folder: Path, task: Task) -> str:
     return key_of([str(folder), task.fine_tune.model_dump()]) if task.fine_tune else ""
 
 
-def _tuned(job: Job[Settings], name: str, folder: Path, tokenizer):
-    model, settings = load_model(job.parents["model"]), job.settings.tasks[name].fine_tune
-    if settings:
-        return fine_tune(job, model, tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
-    return model.to(pick_device(job.runtime.device))
+def _tuned(job: Job[Settings], model: PreTrainedModel, name: str, folder: Path, tokenizer) -> PreTrainedModel:
+    """The model, or a copy of it that is fine-tuned."""
+    settings = job.settings.tasks[name].fine_tune
+    if settings is None:
+        return model
+    return fine_tune(job, deepcopy(model), tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
 
 
 def _answer_and_score(job: Job[Settings], name: str, model, tokenizer, rows: list[dict]) -> dict:
@@ -109,13 +118,7 @@ def _answer_and_score(job: Job[Settings], name: str, model, tokenizer, rows: lis
         for seed in range(task.samples)
     ]
     samples = [score_rows(sample, rows) for sample in answers]
-    values = averaged(samples)
-    if task.likelihood:
-        from colpipe.evaluation.likelihood import choice_scores  # lm-eval takes seconds to import
-
-        untouched = load_model(job.parents["model"]).to(pick_device(job.runtime.device))
-        values |= choice_scores(untouched, tokenizer, rows)
-    return {"values": values, "answers": answers, "deviations": deviations(samples)}
+    return {"values": averaged(samples), "answers": answers, "deviations": deviations(samples)}
 
 
 if __name__ == "__main__":

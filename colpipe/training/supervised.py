@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, account_for, require_batch
@@ -14,17 +15,24 @@ from colpipe.hf.counting import count_logits
 from colpipe.hf.models import disable_dropout, require_positions, require_rows
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
+from colpipe.training.completion_loss import completion_loss
 from colpipe.training.resumable import RemembersBatch, run_resumable
 
 
 class _Trainer(RemembersBatch, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        # Its loss multiplies by the head's weight, all positions on a CPU, those with loss elsewhere.
-        labels = inputs["labels"][:, 1:]
-        positions = labels.numel() if labels.device.type == "cpu" else int((labels != IGNORE).sum())
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        vocabulary, hidden = head.weight.shape
-        count_logits(positions, vocabulary, hidden, FUSED_HEAD if torch.is_grad_enabled() else 1)
+        labels, plain = inputs["labels"][:, 1:], self.accelerator.unwrap_model(model)
+        predicts, on_cpu, head = labels != IGNORE, labels.device.type == "cpu", plain.get_output_embeddings()
+        known = plain.config.model_type in FAMILIES  # their logits are the head's, neither scaled nor capped
+        if on_cpu and known and plain is model and not self.args.bf16:
+            given = {name: value for name, value in inputs.items() if name != "labels"}
+            hidden = model.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
+            tokens = predicts.sum() if num_items_in_batch is None else num_items_in_batch
+            return completion_loss(hidden, head, labels, predicts, torch.as_tensor(tokens))
+        # trl's multiplies by the head's weight all positions on a CPU, those with loss elsewhere.
+        positions = labels.numel() if on_cpu else int(predicts.sum())
+        vocabulary, width = head.weight.shape
+        count_logits(positions, vocabulary, width, FUSED_HEAD if torch.is_grad_enabled() else 1)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 

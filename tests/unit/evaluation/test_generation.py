@@ -5,10 +5,13 @@ import pytest
 import torch
 
 from colpipe.errors import ColpipeError
+from colpipe.evaluation import perplexity
 from colpipe.evaluation.generation import answer, answer_all, batches_by_length
 from colpipe.evaluation.likelihood import choice_scores
 from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.hf.counting import forward_of
 from colpipe.hf.models import load_model
+from colpipe.jobs import usage
 from tests.conftest import make_gpt2, make_tokenizer, write_tokens
 
 PROMPTS = ["a", "a much longer prompt than that", "b c", "some words here", "z " * 12]
@@ -72,6 +75,24 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
     found = held_out_loss(model, tmp_path)
     assert found["loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["bits_per_byte"] == pytest.approx(total / count / 4 / 0.6931472, rel=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_losses_of_blocks_are_those_of_full_logits_to_the_bit(model, tmp_path, monkeypatch, known):
+    if not known:
+        monkeypatch.setattr(perplexity, "FAMILIES", {})
+    tokens = np.random.default_rng(1).integers(0, 300, 64 * 70, dtype=np.uint16)
+    write_tokens(tmp_path, "test", tokens)
+    (tmp_path / "manifest.json").write_text(json.dumps({"counts": {"test": {"tokens": len(tokens), "bytes": 1}}}))
+    ids = torch.from_numpy(tokens.astype(np.int64)).view(70, 64)
+    with torch.inference_mode():
+        logits = model(ids).logits[:, :-1]
+        expected = torch.nn.functional.cross_entropy(logits.mT, ids[:, 1:], reduction="none").mean(1)
+    before = dict(usage.counted)
+    found = perplexity.block_losses(model, tmp_path)
+    assert found.tolist() == expected.double().tolist()
+    cost = forward_of(model)
+    assert usage.counted["flops"] - before["flops"] == 70 * (cost.layers(1, 64) + 64 * cost.head)
 
 
 def test_a_split_shorter_than_the_models_longest_sequence_is_one_block(tmp_path):

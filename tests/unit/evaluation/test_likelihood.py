@@ -1,20 +1,25 @@
 """Our rows give lm-eval's own accuracies: its published tasks, on the same local rows, against `choice_scores`."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import lm_eval.tasks
+import numpy as np
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from colpipe.config.parts import Dataset
+from colpipe.config.parts import Architecture, Dataset, Shape
 from colpipe.data.records import read
+from colpipe.evaluation import likelihood
 from colpipe.evaluation.likelihood import choice_scores
 from colpipe.hf.models import load_model
-from tests.conftest import make_gpt2, make_tokenizer
+from colpipe.jobs import usage
+from tests.conftest import make_gpt2, make_model, make_tokenizer
 from tests.unit.data.test_files import write_table
 
 NOUNS = ["iron", "wood", "wool", "tin", "salt", "oak", "elm", "ash"]
@@ -101,6 +106,83 @@ def test_accuracies_are_those_of_lm_evals_task_on_the_same_rows(reader, model_an
     if "acc_norm,none" in expected:
         assert sum(found["likelihood_normalised"]) / 24 == pytest.approx(expected["acc_norm,none"])
     assert found == choice_scores(model, tokenizer, rows, batch_size=5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("one_token", [True, False])
+def test_log_likelihoods_are_lm_evals_to_the_bit(one_token, known, model_and_tokenizer, monkeypatch):
+    if not known:
+        monkeypatch.setattr(likelihood, "FAMILIES", {})
+    model, tokenizer = model_and_tokenizer
+    pairs = [(f"{noun} and {'x ' * n}", f" {end}") for n, noun in enumerate(NOUNS) for end in ("tin", "elm", "oak ash")]
+    pairs = [(context, end.split()[0]) for context, end in pairs] if one_token else [*pairs, ("", "wool")]
+    pairs.append(("wood " * 300, " salt oak"))  # longer than the model can read
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    settings = {"pretrained": model, "tokenizer": tokenizer, "batch_size": 16, "max_length": 256}
+    theirs, ours = (
+        scorer(**settings).loglikelihood(requests, disable_tqdm=True) for scorer in (HFLM, likelihood._Scorer)
+    )
+    assert ours == theirs and len({log for log, _ in ours}) > len(NOUNS)
+
+
+def question(n: int) -> dict:
+    """A row with choices of one to three words; every third has a context of its own for each choice."""
+    choices = [f"{NOUNS[(n + k) % 8]}{' falls' * (k % 3)}" for k in range(4)]
+    contexts = [f"What is {'so ' * n}{NOUNS[k] if n % 3 == 0 else 'it'}?" for k in range(4)]
+    scored = {"contexts": contexts, "continuations": [f" {choice}" for choice in choices]}
+    return {"choices": choices, "output": choices[n % 4], "likelihood": scored}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "qwen3"])
+def test_choices_read_at_once_score_as_those_read_alone(family, tmp_path, monkeypatch):
+    grouped = {} if family in ("gpt2", "gpt_neox") else {"kv_heads": 2}
+    chain = Architecture(family=family, vocabulary=300, positions=128)
+    make_model(tmp_path, chain, Shape(layers=2, heads=4, hidden=32, **grouped), seed=1)
+    model, tokenizer, rows = load_model(tmp_path).eval(), make_tokenizer(NOUNS, 300), [question(n) for n in range(20)]
+    rows.append(question(60))  # its choices are longer than the model can read
+    found, tokens, log_likelihoods = {}, {}, likelihood._log_likelihoods
+    for can in (True, False):
+        logs: list = []
+        monkeypatch.setattr(likelihood, "_can_pack", lambda _, can=can: can)
+        monkeypatch.setattr(
+            likelihood, "_log_likelihoods", lambda *given, logs=logs: logs.append(log_likelihoods(*given)) or logs[-1]
+        )
+        before = usage.counted["tokens"]
+        scores = choice_scores(model, tokenizer, rows, batch_size=8)
+        found[can], tokens[can] = (np.concatenate(logs[0]), scores), usage.counted["tokens"] - before
+    assert np.allclose(found[True][0], found[False][0], rtol=1e-5, atol=1e-5) and found[True][1] == found[False][1]
+    assert tokens[True] < 0.75 * tokens[False]
+
+
+def test_choices_that_rounding_might_decide_are_read_alone(model_and_tokenizer, monkeypatch):
+    first = [[-3.0, -3.0005, -9.0], [-3.0, -5.0, -9.0], [-2.0, -1.0]]
+    logs = iter([*first, [-3.0005, -3.0, -9.0], [-2.0, -1.0001]])
+    asked = []
+
+    def given(scorer, rows):
+        asked.append((scorer.packed, len(rows)))
+        return [np.array(next(logs)) for _ in rows]
+
+    monkeypatch.setattr(likelihood, "_log_likelihoods", given)
+    texts = {"contexts": ["x"] * 3, "continuations": [" a", " b", " c"]}
+    rows = [{"choices": ["a", "b", "c"], "output": "b", "likelihood": texts} for _ in range(2)]
+    texts = {"contexts": ["x"] * 2, "continuations": [" aa", " b"]}  # divided by their lengths they are equal
+    rows.append({"choices": ["aa", "b"], "output": "b", "likelihood": texts})
+    found = choice_scores(*model_and_tokenizer, rows)
+    assert asked == [(True, 3), (False, 2)]
+    assert found == {"likelihood": [1.0, 0.0, 1.0], "likelihood_normalised": [1.0, 0.0, 0.0]}
+
+
+def test_layers_that_look_through_a_window_read_choices_alone(model_and_tokenizer):
+    model = model_and_tokenizer[0]
+    assert likelihood._can_pack(model)
+    for name, value in (
+        ("sliding_window", 8),
+        ("layer_types", ["full_attention", "sliding_attention"]),
+        ("_attn_implementation", "eager"),
+    ):
+        config = SimpleNamespace(**{"_attn_implementation": "sdpa", name: value})
+        assert not likelihood._can_pack(SimpleNamespace(config=config))
 
 
 def test_the_length_of_a_choice_counts_the_blank_that_a_bracket_leaves(model_and_tokenizer, monkeypatch):

@@ -11,7 +11,7 @@ from colpipe.architectures.flops import saved_values
 from colpipe.config.parts import Architecture, Runtime, Shape
 from colpipe.config.stages import Distill, Elastic, Pretrain, Training
 from colpipe.cost.inputs import Data, of_shape
-from colpipe.cost.passes import Pass, submodels_of, training
+from colpipe.cost.passes import Pass, fused_head, submodels_of, training
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
 from colpipe.evaluation.generation import answer
@@ -214,7 +214,7 @@ def test_fine_tuning(new_job, tmp_path):
     lengths = tuple(
         (len(tokenizer(row["prompt"])["input_ids"]), len(tokenizer(row["completion"])["input_ids"]) + 1) for row in rows
     )
-    how = Pass(Runtime(device="cpu"), head=4, everywhere=True)
+    how = fused_head(Runtime(device="cpu"), settings)
     data = [Data(16, lengths)], [Data(4, lengths[:4])]
     estimated = training(of_shape(architecture, shape), data[0], settings, how, data[1])
     assert counter.recorded == counter.get_total_flops()

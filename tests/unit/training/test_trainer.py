@@ -206,7 +206,7 @@ def test_packed_rows_train_as_padded_ones(family, tmp_path, new_job):
         job = new_job(f"packing-{packing}", settings, device="cpu", packing=packing, micro_batch=3)
         model = load_model(tmp_path / "model")
         seen = set()
-        model.register_forward_pre_hook(
+        model.base_model.register_forward_pre_hook(
             lambda _, inputs, given, seen=seen: seen.add(tuple(given["input_ids"].shape)), with_kwargs=True
         )
         found[packing] = weights(fine_tune(job, model, tokenizer, rows, settings))

@@ -1,0 +1,63 @@
+"""All scores of a model come of one load of it, and no task disturbs another, or the held-out loss."""
+
+import json
+
+import numpy as np
+import pytest
+
+from colpipe.config.parts import Architecture, Shape
+from colpipe.jobs.artifacts import MANIFEST, write_json
+from colpipe.stages import evaluate
+from tests.conftest import WORDS, make_model, make_tokenizer, write_tokens
+from tests.unit.stages.test_models import run
+
+TUNED = {"steps": 3, "batch_size": 2, "max_length": 180, "learning_rate": 0.1}
+TASKS = {
+    "first": {"instructions": "first", "max_new_tokens": 3, "likelihood": True, "fine_tune": TUNED},
+    "plain": {"instructions": "first", "max_new_tokens": 3, "likelihood": True, "fine_tune": None},
+    "second": {"instructions": "second", "max_new_tokens": 3, "likelihood": True, "fine_tune": {**TUNED, "steps": 2}},
+}
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    chain = Architecture(family="gpt2", vocabulary=300, positions=192)
+    make_model(tmp_path / "model", chain, Shape(layers=2, heads=2, hidden=16), seed=0)
+    make_tokenizer([" ".join(WORDS)], 300).save_pretrained(tmp_path / "model")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    write_tokens(corpus, "test", np.arange(256, dtype=np.uint16))
+    write_json(corpus / MANIFEST, {"counts": {"test": {"tokens": 256, "bytes": 1024}}, "files": {}})
+    for folder, start in (("first", 0), ("second", 3)):
+        (tmp_path / folder).mkdir()
+        for split in ("train", "test"):
+            rows = []
+            for n in range(6):
+                own = [WORDS[(start + n + k) % len(WORDS)] for k in range(3)]
+                choices = {"contexts": [f"{own[0]}:"] * 3, "continuations": [f" {word}" for word in own]}
+                row = {"id": str(n), "kind": "q", "instruction": own[0], "input": "", "output": own[n % 3]}
+                rows.append({**row, "choices": own, "likelihood": choices})
+            (tmp_path / folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def scored(inputs, output: str, names: tuple[str, ...]) -> tuple[dict, dict]:
+    """Scores, and answers by task."""
+    tasks = {f"task__{name}": inputs / TASKS[name]["instructions"] for name in names}
+    settings = {"tasks": {name: TASKS[name] for name in names}}
+    folder = run("evaluate", inputs / output, settings, model=inputs / "model", corpus__text=inputs / "corpus", **tasks)
+    answers = {name: (folder / f"answers/{name}.jsonl").read_text() for name in names}
+    return json.loads((folder / "scores.json").read_text()), answers
+
+
+def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
+    loads, load_model = [], evaluate.load_model
+    monkeypatch.setattr(evaluate, "load_model", lambda folder: loads.append(folder) or load_model(folder))
+    scores, answers = scored(inputs, "together", tuple(TASKS))
+    assert loads == [inputs / "model"]
+    for name in TASKS:
+        own, texts = scored(inputs, f"alone-{name}", (name,))
+        assert own == {"text": scores["text"], name: scores[name]} and texts == {name: answers[name]}
+    assert answers["first"] != answers["plain"]  # it was fine-tuned
+    for metric in ("likelihood", "likelihood_normalised"):
+        assert scores["first"][metric] == scores["plain"][metric]
