@@ -1,4 +1,5 @@
-"""The loss of completions has the bits of trl's fused head, which scores every position."""
+"""The loss of completions is that of trl's fused head, which scores every position: to the bit where it was measured (MKL with
+AVX-512), and on any processor but for rounding."""
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def by_trl(hidden, head, labels, predicts, tokens):
         (70, 64, 9, 300, 16),  # more tokens than trl takes at a time
     ],
 )
-def test_loss_and_gradients_are_trls_to_the_bit(rows, length, answer, vocabulary, hidden, bias, monkeypatch):
+def test_loss_and_gradients_are_trls(rows, length, answer, vocabulary, hidden, bias, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 2**14)  # the gradient of the weight in several parts
     states, labels, predicts = batch(rows, length, answer, vocabulary, hidden)
     found = []
@@ -58,7 +59,8 @@ def test_loss_and_gradients_are_trls_to_the_bit(rows, length, answer, vocabulary
         loss.backward()
         found.append([loss.detach(), own.grad, *(value.grad for value in head.parameters())])
     for theirs, ours in zip(*found, strict=True):
-        assert theirs.abs().sum() > 0 and torch.equal(theirs, ours)
+        assert theirs.abs().sum() > 0
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 def test_a_batch_without_loss_has_a_loss_and_gradients_of_zero():
