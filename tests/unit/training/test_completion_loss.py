@@ -1,5 +1,5 @@
-"""The loss of completions is that of trl's fused head, which scores every position: to the bit where it was measured (MKL with
-AVX-512), and on any processor but for rounding."""
+"""The loss of completions is that of trl's fused head, which scores every position: to the bit where it was measured (MKL
+with AVX-512), and on any processor but for rounding."""
 
 import pytest
 import torch
