@@ -88,17 +88,16 @@ def main() -> None:
     inspect.getmodule(main)  # it looks at all modules once, which the models of every study's settings have it do
     gc.collect()
     gc.freeze()  # a fork's collector then leaves the pages alone that it shares
-    if job := serve(listener, ends):
-        run(job)
+    run(serve(listener, ends))
 
 
-def serve(listener: socket.socket, ends: int) -> Job | None:
+def serve(listener: socket.socket, ends: int) -> Job:
     """Fork a job for each connection, until the owner ends. Returns a job in the process that is to run it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for watchers
     while True:
         ready, _, _ = select.select([listener.fileno(), ends], [], [])
         if ends in ready:
-            return None
+            os._exit(0)  # at once: it has nothing to put in order
         connection, _ = listener.accept()
         if is_mine(connection) and not os.fork():
             listener.close()
@@ -114,7 +113,7 @@ def is_mine(connection: socket.socket) -> bool:
     return user == os.getuid()
 
 
-def watch(connection: socket.socket) -> Job | None:
+def watch(connection: socket.socket) -> Job:
     """Fork a connection's job, pass signals on to it, tell how it ended; end it when the connection is closed. Returns
     in the process of the job only."""
     job = read_request(connection)

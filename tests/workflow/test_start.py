@@ -10,7 +10,7 @@ from tests.unit.jobs.test_start import servers, until
 from tests.workflow.conftest import run
 
 pytestmark = pytest.mark.slow
-FORCED = ("desnets", "--forcerun", "assemble")
+FORCED = ("--forcerun", "assemble", "--", "desnets")
 
 
 def test_forks_make_what_processes_of_their_own_make(finished):
@@ -22,8 +22,8 @@ def test_forks_make_what_processes_of_their_own_make(finished):
 
     before = content()
     assert len(before) >= 9 and "there is no shared start" not in finished.first.stdout + finished.first.stderr
-    assert not servers(finished.home)
-    run(finished.home, *FORCED, "--no-hooks")
+    until(lambda: not servers(finished.home))
+    run(finished.home, "--no-hooks", *FORCED)
     assert content() == before
 
 
@@ -37,4 +37,4 @@ def test_the_server_ends_with_a_killed_snakemake(finished):
     until(lambda: not servers(finished.home))
     run(finished.home, "--unlock")
     run(finished.home, *FORCED)
-    assert not servers(finished.home)
+    until(lambda: not servers(finished.home))

@@ -249,9 +249,9 @@ def test_a_killed_server_ends_no_job_and_is_started_again(world):
 
 def test_the_server_ends_with_its_owner_and_jobs_do_not(world):
     process = world.ready()
+    [server] = servers(world.home)
     world.owner.kill()
     world.owner.wait()
-    [server] = servers(world.home) or [0]
     until(lambda: not lives(server))
     assert let_go(process)[0] == "went on\n" and process.returncode == 0
     until(lambda: not servers(world.home))
