@@ -36,6 +36,10 @@ include: "workflow/rules/estimate.smk"
 include: "workflow/rules/publish.smk"
 
 
+onstart:
+    share_start(workflow)
+
+
 localrules:
     all,
     estimate,

@@ -68,7 +68,7 @@ def stages_of(home: Path) -> list[Stage]:
     for line in re.findall(r"python -P -m colpipe\.\S+ .*", said.stdout + said.stderr):
         words = shlex.split(line)[3:]
         module = words.pop(0)
-        name = words.pop(0) if module == "colpipe.jobs.launch" else module.rpartition(".")[2]
+        name = words.pop(0) if module.startswith("colpipe.jobs.") else module.rpartition(".")[2]
         arguments: dict[str, list[str]] = {}
         for word in words:
             if word.startswith("--"):

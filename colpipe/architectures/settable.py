@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from colpipe.architectures.families import Family
+from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
@@ -142,3 +143,16 @@ def _value_problem(key: str, value: Any, usual: Any) -> str | None:
     if ("pdrop" in key or "dropout" in key) and value > 1:
         return "has to be a share between 0 and 1"
     return None
+
+
+def require_parameters(found: int, planned: int) -> None:
+    """Refuse a model that is not of the size that the plan counted.
+
+    Raises:
+        ColpipeError: names both.
+    """
+    if found != planned:
+        raise ColpipeError(
+            f"the model has {found:,} parameters, {planned:,} were planned from architecture and shape: see which keys of "
+            "architecture.config change its weights"
+        )

@@ -8,8 +8,9 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.data.encoding import encode
+from colpipe.data.rows import read_rows
 from colpipe.data.shards import shard_path
-from colpipe.data.tokens import Blocks, Rows, account_for, read_rows
+from colpipe.data.tokens import Blocks, Rows, account_for
 from colpipe.jobs.job import Job
 
 

@@ -1,6 +1,5 @@
 """Prepared data as training sees it: packed blocks of a corpus, masked rows of instructions."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import torch
 from torch.utils.data import Dataset
 
 from colpipe.data.encoding import confused_ids, encode
-from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.data.shards import Tokens
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import Job
@@ -136,26 +134,6 @@ def require_batch(rows: Sequence[Rows], count: int, batch_size: int) -> None:
             f"{names}: {count:,} are left after {left_out:,} rows longer than max_length {length} tokens were left out, "
             f"less than one batch ({batch_size}); raise max_length"
         )
-
-
-def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[dict]:
-    """Rows of prepared instructions, with their `prompt` and its `completion`.
-
-    Args:
-        chat: a tokenizer, to have prompts in its chat template, as token ids; None: in the paper's, as text.
-        needed: whether an empty split is an error.
-
-    Raises:
-        ColpipeError: the split is empty, or the tokenizer has no chat template.
-    """
-    with open(folder / f"{split}.jsonl", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    if needed and not rows:
-        raise ColpipeError(f"{folder}: the {split} split has no rows")
-    for row in rows:
-        question = (row["instruction"], row["input"])
-        row |= {"prompt": chat_prompt(chat, *question) if chat else prompt(*question), "completion": row["output"]}
-    return rows
 
 
 def collate(pad: int):

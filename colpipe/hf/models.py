@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from colpipe.config.folders import rows_problem
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hf.counting import count_calls
 from colpipe.hf.finite import broken_weights
@@ -73,58 +72,11 @@ def _broken_weights(folder: Path) -> str:
     return f"; broken: {', '.join(broken)}; delete {folder}/manifest.json to have it made again" if broken else ""
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model, with a padding token.
-
-    Raises:
-        ColpipeError: there is none, or it has no end-of-text token.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the tokenizers library is no Exception
-        raise ColpipeError(f"{folder}: holds no tokenizer that can be loaded: {first_line(error)}") from None
-    if tokenizer.eos_token is None:
-        raise ColpipeError(f"{folder}: its tokenizer has no end-of-text (eos) token")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
-    """Refuse an embedding that has no row for some of a tokenizer's ids.
-
-    Args:
-        rows: of the embedding.
-        where: they are said: a key, or a model's folder.
-
-    Raises:
-        ColpipeError: names both sizes.
-    """
-    entries = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if problem := rows_problem(rows, entries, where, tokenizer.name_or_path):
-        raise ColpipeError(problem)
-
-
 def random_model(config: Mapping, seed: int) -> PreTrainedModel:
     """A transformers model with its random initialisation, from a `config.json` mapping."""
     torch.manual_seed(seed)
     settings = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
     return count_calls(AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings)))
-
-
-def require_parameters(found: int, planned: int) -> None:
-    """Refuse a model that is not of the size that the plan counted.
-
-    Raises:
-        ColpipeError: names both.
-    """
-    if found != planned:
-        raise ColpipeError(
-            f"the model has {found:,} parameters, {planned:,} were planned from architecture and shape: see which keys of "
-            "architecture.config change its weights"
-        )
 
 
 def require_positions(model: PreTrainedModel, length: int, what: str) -> None:

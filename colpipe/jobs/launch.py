@@ -22,6 +22,8 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
+from colpipe.jobs.start import start_stage
+
 RENDEZVOUS = "COLPIPE_MEETING"  # host:port where the processes of several nodes find each other
 VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
 FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
@@ -68,7 +70,10 @@ def main() -> None:
     for variable in VISIBLE.values():
         if variable in plan.environment:
             print(f"{known.stage}: {variable}={plan.environment[variable]}", file=sys.stderr, flush=True)
-    os.execv(sys.executable, [sys.executable, *plan.command])
+    if devices.kind == "cpu" and devices.processes == nodes == 1:
+        start_stage(known.stage, plan.command)
+    else:
+        os.execv(sys.executable, [sys.executable, *plan.command])
 
 
 def take_devices(stage: str, wanted: str, count: int, from_scheduler: bool) -> Devices:

@@ -100,7 +100,8 @@ def read_account(folder: Path) -> dict | None:
 def peak_memory() -> int:
     """Bytes of main memory that this process held at its peak.
 
-    Not `getrusage`'s: that begins with what the parent held.
+    Not `getrusage`'s: that begins with what the parent held. Of a fork of the shared start (`start.py`), the loaded
+    libraries count, though their pages are shared.
     """
     with open("/proc/self/status") as status:
         return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))

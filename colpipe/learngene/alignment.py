@@ -9,7 +9,6 @@ heads and units by the weights that meet those channels (as git re-basin does).
 from collections.abc import Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.weights import Weights
@@ -64,6 +63,8 @@ def _standardised(rows: torch.Tensor) -> torch.Tensor:
 
 def _match(large: torch.Tensor, small: torch.Tensor) -> list[int]:
     """Order of the larger's rows: first the partner of each of the smaller's, then the others as they were."""
+    from scipy.optimize import linear_sum_assignment  # spared the other methods of LInit
+
     _, partners = linear_sum_assignment((small @ large.T).double().numpy(), maximize=True)
     first = partners.tolist()
     return [*first, *(index for index in range(len(large)) if index not in set(first))]

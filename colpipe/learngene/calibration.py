@@ -10,7 +10,7 @@ from torch import Tensor
 
 from colpipe.data.encoding import encode
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.learngene.tokenizers import tokenizer_folder
 
 LENGTH = 256  # tokens in a row, or the model's positions where these are fewer

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from colpipe.config.needs import shortages
 from colpipe.jobs import artifacts
+from colpipe.jobs.launch import VISIBLE, present
+from colpipe.jobs.start import SHARED
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
 from colpipe.pipeline.rules import RULES
@@ -17,8 +19,9 @@ from colpipe.pipeline.rules import RULES
 # Shell commands of rules; `Plan.params` has their params. A stage that uses accelerators is launched on those of its job.
 # With -P, a folder called colpipe in the working directory is not taken for this package.
 ARGUMENTS = "{params.inputs} --settings {params.settings:q} {params.seed} {params.where} --log {log:q}"
-RUN = "python -P -m colpipe.stages.{params.stage} " + ARGUMENTS
+RUN = "python -P -m colpipe.jobs.start {params.stage} " + ARGUMENTS
 LAUNCH = "python -P -m colpipe.jobs.launch {params.stage} {params.devices} " + ARGUMENTS
+SHARING = 3  # jobs from which on they share their start: it loads what any of them may want
 MOST_TOLD = 10  # results that are made again and whose reason is told
 
 
@@ -155,3 +158,14 @@ def run_stages_here(checkout: str) -> None:
     # keeping them made micro models 10 to 20 % faster, with the same bits.
     for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
         os.environ.setdefault(variable, "1000000000")
+
+
+def share_start(workflow) -> None:
+    """Have the jobs of this run share the loading of their libraries (`colpipe/jobs/start.py`), where Snakemake itself runs
+    several. With accelerators they do not: what a library asks of a driver when it is loaded, a fork may not use.
+    """
+    rules = {workflow.modifier.modify_rulename(name) for name in RULES}
+    jobs = sum(job.rule.name in rules for job in workflow.dag.needrun_jobs())
+    os.environ.pop(SHARED, None)  # of a Snakemake whose job this one is
+    if workflow.is_main_process and workflow.local_exec and jobs >= SHARING and not any(map(present, VISIBLE)):
+        os.environ[SHARED] = str(os.getpid())

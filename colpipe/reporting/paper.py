@@ -12,7 +12,7 @@ from colpipe.config.paper import AVERAGE, PaperCell, all_cells, cells, tokens_of
 from colpipe.evaluation.uniform import uniform_guess
 from colpipe.reporting import paper_figures as figures
 from colpipe.reporting.figures import smoothed
-from colpipe.reporting.summary import markdown
+from colpipe.reporting.markdown import markdown
 
 AXES = ["ancestor", "model", "init", "tokens", "task"]
 COLUMNS = [*AXES, "metric", "paper", "ours", "difference", "low", "high", "seed", "made_of"]

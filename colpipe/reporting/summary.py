@@ -11,7 +11,7 @@ from colpipe.config.parts import tokens_label
 from colpipe.config.stages import Task
 from colpipe.config.study import Study
 from colpipe.data.files import some
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
@@ -122,9 +122,3 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             digits = 3 if column.endswith("loss") else 2
             shown[column] = [f"{value:.{digits}f}" if pd.notna(value) else "" for value in table[column]]
     return shown.fillna("")
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame as a markdown table; text as it is."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -3,10 +3,10 @@
 import os
 import sys
 
+import colpipe.jobs.start as start
+
 # Read by the libraries when they are imported, so they are set before any stage imports one.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-if not any("colpipe.stages.fetch_" in word for word in sys.orig_argv):
-    os.environ["HF_HUB_OFFLINE"] = "1"  # only the fetch stages may use a network
+for name, value in start.LIBRARIES.items():
+    os.environ.setdefault(name, value)
+if not any(f"colpipe.stages.{start.FETCH}" in word for word in sys.orig_argv):
+    os.environ[start.OFFLINE] = "1"  # only the fetch stages may use a network

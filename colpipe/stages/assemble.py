@@ -2,12 +2,13 @@
 
 from typing import Literal
 
+from colpipe.architectures.settable import require_parameters
 from colpipe.config.constants import SEARCH_TOKENS
 from colpipe.config.parts import Architecture, Fraction, InitialiserKind, Method, Select, Shape, Strict
 from colpipe.config.stages import Fit
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.remark import worse_than_guessing
-from colpipe.hf.models import load_model, load_tokenizer, require_parameters
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.learngene.assembly import Assembly
@@ -18,7 +19,6 @@ from colpipe.learngene.linit import linit, take_subset
 from colpipe.learngene.search import best, sweep
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from colpipe.learngene.weights import Weights, copy_companions
-from colpipe.training.fitting import fit_to
 
 
 class Settings(Strict):
@@ -75,6 +75,8 @@ def _interpolated(job: Job[Settings], sizes: dict) -> Assembly:
 
 def _fitted(job: Job[Settings], start: Assembly) -> Assembly:
     """A subset of the larger neighbour, fitted on the training text; on the processor, as all light stages."""
+    from colpipe.training.fitting import fit_to  # seconds, spared those who run no model
+
     if job.settings.fit is None or "corpus" not in job.parents:
         raise ColpipeError("settings: method fit needs fit, and --corpus, the text to fit on")
     return fit_to(job, job.parents["source"], start, job.settings.fit, "cpu")
@@ -82,8 +84,9 @@ def _fitted(job: Job[Settings], start: Assembly) -> Assembly:
 
 def _search(job: Job[Settings], sizes: dict, known: dict) -> tuple[float, float]:
     """The alpha and the compensation with the lowest loss on the validation text, no training (`alpha: search`)."""
-    from colpipe.evaluation.perplexity import held_out_loss  # seconds, spared those who do not search
+    from colpipe.evaluation.perplexity import held_out_loss  # seconds, spared those who run no model
     from colpipe.hf.counting import count_calls
+    from colpipe.hf.models import load_model
 
     def score(model) -> float:
         corpus = job.parents["corpus"]

@@ -2,8 +2,9 @@
 
 from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.config.stages import Bridge
-from colpipe.data.tokens import read_rows
-from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.data.rows import read_rows
+from colpipe.hf.models import load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.supervised import fine_tune

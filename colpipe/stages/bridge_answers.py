@@ -10,10 +10,11 @@ import time
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Answers
 from colpipe.data.encoding import encode
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
-from colpipe.hf.models import load_frozen, load_tokenizer, require_positions
+from colpipe.hf.models import load_frozen, require_positions
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job, clock

@@ -18,12 +18,13 @@ from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic, Fit
 from colpipe.data.encoding import encode
 from colpipe.data.mixtures import items_of, mixed, prompts_of, split_kinds, validation_of
-from colpipe.data.tokens import Blocks, read_rows, require_batch
+from colpipe.data.rows import read_rows
+from colpipe.data.tokens import Blocks, require_batch
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
-from colpipe.evaluation.scores import rouge_l
 from colpipe.hf.generation_config import end_ids
-from colpipe.hf.models import load_frozen, load_model, load_tokenizer, require_rows, save_model
+from colpipe.hf.models import load_frozen, load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device, wait_for_all
@@ -247,6 +248,8 @@ def prepare_answer_score(job: Job[Settings], tokenizer: PreTrainedTokenizerBase)
         raise ColpipeError(
             f"no validation prompt leaves answer_tokens {training.answer_tokens} of {positions} positions"
         )
+    from colpipe.evaluation.scores import rouge_l  # a second, spared those whose validation has no answers
+
     prompts, references = [row["prompt"] for row in rows], [row.get("references", [row["output"]]) for row in rows]
     batch = training.rollout.batch_size
 

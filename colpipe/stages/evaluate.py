@@ -15,14 +15,15 @@ from transformers import PreTrainedModel
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Strict
 from colpipe.config.stages import Task
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
 from colpipe.hashing import key_of
-from colpipe.hf.models import load_model, load_tokenizer
+from colpipe.hf.models import load_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device

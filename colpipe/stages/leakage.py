@@ -8,7 +8,7 @@ import pandas as pd
 from colpipe.config.parts import Dataset, Name, Strict
 from colpipe.data.leakage import overlaps
 from colpipe.data.records import read
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 

@@ -23,7 +23,7 @@ from colpipe.data.records import Record, read
 from colpipe.data.shards import NOTHING, SIZE, append, shard_checksums, shard_count, shard_path
 from colpipe.data.tokenising import Document, tokenise
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import read_record, write_record

@@ -14,7 +14,7 @@ from colpipe.data.file_counts import FileCounts
 from colpipe.data.prompts import prompt
 from colpipe.data.records import Record, read
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 

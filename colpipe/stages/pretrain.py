@@ -1,10 +1,12 @@
 """Pre-train a model of a given shape from scratch (Appendix C.1), where no public checkpoint exists."""
 
+from colpipe.architectures.settable import require_parameters
 from colpipe.config.parts import Architecture, Shape, Strict
 from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
-from colpipe.hf.models import load_tokenizer, random_model, require_parameters, require_rows, save_model
+from colpipe.hf.models import random_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.keep_best import take_best

@@ -3,7 +3,8 @@
 from colpipe.config.stages import Pretrain
 from colpipe.data.mixtures import validation_items
 from colpipe.data.tokens import Blocks
-from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.keep_best import take_best

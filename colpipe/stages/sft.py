@@ -5,9 +5,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Sft
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_model, load_tokenizer, require_rows, save_model
+from colpipe.hf.models import load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.training.supervised import fine_tune

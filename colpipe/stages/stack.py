@@ -13,10 +13,11 @@ from colpipe.config.parts import Positive, Strict
 from colpipe.config.stages import Stack, Task
 from colpipe.data.encoding import encode
 from colpipe.data.prompts import prompt
-from colpipe.data.tokens import read_rows
+from colpipe.data.rows import read_rows
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.scores import percent, percent_intervals, score_rows
-from colpipe.hf.models import load_frozen, load_model, load_tokenizer
+from colpipe.hf.models import load_frozen, load_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device

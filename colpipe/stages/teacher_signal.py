@@ -4,7 +4,8 @@ from typing import Literal
 
 from colpipe.config.parts import Architecture, Strict
 from colpipe.data.mixtures import items_of, mixed, validation_of
-from colpipe.hf.models import load_frozen, load_tokenizer, require_rows
+from colpipe.hf.models import load_frozen
+from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job

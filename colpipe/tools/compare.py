@@ -36,7 +36,7 @@ from colpipe.reporting.compare import (
     wide,
 )
 from colpipe.reporting.figures import loss_against_tokens
-from colpipe.reporting.summary import markdown
+from colpipe.reporting.markdown import markdown
 
 
 def main() -> None:

@@ -25,9 +25,10 @@ from colpipe.jobs.device import float64
 from colpipe.jobs.job import Job, clock
 from colpipe.jobs.state import is_valid, mark_complete
 from colpipe.training.objectives import chunked, cross_entropy, forward_kl, weighted
+from colpipe.training.projection import project
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled, whitened
 from colpipe.training.sharding import unsharded
-from colpipe.training.trainer import ObjectiveTrainer, project
+from colpipe.training.trainer import ObjectiveTrainer
 
 ROLLOUTS = "rollouts.pt"  # in the in-step state
 

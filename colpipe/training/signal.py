@@ -19,7 +19,7 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import checksum, read_record, starts_with, write_record
-from colpipe.training.trainer import project
+from colpipe.training.projection import project
 
 DONE = "done.json"
 ARRAYS = ("ids", "logs")

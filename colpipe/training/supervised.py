@@ -12,7 +12,8 @@ from colpipe.architectures.flops import FUSED_HEAD
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, account_for, require_batch
 from colpipe.hf.counting import count_logits
-from colpipe.hf.models import disable_dropout, require_positions, require_rows
+from colpipe.hf.models import disable_dropout, require_positions
+from colpipe.hf.tokenizers import require_rows
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.completion_loss import completion_loss

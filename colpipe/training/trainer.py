@@ -17,10 +17,10 @@ from colpipe.data.tokens import IGNORE
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
-from colpipe.training import sharding
 from colpipe.training.arguments import training_arguments
 from colpipe.training.keep_best import keep_best
 from colpipe.training.objectives import Objective, Projection, TopK, chunked, cross_entropy, reverse_kl
+from colpipe.training.projection import project
 from colpipe.training.resumable import RemembersBatch, run_resumable
 
 if TYPE_CHECKING:  # pre-training and recovery do not depend on it
@@ -180,20 +180,3 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Projection:
-    """Last hidden states of a model where `predicts` (B, T − 1) says, and its output head.
-
-    A model that is wrapped, to average its gradients over processes, must be called as a whole for that to happen; of
-    the logits that it then computes as well, one position is the least that can be asked for.
-    """
-    plain = getattr(model, "module", model)
-    if sharding.is_sharded(model):
-        sharding.keep_head(model)
-    if plain is model and not sharding.is_sharded(model):
-        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-    else:
-        hidden = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
-    head = plain.get_output_embeddings()
-    return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None))

@@ -75,7 +75,7 @@ def ours(texts: Path, tokenizer: Path, output: Path) -> dict:
     """Our stage without its start and its end: no model library is loaded, no checksum taken."""
     from colpipe.config.parts import Dataset, Runtime
     from colpipe.data.records import read
-    from colpipe.hf.models import load_tokenizer
+    from colpipe.hf.tokenizers import load_tokenizer
     from colpipe.stages.prepare_corpus import tokens_of, write_shards
 
     settings = Dataset.model_validate(SETTINGS)
@@ -93,7 +93,7 @@ def baseline(texts: Path, tokenizer: Path, output: Path) -> dict:
     """datasets' map, twice."""
     import datasets
 
-    from colpipe.hf.models import load_tokenizer
+    from colpipe.hf.tokenizers import load_tokenizer
 
     datasets.disable_progress_bars()
     loaded = load_tokenizer(tokenizer)

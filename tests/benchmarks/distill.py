@@ -32,8 +32,8 @@ from trl.experimental.gkd import GKDTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from colpipe.training.objectives import Projection, chunked, reverse_kl
+from colpipe.training.projection import project
 from colpipe.training.rollouts import sample
-from colpipe.training.trainer import project
 from tests.benchmarks.measuring import measured
 
 VOCABULARY = 50257

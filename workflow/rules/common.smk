@@ -24,7 +24,15 @@ from colpipe.config.paper import paper
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import resources_of_jobs
-from colpipe.pipeline.snakefile import LAUNCH, RUN, declare_inputs, run_stages_here, show_time_left, site_of
+from colpipe.pipeline.snakefile import (
+    LAUNCH,
+    RUN,
+    declare_inputs,
+    run_stages_here,
+    share_start,
+    show_time_left,
+    site_of,
+)
 
 run_stages_here(CHECKOUT)
 try:

@@ -10,10 +10,10 @@ from transformers.activations import ACT2FN
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from colpipe.architectures.families import FAMILIES
-from colpipe.architectures.settable import ACTIVATIONS, FIXED, ROPE_TYPES, SETTABLE
+from colpipe.architectures.settable import ACTIVATIONS, FIXED, ROPE_TYPES, SETTABLE, require_parameters
 from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import random_model, require_parameters
+from colpipe.hf.models import random_model
 
 
 @pytest.mark.parametrize("family", FAMILIES)

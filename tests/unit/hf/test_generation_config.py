@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from colpipe.errors import ColpipeError
 from colpipe.hf import generation_config
 from colpipe.hf.generation_config import end_ids
-from colpipe.hf.models import load_model, load_tokenizer, require_rows, save_model
+from colpipe.hf.models import load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from tests.conftest import make_gpt2, make_tokenizer
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from tests.conftest import make_tokenizer
 

@@ -22,7 +22,7 @@ from colpipe.reporting.compare import (
     vocabulary_of,
     wide,
 )
-from colpipe.reporting.summary import markdown
+from colpipe.reporting.markdown import markdown
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 

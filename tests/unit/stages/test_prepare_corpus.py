@@ -67,7 +67,7 @@ def content(folder) -> dict[str, bytes]:
 
 def test_shards_hold_what_a_loop_of_calls_gives(run, parents, tmp_path):
     from colpipe.data.records import read
-    from colpipe.hf.models import load_tokenizer
+    from colpipe.hf.tokenizers import load_tokenizer
 
     run("out")
     tokenizer = load_tokenizer(parents["tokenizer"])

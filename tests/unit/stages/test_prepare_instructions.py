@@ -5,9 +5,10 @@ import json
 import pytest
 
 from colpipe.config.parts import Runtime
-from colpipe.data.tokens import Rows, read_rows
+from colpipe.data.rows import read_rows
+from colpipe.data.tokens import Rows
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_tokenizer
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.stages import prepare_instructions
 from tests.conftest import WORDS, make_tokenizer, open_job
 from tests.unit.data.test_files import write_table

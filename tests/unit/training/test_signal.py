@@ -13,8 +13,8 @@ from colpipe.jobs.job import Job
 from colpipe.jobs.state import read_record
 from colpipe.training import signal
 from colpipe.training.objectives import TopK, chunked, reverse_kl
+from colpipe.training.projection import project
 from colpipe.training.signal import WithCachedTeacher, cache_log_probabilities
-from colpipe.training.trainer import project
 from tests.conftest import make_gpt2, open_job
 
 

@@ -11,7 +11,8 @@ from colpipe.config.parts import Runtime
 from colpipe.config.stages import Training
 from colpipe.data.tokens import IGNORE, Rows, collate
 from colpipe.errors import ColpipeError
-from colpipe.hf.models import load_model, load_tokenizer, save_model
+from colpipe.hf.models import load_model, save_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import COMPLETE
 from colpipe.training.arguments import training_arguments
