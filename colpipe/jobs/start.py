@@ -73,6 +73,8 @@ def reach_server(owner: int) -> socket.socket | None:
             return server if is_mine(server) else None
         except ConnectionRefusedError:
             server.close()
+        except OSError:
+            return None  # a system that knows no such names
         if started is None:
             started = start_server(address, owner)
         elif started.poll() is not None:

@@ -162,10 +162,12 @@ def run_stages_here(checkout: str) -> None:
 
 def share_start(workflow) -> None:
     """Have the jobs of this run share the loading of their libraries (`colpipe/jobs/start.py`), where Snakemake itself runs
-    several. With accelerators they do not: what a library asks of a driver when it is loaded, a fork may not use.
+    several. With accelerators they do not: what a library asks of a driver when it is loaded, a fork may not use. On Linux
+    only, which has sockets with abstract names, and processes as files.
     """
     rules = {workflow.modifier.modify_rulename(name) for name in RULES}
     jobs = sum(job.rule.name in rules for job in workflow.dag.needrun_jobs())
     os.environ.pop(SHARED, None)  # of a Snakemake whose job this one is
-    if workflow.is_main_process and workflow.local_exec and jobs >= SHARING and not any(map(present, VISIBLE)):
+    here = sys.platform == "linux" and workflow.is_main_process and workflow.local_exec
+    if here and jobs >= SHARING and not any(map(present, VISIBLE)):
         os.environ[SHARED] = str(os.getpid())
