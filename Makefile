@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test faults lint clean initialisers ablation elastic paper-micro
+.PHONY: demo test faults lint bench clean initialisers ablation elastic paper-micro
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake all published --cores $(CORES) --quiet rules progress
@@ -25,6 +25,9 @@ lint: .venv/installed  ## check style, spelling, types and workflow
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
+
+bench: .venv/installed  ## run all benchmarks (--quick in CI), alone on the machine
+	$(BIN)/python -m tests.benchmarks
 
 # All initialisers against each other, three seeds of a micro chain and one of SmolLM2's: the numbers of docs/initialisers.md.
 initialisers: .venv/installed  ## run the comparison of initialisers
