@@ -229,6 +229,14 @@ class Fit(Strict):
     """How much the cut's own weights count: the factor of their squared change, times the mean square of what they read."""
 
 
+class Scores(Strict):
+    """How models are scored."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic, and weights, of the models that are scored; what is fine-tuned first is trained as its task says. Held-out
+    losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
+
+
 class FineTune(Training):
     """Fine-tuning on one task before it is scored (Appendix C.1: 10 epochs, batch 16, 1e-5, last epoch)."""
 

@@ -27,7 +27,7 @@ from colpipe.config.parts import (
     Tokens,
 )
 from colpipe.config.sizing import Budget, automatic_alpha
-from colpipe.config.stages import Answers, Bridge, Distill, Elastic, Fit, Order, Pretrain, Sft, Stack, Task
+from colpipe.config.stages import Answers, Bridge, Distill, Elastic, Fit, Order, Pretrain, Scores, Sft, Stack, Task
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
@@ -52,6 +52,8 @@ class Stages(Strict):
     """Stepwise distillation."""
     recover: Pretrain | None = None
     """Recovery pre-training; of DesNets with a budget above 0."""
+    evaluate: Scores = Scores()
+    """Scores of all models."""
 
 
 class Ancestor(Strict):

@@ -155,9 +155,11 @@ def assemble(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
 
 
 def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
-    model = model_in(layout, parents["model"])
+    precision = settings["precision"]
+    trained = model_in(layout, parents["model"])
+    model = trained._replace(precision=precision)
     longest_row = model.sizes["position"] if model.sizes else layout.study.architecture.positions
-    work, tuned = Work(memory=REAL * model.parameters), set()
+    work, tuned = Work(memory=model.weights, precision=precision), set()
     for name in _names(parents, "corpus"):
         data = corpus(layout, name, "test", longest_row)
         work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // longest_row), everywhere=True)
@@ -166,8 +168,8 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
         if task.fine_tune and key not in tuned:
             tuned.add(key)
             data = instructions(layout, key[0], "train").within(task.fine_tune.max_length)
-            tuning = training(model, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
-            weights = REAL * model.parameters  # of the model beside its copy that is fine-tuned
+            tuning = training(trained, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
+            weights = model.weights  # of the model beside its copy that is fine-tuned
             work += replace(tuning, memory=tuning.memory + weights, heap=tuning.heap + weights)
         work += _task(layout, model, task)
     return work

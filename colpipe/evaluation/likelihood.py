@@ -98,7 +98,7 @@ class _Scorer(HFLM):
             given["position_ids"] = self._padded([row.positions for row in batch], 0)
         hidden = self.model.base_model(**given, use_cache=False).last_hidden_state
         rows, columns = torch.tensor(places + places[:1] * (LEAST - len(places)), device=self.device).T
-        logs = self.model.get_output_embeddings()(hidden[rows, columns])[: len(places)].log_softmax(-1)
+        logs = self.model.get_output_embeddings()(hidden[rows, columns])[: len(places)].float().log_softmax(-1)
         right = torch.tensor(tokens, device=self.device)
         return logs.gather(-1, right[:, None])[:, 0], logs.argmax(-1) == right
 

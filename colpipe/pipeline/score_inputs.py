@@ -26,7 +26,7 @@ def evaluate_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 
 
 def evaluate_settings(layout: Layout, wildcards: Wildcards) -> dict:
-    return {"tasks": layout.tasks_of(wildcards.model)}
+    return {"tasks": layout.tasks_of(wildcards.model), "precision": layout.study.stages.evaluate.precision}
 
 
 def stack_parents(layout: Layout, wildcards: Wildcards) -> Parents:

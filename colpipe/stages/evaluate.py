@@ -9,7 +9,9 @@ import json
 import math
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
+import torch
 from transformers import PreTrainedModel
 
 from colpipe.config.constants import GENERATION_ROWS
@@ -22,7 +24,7 @@ from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
 from colpipe.hashing import key_of
-from colpipe.hf.models import load_model
+from colpipe.hf.models import load_frozen, load_model
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
@@ -34,11 +36,12 @@ from colpipe.training.supervised import fine_tune
 
 class Settings(Strict):
     tasks: dict[str, Task] = {}
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 def main(job: Job[Settings]) -> None:
     gc.freeze()  # each training collects garbage, which would go through all that the libraries hold
-    model = load_model(job.parents["model"]).to(pick_device(job.runtime.device))
+    model = load_frozen(job.parents["model"], job.settings.precision, pick_device(job.runtime.device))
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
@@ -105,11 +108,13 @@ def _tuning(folder: Path, task: Task) -> str:
 
 
 def _tuned(job: Job[Settings], model: PreTrainedModel, name: str, folder: Path, tokenizer) -> PreTrainedModel:
-    """The model, or a copy of it that is fine-tuned."""
+    """The model, or a copy of it that is fine-tuned in float32, and then as precise as the model."""
     settings = job.settings.tasks[name].fine_tune
     if settings is None:
         return model
-    return fine_tune(job, deepcopy(model), tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
+    copy = deepcopy(model) if model.dtype == torch.float32 else load_model(job.parents["model"]).to(model.device)
+    tuned = fine_tune(job, copy.requires_grad_(), tokenizer, read_rows(folder, "train"), settings, label=f"{name}: ")
+    return tuned.to(model.dtype)
 
 
 def _answer_and_score(job: Job[Settings], name: str, model, tokenizer, rows: list[dict]) -> dict:

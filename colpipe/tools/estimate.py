@@ -32,6 +32,7 @@ PEAKS = {
     "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
 }
 UTILISATION = 0.4
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what Linux calls a processor's arithmetic in it
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,15 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
 
 
+def lacks_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU has to emulate bfloat16; False where its system does not tell."""
+    try:
+        text = cpu.read_text()
+    except OSError:
+        return False
+    return not set(BFLOAT16) & set(text.split())
+
+
 # Text
 
 
@@ -105,7 +115,13 @@ def report(study: Study, results: Path = Path("results")) -> str:
     """
     plan, host = Plan(study), platform.node()
     rates = cpu_rates(results, host)
-    parts = [_stage_table(stages(plan), rates), _assumptions(rates, host)]
+    found = stages(plan)
+    parts = [_stage_table(found, rates), _assumptions(rates, host)]
+    if any(stage.flops.get("bfloat16") for stage in found) and lacks_bfloat16():
+        parts[1] += (
+            f"\nThis CPU ({host}) has no arithmetic in bfloat16 ({', '.join(BFLOAT16)}): what the study has in it runs, but "
+            "slower than in float32."
+        )
     return "\n\n".join([*parts, *_sizes_texts(plan)])
 
 

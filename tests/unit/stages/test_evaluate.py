@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from colpipe.config.parts import Architecture, Shape
 from colpipe.jobs.artifacts import MANIFEST, write_json
@@ -41,18 +42,22 @@ def inputs(tmp_path):
     return tmp_path
 
 
-def scored(inputs, output: str, names: tuple[str, ...]) -> tuple[dict, dict]:
+def scored(inputs, output: str, names: tuple[str, ...], **more) -> tuple[dict, dict]:
     """Scores, and answers by task."""
     tasks = {f"task__{name}": inputs / TASKS[name]["instructions"] for name in names}
-    settings = {"tasks": {name: TASKS[name] for name in names}}
+    settings = {"tasks": {name: TASKS[name] for name in names}, **more}
     folder = run("evaluate", inputs / output, settings, model=inputs / "model", corpus__text=inputs / "corpus", **tasks)
     answers = {name: (folder / f"answers/{name}.jsonl").read_text() for name in names}
     return json.loads((folder / "scores.json").read_text()), answers
 
 
 def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
-    loads, load_model = [], evaluate.load_model
-    monkeypatch.setattr(evaluate, "load_model", lambda folder: loads.append(folder) or load_model(folder))
+    loads: list = []
+    for name in ("load_model", "load_frozen"):
+        load = getattr(evaluate, name)
+        monkeypatch.setattr(
+            evaluate, name, lambda folder, *more, load=load: loads.append(folder) or load(folder, *more)
+        )
     scores, answers = scored(inputs, "together", tuple(TASKS))
     assert loads == [inputs / "model"]
     for name in TASKS:
@@ -61,3 +66,25 @@ def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
     assert answers["first"] != answers["plain"]  # it was fine-tuned
     for metric in ("likelihood", "likelihood_normalised"):
         assert scores["first"][metric] == scores["plain"][metric]
+
+
+def test_in_half_precision_models_are_scored_and_trained_ones_are_trained_in_float32(inputs, monkeypatch):
+    seen, fine_tune = [], evaluate.fine_tune
+
+    def tuned(job, model, *given, **named):
+        seen.append((model.dtype, all(value.requires_grad for value in model.parameters())))
+        return fine_tune(job, model, *given, **named)
+
+    monkeypatch.setattr(evaluate, "fine_tune", tuned)
+    answered, answer_all = [], evaluate.answer_all
+    monkeypatch.setattr(
+        evaluate,
+        "answer_all",
+        lambda model, *given, **named: answered.append(model.dtype) or answer_all(model, *given, **named),
+    )
+    whole, _ = scored(inputs, "whole", ("first", "plain"))
+    half, _ = scored(inputs, "half", ("first", "plain"), precision="bfloat16")
+    assert seen == [(torch.float32, True)] * 2
+    assert answered == [torch.float32] * 2 + [torch.bfloat16] * 2
+    assert half["text"]["loss"] == pytest.approx(whole["text"]["loss"], abs=0.02)
+    assert half["text"]["loss"] != whole["text"]["loss"]
