@@ -25,9 +25,9 @@ class _Trainer(RemembersBatch, SFTTrainer):
         labels, plain = inputs["labels"][:, 1:], self.accelerator.unwrap_model(model)
         predicts, on_cpu, head = labels != IGNORE, labels.device.type == "cpu", plain.get_output_embeddings()
         known = plain.config.model_type in FAMILIES  # their logits are the head's, neither scaled nor capped
-        if on_cpu and known and plain is model and not self.args.bf16:
+        if on_cpu and known and self.accelerator.num_processes == 1 and not self.args.bf16:
             given = {name: value for name, value in inputs.items() if name != "labels"}
-            hidden = model.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
+            hidden = plain.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
             tokens = predicts.sum() if num_items_in_batch is None else num_items_in_batch
             return completion_loss(hidden, head, labels, predicts, torch.as_tensor(tokens))
         # trl's multiplies by the head's weight all positions on a CPU, those with loss elsewhere.

@@ -73,6 +73,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def world(home, tmp_path):
     """`begin` starts a job, in a folder of its own; `owner`: the process whose jobs share their start."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     owner = subprocess.Popen(["sleep", "1000"])
     begun: list[subprocess.Popen] = []
 
@@ -97,6 +98,7 @@ def world(home, tmp_path):
     for process in (owner, *begun):
         process.kill()
         process.communicate()
+    signal.signal(signal.SIGINT, handler)
     until(lambda: not servers(home))
 
 
