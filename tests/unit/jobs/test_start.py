@@ -73,7 +73,8 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def world(home, tmp_path):
     """`begin` starts a job, in a folder of its own; `owner`: the process whose jobs share their start."""
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    # what a shell's background or nohup has ignored would stay so in the processes of these tests
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGHUP)}
     owner = subprocess.Popen(["sleep", "1000"])
     begun: list[subprocess.Popen] = []
 
@@ -98,7 +99,8 @@ def world(home, tmp_path):
     for process in (owner, *begun):
         process.kill()
         process.communicate()
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     until(lambda: not servers(home))
 
 
