@@ -131,7 +131,10 @@ def test_a_job_sees_the_device_that_it_was_granted(slurm, start, articles):
         assert {job["JobState"] for job in trainings} == {"FAILED"}
         assert all(f"runtime.device: {reasons[device]}" in text for text in texts)
         granted = [re.findall(rf"pretrain: {variables[device]}=(\S+)", text) for text in texts]
-        assert sorted(granted) == [["0"], ["1"]]
+        first, second = sorted(trainings, key=lambda job: job["StartTime"])
+        if second["StartTime"] < first["EndTime"]:  # a busy machine may have them one after the other, both on device 0
+            assert sorted(granted) == [["0"], ["1"]]
+        assert all(each in (["0"], ["1"]) for each in granted)
 
 
 def test_a_preempted_training_goes_on(slurm, start, tmp_path, inputs, articles):
