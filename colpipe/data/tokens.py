@@ -47,6 +47,10 @@ class Blocks(Dataset):
         ids = torch.from_numpy(self.ids.read(start, start + self.length))
         return {"input_ids": ids, "labels": ids.clone()}
 
+    def stacked(self) -> torch.Tensor:
+        """All of them at once, (blocks, length) of ids; for what looks at a few thousand tokens."""
+        return torch.stack([self[index]["input_ids"] for index in range(len(self))])
+
 
 class Rows(Dataset):
     """Prompts with answers as token ids; the loss is on the answer and its end-of-text only.

@@ -6,8 +6,6 @@ stream to its principal components (RMSNorm families).
 
 import shutil
 
-import torch
-
 from colpipe.config.constants import ORDER_ROWS
 from colpipe.config.parts import Strict
 from colpipe.config.stages import Order
@@ -34,10 +32,7 @@ def main(job: Job[Settings]) -> None:
     model = load_model(folder).to(pick_device(job.runtime.device)).eval()
     require_tokenizer_rows(folder, model.config.vocab_size, f"{folder}: vocabulary")
     blocks = Blocks(job.parents["corpus"], "train", measuring.max_length, measuring.tokens)
-    batches = [
-        torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
-        for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
-    ]
+    batches = blocks.stacked().split(ORDER_ROWS)
     scratch = job.state / "streams"
     shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
     importance = measure(model, batches, scratch, lambda: _stop_if_told(job))

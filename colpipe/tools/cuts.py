@@ -5,7 +5,6 @@ untied, so that a rotation stays exact; only `hidden` differs between `rank` and
 """
 
 import pandas as pd
-import torch
 
 from colpipe.config.parts import Positive, Select, Strict
 from colpipe.data.tokens import Blocks
@@ -37,9 +36,7 @@ def main(job: Job[Settings]) -> None:
     folder, corpus, length = job.parents["model"], job.parents["corpus"], settings.max_length
     device = pick_device(job.runtime.device)
     model = load_model(folder).to(device).eval()
-    blocks = Blocks(corpus, "train", length, settings.tokens)
-    ids = torch.stack([blocks[i]["input_ids"] for i in range(len(blocks))])
-    importance = measure(model, ids.split(8))
+    importance = measure(model, Blocks(corpus, "train", length, settings.tokens).stacked().split(8))
 
     def score(model) -> float:
         return held_out_loss(model.to(device), corpus, "validation", length, settings.tokens)["loss"]

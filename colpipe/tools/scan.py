@@ -4,7 +4,6 @@ The settings are a grid; every combination becomes a row of `candidates.csv`, be
 """
 
 import pandas as pd
-import torch
 
 from colpipe.api import scan
 from colpipe.config.parts import Fraction, Method, Positive, Shape, Strict
@@ -60,7 +59,7 @@ def _text(job: Job[Settings]) -> dict:
     """What `scan` fits on."""
     fit = job.settings.fit
     blocks = Blocks(job.parents["corpus"], "train", fit.max_length, fit.tokens)
-    ids = torch.stack([blocks[i]["input_ids"] for i in range(len(blocks))])
+    ids = blocks.stacked()
     return {"text": ids, "tokens": ids.numel(), "ridge": fit.ridge}
 
 

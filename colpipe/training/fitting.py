@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from colpipe.learngene.fit import fit
 from colpipe.learngene.streams import Streams, gather
 from colpipe.learngene.weights import Weights
 
-# What a manifest keeps of a fitted assembly's details.
 WHOLE = "whole"  # in a folder of streams that several jobs share: all of them are written
 POLL_SECONDS = 0.5  # between looks at whether another job has gathered them
+# What a manifest keeps of a fitted assembly's details.
 FIT_DETAILS = ("ridge", "tokens", "untouched", "fitted", "rank_deficient")
 
 
@@ -39,10 +39,7 @@ def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str |
         ColpipeError: as in `fit`; the text is shorter than `tokens`, or than a block.
     """
     blocks = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
-    batches = [
-        torch.stack([blocks[i]["input_ids"] for i in rows.tolist()])
-        for rows in torch.arange(len(blocks)).split(ORDER_ROWS)
-    ]
+    batches = blocks.stacked().split(ORDER_ROWS)
     with _streams(job, source, batches, settings, torch.device(device)) as streams:
         assembly = fit(start, streams, settings.ridge)
     tokens, told = assembly.details["tokens"], _told(assembly.details)
@@ -51,7 +48,9 @@ def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str |
 
 
 @contextmanager
-def _streams(job: Job, source: Path, batches: list[Tensor], settings: Fit, device: torch.device) -> Iterator[Streams]:
+def _streams(
+    job: Job, source: Path, batches: Sequence[Tensor], settings: Fit, device: torch.device
+) -> Iterator[Streams]:
     """The source's residual streams: its own, or those that jobs of a study share, gathered by the first that needs them."""
     scratch = job.state / "streams"
     shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
@@ -62,7 +61,7 @@ def _streams(job: Job, source: Path, batches: list[Tensor], settings: Fit, devic
 
     folder = _shared_folder(job, source, settings)
     if folder and _gather_once(job, folder, gathered):
-        yield Streams(Weights(source), batches, device, scratch, lambda: _stop_if_told(job), folder)
+        yield Streams(Weights(source), list(batches), device, scratch, lambda: _stop_if_told(job), folder)
     else:
         with gathered() as streams:
             yield streams
