@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from colpipe.errors import ColpipeError
@@ -40,13 +40,13 @@ class TensorSpec:
     after: str = ""
     when: str = ""
 
-    @property
-    def names(self) -> list[str]:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
         """Axes in order: `hidden (qkv head head_dim)` → hidden, qkv, head, head_dim."""
-        return re.findall(r"\w+", self.axes)
+        return tuple(re.findall(r"\w+", self.axes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one of each kind, so that what follows from it can be looked up by it
 class Family:
     """How one family of stock transformers classes stores its weights.
 
@@ -135,7 +135,7 @@ class Family:
         """The family with the tensors that a model of this `config.json` mapping has: with or without biases."""
         return _variant(self.name, frozenset(key for key in self.biases if self.get(config, key)))
 
-    @property
+    @cached_property
     def biases(self) -> list[str]:
         """Keys of `config.json` that say whether a model has some of its tensors."""
         return [key for key in self.usual if key.endswith("_bias")]
@@ -179,11 +179,7 @@ class Family:
 
     def parameters(self, sizes: Mapping[str, int], tied: bool) -> int:
         """Number of parameters of a model with these axis sizes; tied tensors count once."""
-        total = 0
-        for name, tensor in self.table(tied):
-            size = math.prod(sizes[axis] for axis in tensor.names)
-            total += size * (sizes["layer"] if "{layer}" in name else 1)
-        return total
+        return _parameters(self, tuple(sizes.items()), tied)
 
     def shape_problem(self, sizes: Mapping[str, int]) -> str | None:
         """Why transformers has no model of these sizes, or None."""
@@ -424,6 +420,14 @@ TABLES = {family.name: family for family in (GPT2, GPT_NEOX, LLAMA, QWEN2, QWEN3
 def _variant(name: str, has: frozenset[str]) -> Family:
     tensors = {key: tensor for key, tensor in TABLES[name].tensors.items() if tensor.when in {"", *has}}
     return replace(TABLES[name], tensors=tensors)
+
+
+@cache
+def _parameters(family: Family, axes: tuple[tuple[str, int], ...], tied: bool) -> int:
+    """`Family.parameters`: a plan asks for those of a few shapes thousands of times."""
+    sizes = dict(axes)
+    layers = {name: sizes["layer"] if "{layer}" in name else 1 for name, _ in family.table(tied)}
+    return sum(layers[name] * math.prod(sizes[axis] for axis in spec.names) for name, spec in family.table(tied))
 
 
 FAMILIES = {name: table.variant({}) for name, table in TABLES.items()}

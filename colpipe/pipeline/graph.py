@@ -6,6 +6,7 @@ Everything here takes the rule table as an argument; `rules.py` has it.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from types import SimpleNamespace as Wildcards
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -95,7 +96,7 @@ def find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
 
 def _find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
     for rule in rules.values():
-        match = re.fullmatch(_expression(layout, rule.output), folder)
+        match = re.fullmatch(_expression(rule.output, layout.results, layout.resources), folder)
         if match and _allows(rule, layout, match.groupdict()):
             wildcards = Wildcards(**match.groupdict())
             parents = dict(flatten(rule.parents(layout, wildcards))) if rule.parents else {}
@@ -103,8 +104,9 @@ def _find_job(rules: Rules, layout: Layout, folder: str) -> PlannedJob:
     return PlannedJob("", Wildcards(), folder, {})
 
 
-def _expression(layout: Layout, pattern: str) -> str:
-    words = pattern.replace("{results}", layout.results).replace("{resources}", layout.resources)
+@cache
+def _expression(pattern: str, results: str, resources: str) -> str:
+    words = pattern.replace("{results}", results).replace("{resources}", resources)
     words = words.replace("{model}", "(?P<model>.+)")
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", words)
 

@@ -42,6 +42,7 @@ class Plan(Layout):
         self.streams = Path(self.results) / "work" / "streams"
         self._parents: dict[tuple[str, str], Parents] = {}
         self._texts: dict[tuple[str, str], str] = {}
+        self._settings: dict[tuple[str, str], Settings] = {}
 
     @cached_property
     def _fitted_from(self) -> Counter[str]:
@@ -76,8 +77,11 @@ class Plan(Layout):
         return self._parents[key]
 
     def settings_of(self, rule: str, wildcards: Wildcards | None = None) -> Settings:
-        """Settings of a job: one pydantic model, or some by name."""
-        return RULES[rule].settings(self, wildcards)
+        """Settings of a job: one pydantic model, or some by name; worked out once where several ask for them in turn."""
+        key = (rule, repr(wildcards))
+        if key not in self._settings:
+            self._settings = {key: RULES[rule].settings(self, wildcards)}
+        return self._settings[key]
 
     def settings_text(self, rule: str, wildcards: Wildcards | None = None) -> str:
         """The same as JSON text, written once. In a whole study, which reporting reads, the order means something."""
@@ -147,26 +151,30 @@ class Plan(Layout):
         allowed = RULES[rule].allowed
         return {name: one_of(names) for name, names in allowed(self).items()} if allowed else {}
 
-    def params(self, rule: str, **others: object) -> dict[str, object]:
-        """Params of a rule, which make its command line.
+    def params(self, rule: str, inputs: bool = True) -> dict[str, Callable]:
+        """Params of a rule: one, its command line but for the log, because Snakemake works each out for every job.
 
-        They look at the output, so that Snakemake does not compare them between runs: what it remembers decides nothing.
+        It looks at the output, so that Snakemake does not compare it between runs: what it remembers decides nothing.
 
         Args:
-            others: more of them, or such as take the place of these.
+            inputs: whether the command line names the parents; the report has too many.
         """
         row = RULES[rule]
-        params = {
-            "stage": row.stage or rule,
-            "inputs": lambda wildcards, output: self.flags(rule, wildcards),
-            "settings": lambda wildcards, output: self.settings_text(rule, wildcards),
-            # What is fetched is shared by studies, whatever their seed.
-            "seed": lambda wildcards, output: "" if row.kind == "fetch" else f"--seed {self.study.seed}",
-            "where": lambda wildcards, output: self.where(rule, wildcards, output),
+        # What is fetched is shared by studies, whatever their seed.
+        seed = [] if row.kind == "fetch" else ["--seed", str(self.study.seed)]
+        devices = self.devices(rule) if row.kind in ("accelerator", "data-parallel") else None
+
+        def command(wildcards: Wildcards, output: Sequence[str], devices: str = "") -> str:
+            parents = self.flags(rule, wildcards) if inputs else []
+            settings = shlex.quote(self.settings_text(rule, wildcards))
+            where = self.where(rule, wildcards, output)
+            return " ".join([row.stage or rule, devices, *parents, "--settings", settings, *seed, where])
+
+        if devices is None:
+            return {"command": lambda wildcards, output: command(wildcards, output)}
+        return {
+            "command": lambda wildcards, output, resources: command(wildcards, output, devices(wildcards, resources))
         }
-        if row.kind in ("accelerator", "data-parallel"):
-            params["devices"] = self.devices(rule)
-        return params | others
 
     def flags(self, rule: str, wildcards: Wildcards) -> list[str]:
         """The parents on the command line."""
@@ -193,8 +201,7 @@ class Plan(Layout):
         return root / "work" / home.relative_to(root)
 
     def devices(self, rule: str) -> Callable:
-        """Params function: what a job may use, for `colpipe.jobs.launch`. A param that looks at the resources is never
-        compared between runs."""
+        """A function of wildcards and resources: what a job may use, for `colpipe.jobs.launch`."""
         parallel = RULES[rule].kind == "data-parallel"
 
         def flags(wildcards, resources) -> str:

@@ -4,7 +4,7 @@ On the safe side: a margin over the estimated memory, three times the estimated 
 reaches, not what the device's sheet says. A profile or `--set-resources` overrides each. They change no result.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
 from types import SimpleNamespace as Wildcards
@@ -20,6 +20,7 @@ from colpipe.pipeline.rules import RULES
 BASE = 3_000_000_000  # bytes: Python, torch and its libraries, with an accelerator's
 MARGIN = 1.3  # over the estimated memory of the models
 RATES = {"cpu": 4e10, "cuda": 2e13, "npu": 2e13, "auto": 2e13}  # FLOP/s: of all threads, or of one device
+FIELDS = {"gpu": "accelerators", "mem_mb": "memory_mb", "runtime": "minutes"}  # what Snakemake calls a job's resources
 LEAST, ENOUGH = 30, 720  # minutes: the shortest limit that is asked for; what is longer gets more devices
 MOST = 8  # devices of a job, those of one node
 
@@ -34,15 +35,17 @@ class Resources:
     minutes: int
 
 
-def resources_of_jobs(plan: Plan, site: Mapping[str, str] | None = None) -> Callable[[str], dict[str, Any]]:
+def resources_of_jobs(
+    plan: Plan, site: Mapping[str, str] | None = None, asked: Collection[str] = tuple(FIELDS)
+) -> Callable[[str], dict[str, Any]]:
     """What the rules say under `resources`, by the name of the rule.
 
     Args:
         site: what a profile says of its cluster, under `default-resources`: `light_partition`, where Slurm runs the jobs
             that need no accelerator; `accelerator_gres`, what accelerators are called where they are no `gpu` to it.
+        asked: those of `FIELDS` that anything asks for. Snakemake is spared working out the others for thousands of jobs.
     """
     site = site or {}
-
     last: dict[tuple[str, str], Resources] = {}
 
     def of_job(rule: str, wildcards: Wildcards) -> Resources:
@@ -54,10 +57,10 @@ def resources_of_jobs(plan: Plan, site: Mapping[str, str] | None = None) -> Call
         return last[key]
 
     def of(rule: str) -> dict[str, Any]:
-        fields = {"gpu": "accelerators", "mem_mb": "memory_mb", "runtime": "minutes"}
-        resources: dict[str, Any] = {
-            resource: lambda wildcards, field=field: getattr(of_job(rule, wildcards), field)
-            for resource, field in fields.items()
+        resources: dict[str, Any] = {"gpu": 0} | {
+            name: lambda wildcards, field=field: getattr(of_job(rule, wildcards), field)
+            for name, field in FIELDS.items()
+            if name in asked
         }
         if RULES[rule].kind == "light":
             return resources | ({"slurm_partition": site["light_partition"]} if "light_partition" in site else {})

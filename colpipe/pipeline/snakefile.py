@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from colpipe.jobs.launch import VISIBLE, present
 from colpipe.jobs.start import SHARED
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
+from colpipe.pipeline.resources import FIELDS
 from colpipe.pipeline.rules import RULES
 
-# Shell commands of rules; `Plan.params` has their params. A stage that uses accelerators is launched on those of its job.
+# Shell commands of rules; `Plan.params` has their param. A stage that uses accelerators is launched on those of its job.
 # With -P, a folder called colpipe in the working directory is not taken for this package.
-ARGUMENTS = "{params.inputs} --settings {params.settings:q} {params.seed} {params.where} --log {log:q}"
-RUN = "python -P -m colpipe.jobs.start {params.stage} " + ARGUMENTS
-LAUNCH = "python -P -m colpipe.jobs.launch {params.stage} {params.devices} " + ARGUMENTS
+RUN = "python -P -m colpipe.jobs.start {params.command} --log {log:q}"
+LAUNCH = "python -P -m colpipe.jobs.launch {params.command} --log {log:q}"
 SHARING = 3  # jobs from which on they share their start: it loads what any of them may want
 MOST_TOLD = 10  # results that are made again and whose reason is told
 
@@ -30,6 +30,21 @@ def site_of(workflow) -> dict[str, str]:
     resources = workflow.resource_settings.default_resources or {}
     texts = {name: str(getattr(resource, "raw", resource)) for name, resource in resources.items()}
     return {name: text.strip("'\"") for name, text in texts.items() if name in ("light_partition", "accelerator_gres")}
+
+
+def asked_resources(workflow, device: str) -> Collection[str]:
+    """Which resources of jobs anything asks for: all of them a scheduler, a profile's resources or `--resources`;
+    accelerators the launcher, where there are any. What executor will run the jobs is not known yet: one that is not this
+    machine is given a number of jobs.
+
+    Args:
+        device: the study's.
+    """
+    settings = workflow.resource_settings
+    named = set(workflow.global_resources.keys()) - {"_cores", "_nodes"}
+    if workflow.remote_exec or settings.nodes or settings.default_resources or named:
+        return FIELDS
+    return ["gpu"] if device != "cpu" and any(map(present, VISIBLE)) else []
 
 
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:

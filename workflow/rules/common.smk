@@ -27,6 +27,7 @@ from colpipe.pipeline.resources import resources_of_jobs
 from colpipe.pipeline.snakefile import (
     LAUNCH,
     RUN,
+    asked_resources,
     declare_inputs,
     run_stages_here,
     share_start,
@@ -61,7 +62,7 @@ ENVIRONMENT = {"cuda": "../../envs/gpu.yaml", "npu": "../../envs/npu.yaml"}.get(
 
 
 # Accelerators (`gpu`, of whichever kind), memory and minutes of each rule's jobs. A profile or --set-resources overrides them.
-resources_of = resources_of_jobs(PLAN, site_of(workflow))
+resources_of = resources_of_jobs(PLAN, site_of(workflow), asked_resources(workflow, STUDY.runtime.device))
 
 
 pathvars:

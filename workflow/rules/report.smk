@@ -39,6 +39,6 @@ rule report:
     resources:
         **resources_of("report"),
     params:
-        **PLAN.params("report", inputs=""),
+        **PLAN.params("report", inputs=False),
     shell:
         RUN

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from colpipe.pipeline import resources
+from colpipe.pipeline import resources, snakefile
 from colpipe.pipeline.resources import Resources, resources_of_jobs
 from colpipe.pipeline.rules import ROWS, RULES
-from colpipe.pipeline.snakefile import site_of
+from colpipe.pipeline.snakefile import asked_resources, site_of
 from tests.conftest import CHECKOUT
 
 INCLUDED = re.findall(r'^include: "(.+)"$', (CHECKOUT / "Snakefile").read_text(), re.MULTILINE)
@@ -77,3 +77,28 @@ def test_what_slurm_is_asked_for(name, rule, monkeypatch):
         assert (partition, job["gpu"]) == ("gpu", 2) and "gres" not in job
     else:
         assert (partition, job["gpu"], job["gres"]) == ("npu", 0, "npu:ascend910b:2")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "devices", "device", "expected"),
+    [
+        ({}, [], "auto", []),
+        ({}, ["cuda"], "auto", ["gpu"]),
+        ({}, ["cuda"], "cpu", []),
+        ({"resources": ["_cores", "_nodes", "mem_mb"]}, [], "cpu", ["gpu", "mem_mb", "runtime"]),
+        ({"nodes": 20}, [], "cpu", ["gpu", "mem_mb", "runtime"]),
+        ({"default": {"slurm_partition": "gpu"}}, [], "cpu", ["gpu", "mem_mb", "runtime"]),
+        ({"remote": True}, [], "cpu", ["gpu", "mem_mb", "runtime"]),
+    ],
+)
+def test_jobs_say_what_is_asked_for(monkeypatch, workflow, devices, device, expected):
+    monkeypatch.setattr(snakefile, "present", lambda kind: kind in devices)
+    given = SimpleNamespace(
+        remote_exec=workflow.get("remote", False),
+        global_resources=dict.fromkeys(workflow.get("resources", ["_cores", "_nodes"])),
+        resource_settings=SimpleNamespace(nodes=workflow.get("nodes"), default_resources=workflow.get("default")),
+    )
+    asked = asked_resources(given, device)
+    assert list(asked) == expected
+    said = resources_of_jobs(None, {}, asked)("distill")
+    assert said.keys() == {"gpu", *expected} and callable(said["gpu"]) == ("gpu" in expected)
