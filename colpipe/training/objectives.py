@@ -37,15 +37,22 @@ class Projection(NamedTuple):
     bias: Tensor | None = None
     """(V,)"""
 
-    def logits(self, rows: slice, vocabulary: int) -> Tensor:
-        """(n, vocabulary), of the leading entries: padding of a longer vocabulary is cropped."""
-        bias = None if self.bias is None else self.bias[:vocabulary]
-        count_logits(len(self.hidden[rows]), vocabulary, self.weight.shape[1])
-        return F.linear(self.hidden[rows], self.weight[:vocabulary], bias)
+    def cropped(self, vocabulary: int) -> "Projection":
+        """To the leading entries, which leaves out the padding of a longer vocabulary. Under autocast, the head is in its
+        precision: it would be converted for each chunk anew, which took a sixth of the loss's time."""
+        weight, device = self.weight[:vocabulary], self.hidden.device.type
+        if torch.is_autocast_enabled(device) and weight.dtype == torch.float32:
+            weight = weight.to(torch.get_autocast_dtype(device))
+        return Projection(self.hidden, weight, None if self.bias is None else self.bias[:vocabulary])
 
-    def log_probabilities(self, rows: slice, vocabulary: int) -> Tensor:
-        """(n, vocabulary), at least in float32."""
-        return _log_softmax(self.logits(rows, vocabulary))
+    def logits(self, rows: slice) -> Tensor:
+        """(n, V)"""
+        count_logits(len(self.hidden[rows]), *self.weight.shape)
+        return F.linear(self.hidden[rows], self.weight, self.bias)
+
+    def log_probabilities(self, rows: slice) -> Tensor:
+        """(n, V), at least in float32."""
+        return _log_softmax(self.logits(rows))
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
@@ -91,16 +98,18 @@ def chunked(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, teacher, objective, chunk, wants_gradient):
-        student = Projection(hidden, weight, bias)
         vocabulary = min(len(weight), len(teacher.weight)) if isinstance(teacher, Projection) else len(weight)
-        grads = [torch.zeros_like(value) for value in student if value is not None] if wants_gradient else []
+        student = Projection(hidden, weight, bias).cropped(vocabulary)
+        teacher = teacher.cropped(vocabulary) if isinstance(teacher, Projection) else teacher
+        values = [value for value in (hidden, weight, bias) if value is not None]
+        grads = [torch.zeros_like(value) for value in values] if wants_gradient else []
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         step = max(1, chunk // vocabulary)
         few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)
         for start in range(0, len(hidden), step):
             rows = slice(start, start + step)
-            logits = student.logits(rows, vocabulary)
-            teacher_logits = teacher.logits(rows, vocabulary) if isinstance(teacher, Projection) else None
+            logits = student.logits(rows)
+            teacher_logits = teacher.logits(rows) if isinstance(teacher, Projection) else None
             for first in range(0, len(logits), few):
                 part, at = slice(first, first + few), slice(start + first, min(start + first + few, start + step))
                 log_q, log_p = _log_softmax(logits[part]), None
@@ -113,7 +122,7 @@ class _Chunked(torch.autograd.Function):
             if wants_gradient:
                 slope = logits.to(hidden.dtype)
                 count_logits(len(slope), vocabulary, weight.shape[1], TRAINING - 1)
-                grads[0][rows] = slope @ weight[:vocabulary].to(slope.dtype)
+                grads[0][rows] = slope @ student.weight
                 if slope.dtype == weight.dtype:
                     grads[1][:vocabulary].addmm_(slope.T, hidden[rows])  # no second (V, hidden) beside the gradient
                 else:

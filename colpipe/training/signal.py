@@ -90,7 +90,7 @@ def _most_probable(teacher: PreTrainedModel, batch: dict, top_k: int, vocabulary
     """Log-probabilities and ids (N, top_k) where there is loss."""
     batch = {name: value.to(teacher.device) for name, value in batch.items()}
     predicts = batch.pop("labels")[:, 1:] != IGNORE
-    return project(teacher, batch, predicts).log_probabilities(slice(None), vocabulary).topk(top_k)
+    return project(teacher, batch, predicts).cropped(vocabulary).log_probabilities(slice(None)).topk(top_k)
 
 
 class WithCachedTeacher(Dataset):
