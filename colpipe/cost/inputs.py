@@ -71,12 +71,6 @@ def of_shape(architecture: Architecture, shape: Shape) -> SizedModel:
 
 
 def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> SizedModel:
-    return _of_axes(family, tuple(sizes.items()), tied)
-
-
-@lru_cache(maxsize=4096)
-def _of_axes(family: Family, axes: tuple[tuple[str, int], ...], tied: bool) -> SizedModel:
-    sizes = dict(axes)
     return SizedModel(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
 
 

@@ -42,7 +42,6 @@ class Plan(Layout):
         self.streams = Path(self.results) / "work" / "streams"
         self._parents: dict[tuple[str, str], Parents] = {}
         self._texts: dict[tuple[str, str], str] = {}
-        self._settings: dict[tuple[str, str], Settings] = {}
 
     @cached_property
     def _fitted_from(self) -> Counter[str]:
@@ -77,11 +76,8 @@ class Plan(Layout):
         return self._parents[key]
 
     def settings_of(self, rule: str, wildcards: Wildcards | None = None) -> Settings:
-        """Settings of a job: one pydantic model, or some by name; worked out once where several ask for them in turn."""
-        key = (rule, repr(wildcards))
-        if key not in self._settings:
-            self._settings = {key: RULES[rule].settings(self, wildcards)}
-        return self._settings[key]
+        """Settings of a job: one pydantic model, or some by name."""
+        return RULES[rule].settings(self, wildcards)
 
     def settings_text(self, rule: str, wildcards: Wildcards | None = None) -> str:
         """The same as JSON text, written once. In a whole study, which reporting reads, the order means something."""
@@ -162,19 +158,15 @@ class Plan(Layout):
         row = RULES[rule]
         # What is fetched is shared by studies, whatever their seed.
         seed = [] if row.kind == "fetch" else ["--seed", str(self.study.seed)]
-        devices = self.devices(rule) if row.kind in ("accelerator", "data-parallel") else None
 
-        def command(wildcards: Wildcards, output: Sequence[str], devices: str = "") -> str:
+        def command(wildcards: Wildcards, output: Sequence[str], resources) -> str:
+            devices = self.devices(rule, resources) if row.kind in ("accelerator", "data-parallel") else []
             parents = self.flags(rule, wildcards) if inputs else []
-            settings = shlex.quote(self.settings_text(rule, wildcards))
+            settings = ["--settings", shlex.quote(self.settings_text(rule, wildcards))]
             where = self.where(rule, wildcards, output)
-            return " ".join([row.stage or rule, devices, *parents, "--settings", settings, *seed, where])
+            return " ".join([row.stage or rule, *devices, *parents, *settings, *seed, where])
 
-        if devices is None:
-            return {"command": lambda wildcards, output: command(wildcards, output)}
-        return {
-            "command": lambda wildcards, output, resources: command(wildcards, output, devices(wildcards, resources))
-        }
+        return {"command": command}
 
     def flags(self, rule: str, wildcards: Wildcards) -> list[str]:
         """The parents on the command line."""
@@ -200,20 +192,16 @@ class Plan(Layout):
         root = Path(self.results if home.is_relative_to(self.results) else self.resources)
         return root / "work" / home.relative_to(root)
 
-    def devices(self, rule: str) -> Callable:
-        """A function of wildcards and resources: what a job may use, for `colpipe.jobs.launch`."""
-        parallel = RULES[rule].kind == "data-parallel"
-
-        def flags(wildcards, resources) -> str:
-            # Slurm's gres are those of each node, its gpus those of all.
-            on_each = int(str(resources.get("gres", "")).rpartition(":")[2] or 0)
-            count = resources.get("gpu") or on_each * resources.get("nodes", 1)
-            words = [f"--devices {count}"]
-            if parallel and (count > 1 or self.remote):  # a scheduler may grant several nodes of one device, or of none
-                words.append("--parallel")
-            return " ".join([*words, *([f"--granted --minutes {resources.runtime}"] if self.remote else [])])
-
-        return flags
+    def devices(self, rule: str, resources) -> list[str]:
+        """What a job may use, for `colpipe.jobs.launch`."""
+        # Slurm's gres are those of each node, its gpus those of all.
+        on_each = int(str(resources.get("gres", "")).rpartition(":")[2] or 0)
+        count = resources.get("gpu") or on_each * resources.get("nodes", 1)
+        words = [f"--devices {count}"]
+        # A scheduler may grant several nodes of one device, or of none.
+        if RULES[rule].kind == "data-parallel" and (count > 1 or self.remote):
+            words.append("--parallel")
+        return [*words, *([f"--granted --minutes {resources.runtime}"] if self.remote else [])]
 
 
 def _json(value: object, sort_keys: bool = True) -> str:

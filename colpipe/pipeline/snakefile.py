@@ -44,7 +44,12 @@ def asked_resources(workflow, device: str) -> Collection[str]:
     named = set(workflow.global_resources.keys()) - {"_cores", "_nodes"}
     if workflow.remote_exec or settings.nodes or settings.default_resources or named:
         return FIELDS
-    return ["gpu"] if device != "cpu" and any(map(present, VISIBLE)) else []
+    return ["gpu"] if device != "cpu" and _has_accelerators() else []
+
+
+def _has_accelerators() -> bool:
+    """Whether this machine has any, of whichever kind."""
+    return any(map(present, VISIBLE))
 
 
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
@@ -184,5 +189,5 @@ def share_start(workflow) -> None:
     jobs = sum(job.rule.name in rules for job in workflow.dag.needrun_jobs())
     os.environ.pop(SHARED, None)  # of a Snakemake whose job this one is
     here = sys.platform == "linux" and workflow.is_main_process and workflow.local_exec
-    if here and jobs >= SHARING and not any(map(present, VISIBLE)):
+    if here and jobs >= SHARING and not _has_accelerators():
         os.environ[SHARED] = str(os.getpid())

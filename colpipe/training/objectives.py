@@ -98,11 +98,12 @@ def chunked(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, teacher, objective, chunk, wants_gradient):
-        vocabulary = min(len(weight), len(teacher.weight)) if isinstance(teacher, Projection) else len(weight)
-        student = Projection(hidden, weight, bias).cropped(vocabulary)
-        teacher = teacher.cropped(vocabulary) if isinstance(teacher, Projection) else teacher
-        values = [value for value in (hidden, weight, bias) if value is not None]
-        grads = [torch.zeros_like(value) for value in values] if wants_gradient else []
+        own, vocabulary = Projection(hidden, weight, bias), len(weight)
+        if isinstance(teacher, Projection):
+            vocabulary = min(vocabulary, len(teacher.weight))
+            teacher = teacher.cropped(vocabulary)
+        student = own.cropped(vocabulary)
+        grads = [torch.zeros_like(value) for value in own if value is not None] if wants_gradient else []
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         step = max(1, chunk // vocabulary)
         few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)

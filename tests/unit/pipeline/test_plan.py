@@ -346,7 +346,7 @@ def test_only_what_trains_runs_on_several_devices_or_nodes(plan_of, study):
     far.remote = True
 
     def flags(plan, rule, **resources) -> str:
-        return plan.devices(rule)(None, AttributeDict(runtime=30, **resources))
+        return " ".join(plan.devices(rule, AttributeDict(runtime=30, **resources)))
 
     assert flags(here, "distill", gpu=0) == "--devices 0"
     assert flags(here, "distill", gpu=2) == "--devices 2 --parallel"
