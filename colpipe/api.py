@@ -18,9 +18,8 @@ from typing import Any, get_args
 
 import torch
 
-from colpipe.architectures.widths import proportional_units
-from colpipe.config.parts import Architecture, Select, Shape, parse_tokens
-from colpipe.config.sizing import Endpoint, automatic_alpha, plan_shape
+from colpipe.config.parts import Select, Shape
+from colpipe.config.sizing import automatic_alpha
 from colpipe.config.stages import FIT_RIDGE, FIT_TOKENS
 from colpipe.errors import ColpipeError
 from colpipe.hf.generation_config import generation_config_of
@@ -36,6 +35,7 @@ from colpipe.learngene.inheritance import Inheritance, inheritance, inherited_su
 from colpipe.learngene.linit import METHODS, require_compatible, take_subset
 from colpipe.learngene.linit import linit as interpolate
 from colpipe.learngene.search import best, sweep
+from colpipe.learngene.shapes import between, parameter_count, within
 from colpipe.learngene.streams import gather, require_ids
 from colpipe.learngene.tokenizers import require_same_tokenizer, require_tokenizer_rows
 from colpipe.learngene.weights import Weights
@@ -91,7 +91,7 @@ def linit(
         chosen = best(rows)
         alpha, compensate = chosen["alpha"], chosen["compensate"]
     elif alpha == "auto":
-        alpha = automatic_alpha(_parameters(small), _parameters(large), _parameters(large, target))
+        alpha = automatic_alpha(parameter_count(small), parameter_count(large), parameter_count(large, target))
     assembly = interpolate(small, large, target, alpha, method, compensate, **arguments)  # type: ignore[arg-type]  # refuses words
     return _finish(assembly, sources, out, kind="linit")
 
@@ -99,7 +99,7 @@ def linit(
 def initialise(
     kind: str,
     source,
-    shape: Mapping[str, int] | Shape,
+    shape: Mapping[str, int] | Shape | str,
     method: str = "paper",
     select: str = "even",
     seed: int = 0,
@@ -111,7 +111,7 @@ def initialise(
         kind: `rand` (only the source's configuration is used), `single` (expand the smaller neighbour), `subset` (cut the
             larger), `auto-learngene` and `vanilla-learngene` (layers of the ancestor), `hypercloning`.
         source: model folder or loaded transformers model.
-        shape: as in `linit`.
+        shape: as in `linit`; a number of parameters, `"90M"`, for `subset` and `rand` only, as in `fit`.
         method: of `single`: `paper` or `lossless`.
         select: of `subset`: the `first` layers, or `even`ly spaced ones; of a folder whose manifest ranks its layers (stage
             `order`) also the best of them: `rank`, `rotate`.
@@ -135,7 +135,11 @@ def initialise(
             f"select {select!r}: {weights.name} has no ranking of its layers, which stage order measures and a "
             "manifest keeps; first and even need none"
         )
-    target = target_sizes(shape, weights)
+    if isinstance(shape, str) and kind not in ("subset", "rand"):
+        raise ColpipeError(
+            f"shape {shape!r}: {kind} needs layers, heads and hidden; parameters are for subset and rand"
+        )
+    target = within(shape, weights)
     require_tokenizer_rows(source, target["vocabulary"], f"{weights.name}: vocabulary")
     assembly = initialisers.make(kind, weights, target, method, select, seed, ranking)
     return _finish(assembly, {"source": source}, out, kind=kind, seed=seed)
@@ -143,7 +147,7 @@ def initialise(
 
 def fit(
     model,
-    shape: Mapping[str, int] | Shape | Iterable[Mapping[str, int] | Shape],
+    shape: Mapping[str, int] | Shape | str | Iterable[Mapping[str, int] | Shape | str],
     text,
     select: Select | None = None,
     tokens: int = FIT_TOKENS,
@@ -154,7 +158,8 @@ def fit(
 
     Args:
         model: model folder or loaded transformers model; run in float32, of one in half precision a copy.
-        shape: as in `linit`, no larger than the model on any axis; or several, for which the model is measured and run once.
+        shape: as in `linit`, no larger than the model on any axis; a number of parameters, `"90M"`, is met by fewer layers,
+            and of their units as few less as it takes. Or several, for which the model is measured and run once.
         text: a text, a list of texts, the path of a text file, or token ids.
         select: what is kept: `rank`, the most important layers, heads, units and channels; `rotate`, principal components
             instead of channels (RMSNorm families; a tied head then gets weights of its own, so that there are more
@@ -171,11 +176,11 @@ def fit(
     Raises:
         ColpipeError: a shape or a text that does not fit the model, or no tokens.
     """
-    one = isinstance(shape, Mapping | Shape)
+    one = isinstance(shape, Mapping | Shape | str)
     shapes: list = [shape] if one else list(shape)
     source = loaded(model)
     weights = Weights(source)
-    targets = [target_sizes(each, weights) for each in shapes]
+    targets = [within(each, weights) for each in shapes]
     if select is None:
         narrower = any(target["hidden"] < weights.sizes["hidden"] for target in targets)
         select = "rotate" if narrower and not weights.tied and weights.family.norm == "rms" else "rank"
@@ -227,69 +232,11 @@ def require_fractions(option: str, values: Iterable[float]) -> None:
             raise ColpipeError(f"{option} {value!r}: must lie between 0 and 1")
 
 
-def between(shape: Mapping[str, int] | Shape | str, small: Weights, large: Weights) -> dict[str, int]:
-    """Size of every axis of a shape, or of the planned one of so many parameters (`220M`), between two neighbours."""
-    return target_sizes(planned(shape, small, large) if isinstance(shape, str) else shape, large, small)
-
-
 def _require_rows(target: Mapping[str, int], small: Weights, large: Weights, sources: Iterable) -> None:
     """Refuse a vocabulary, cropped to the smaller of the two, that has no room for the tokenizer."""
     fewest = min(large, small, key=lambda each: each.sizes["vocabulary"])
     for source in sources:
         require_tokenizer_rows(source, target["vocabulary"], f"{fewest.name}: vocabulary")
-
-
-def planned(parameters: str, small: Weights, large: Weights) -> Shape:
-    """The shape of this many parameters (`220M`) between two neighbours.
-
-    Raises:
-        ColpipeError: it is no number, does not lie between them, or nothing comes within 1 %.
-    """
-    size, ends, counts = parse_tokens(parameters), [], []
-    if not isinstance(size, int):
-        raise ColpipeError(
-            f"shape {parameters!r}: give layers, heads and hidden, or parameters such as 220M, 500k, 1.5B"
-        )
-    for weights in (small, large):
-        axes = {"layers": "layer", "heads": "head", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group"}
-        sizes = {name: weights.sizes[axis] for name, axis in axes.items()}
-        ends.append(Endpoint(weights.name, Shape(**sizes, head_dim=weights.sizes["head_dim"])))
-        counts.append(_parameters(weights))
-    if not counts[0] <= size <= counts[1]:
-        raise ColpipeError(
-            f"{parameters}: the neighbours have {counts[0]:,} and {counts[1]:,} parameters; ask between them"
-        )
-    sizes = target_sizes({"layers": 1, "heads": 1, "hidden": 1}, large, small)
-    architecture = Architecture(
-        family=large.family.name, vocabulary=sizes["vocabulary"], positions=sizes["position"], tied=large.tied
-    )
-    smaller, larger = ends
-    return plan_shape(architecture, smaller, larger, size)
-
-
-def target_sizes(shape: Mapping[str, int] | Shape, larger: Weights, *others: Weights) -> dict[str, int]:
-    """Size of every axis of a shape, what it leaves out taken from a source; the vocabulary is cropped to the smallest."""
-    given = dict(shape.model_dump() if isinstance(shape, Shape) else shape)
-    sizes = larger.sizes
-    if unknown := set(given) - set(Shape.model_fields):
-        raise ColpipeError(f"shape: {', '.join(sorted(unknown))}: unknown; a shape has {', '.join(Shape.model_fields)}")
-    if missing := {"layers", "heads", "hidden"} - set(given):
-        raise ColpipeError(f"shape: {', '.join(sorted(missing))}: missing")
-    own_dim = "head_dim" in larger.family.keys
-    hidden, heads = given["hidden"], given["heads"]
-    groups = given.get("kv_heads") or (heads // sizes["query"] if "group" in larger.family.keys else heads)
-    return {
-        "vocabulary": min(weights.sizes["vocabulary"] for weights in (larger, *others)),
-        "position": min(weights.sizes["position"] for weights in (larger, *others)),
-        "layer": given["layers"],
-        "hidden": hidden,
-        "qkv": 3,
-        "head": heads,
-        "group": max(groups, 1),
-        "query": heads // max(groups, 1),
-        "head_dim": given.get("head_dim") or (sizes["head_dim"] if own_dim else hidden // heads),
-        "ffn": given.get("ffn") or proportional_units(hidden, sizes),
-    }
 
 
 def scan(
@@ -368,10 +315,6 @@ def _inherited(small: Weights, large: Weights) -> dict[str, Any]:
 def _elastic(large: Weights) -> ElasticMember:
     known = inheritance(large.folder) if large.folder else Inheritance()
     return known.require_elastic(large.name)
-
-
-def _parameters(weights: Weights, sizes: Mapping[str, int] | None = None) -> int:
-    return weights.family.parameters(sizes or weights.sizes, weights.tied)
 
 
 def _accompanied(score: Callable, sources: Mapping[str, object]) -> Callable:

@@ -43,6 +43,12 @@ def parse_tokens(value: Any) -> Any:
     return round(float(match[1]) * TOKEN_UNITS[match[2]]) if match else value
 
 
+def read_number(text: str) -> int | None:
+    """The whole number that a word of a command line says, as `78M` or `78000000`; None where it says none."""
+    value = int(text) if text.isdecimal() else parse_tokens(text)
+    return value if isinstance(value, int) else None
+
+
 def require_numbers(values: dict[str, Any]) -> dict[str, Any]:
     """YAML reads `1e-5` as text; where nothing says that a key is a number, it would stay text."""
     for key, value in values.items():
