@@ -20,6 +20,7 @@ FLOORS = (
     ("pipeline", "training", "api"),
     ("reporting",),
     ("stages", "tools"),
+    ("__main__",),
 )
 
 

@@ -65,12 +65,12 @@ def block_losses(
     losses = []
     for start in range(0, blocks, rows):
         ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)
-        losses.append(_losses(model, ids).mean(1).cpu())
+        losses.append(token_losses(model, ids).mean(1).cpu())
         require_finite(losses[-1], model, f"its loss on {corpus} ({split})")
     return torch.cat(losses).double().numpy()
 
 
-def _losses(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+def token_losses(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Loss of each token but the first, (B, T − 1).
 
     A row's logits are made and used before the next one's, so that they stay in the processor's cache, with the vocabulary

@@ -1,7 +1,6 @@
 """What a study costs, told before it is spent: jobs, parameters, memory, tokens, FLOPs, hours (no torch here).
 
-    snakemake estimate --cores 1 --configfile my-study.yaml
-    python -m colpipe.tools.estimate --study my-study.yaml
+    colpipe estimate my-study.yaml
 
 Below it, what many sizes cost by a chain, by distilling each and by pre-training each (Figure 1 of the paper).
 """
@@ -11,6 +10,7 @@ import json
 import platform
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,12 +234,12 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m colpipe.tools.estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="colpipe estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--study", required=True, metavar="FILE", help="study: a file, or JSON text")
-    given = parser.parse_args().study
+    parser.add_argument("study", metavar="STUDY", help="a YAML file, or JSON text")
+    given = parser.parse_args(arguments).study
     is_text = given.lstrip().startswith("{")
     try:
         config = json.loads(given) if is_text else read_study(given)
@@ -248,7 +248,7 @@ def main() -> None:
         for line in () if is_text else remarks(study):  # Snakemake, which passes text, has said it
             print(f"\n{line}")
     except (ColpipeError, OSError, ValueError) as error:
-        sys.exit(f"estimate: error: {error}")
+        sys.exit(f"colpipe estimate: error: {error}")
 
 
 if __name__ == "__main__":

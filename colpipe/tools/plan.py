@@ -1,13 +1,13 @@
 """Plan a shape: from parameters or bytes to layers, heads, hidden, ffn, with its neighbours and alpha. Trains nothing.
 
-python -m colpipe.tools.size --study config/gpt2.yaml 220M 440MB
-python -m colpipe.tools.size --chain models/gpt2-medium models/gpt2 220M --precision float32
+    colpipe plan --study config/gpt2.yaml 220M 440MB
+    colpipe plan --chain models/gpt2-medium models/gpt2 220M --precision float32
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,9 +24,9 @@ from colpipe.learngene.linit import METHODS
 from colpipe.learngene.stored import read_config
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m colpipe.tools.size", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="colpipe plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     chain = parser.add_mutually_exclusive_group(required=True)
     chain.add_argument("--study", type=Path, metavar="FILE", help="study whose chain the shapes lie between")
@@ -36,24 +36,24 @@ def main() -> None:
         "--align", help="widths are multiples of this, as architecture.align; default: the study's, or 64"
     )
     parser.add_argument("size", nargs="*", help="parameters (220M) or bytes of weights (440MB)")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
-        take_sizes(arguments)
-        if arguments.study:
-            study = load_study(read_study(arguments.study), str(arguments.study))
+        take_sizes(given)
+        if given.study:
+            study = load_study(read_study(given.study), str(given.study))
             architecture, members = study.architecture, {name: entry.shape for name, entry in study.chain.items()}
             elastic = [name for name in members if any(study.elastic(ancestor, name) for ancestor in study.ancestors)]
         else:
-            architecture, members = read_chain(arguments.chain)
-            elastic = [str(folder) for folder in arguments.chain if inheritance(folder).elastic]
-        if arguments.align:
-            architecture = Architecture.model_validate({**dict(architecture), "align": arguments.align})
-        for size in arguments.size:
-            print(describe(architecture, members, size, arguments.precision, elastic))
+            architecture, members = read_chain(given.chain)
+            elastic = [str(folder) for folder in given.chain if inheritance(folder).elastic]
+        if given.align:
+            architecture = Architecture.model_validate({**dict(architecture), "align": given.align})
+        for size in given.size:
+            print(describe(architecture, members, size, given.precision, elastic))
     except ValidationError as error:
-        sys.exit("\n".join(f"size: error: {line}" for line in problem_lines(error)))
-    except (ColpipeError, OSError, ValueError) as error:
-        sys.exit(f"size: error: {error}")
+        sys.exit("\n".join(f"colpipe plan: error: {line}" for line in problem_lines(error)))
+    except ValueError as error:
+        raise ColpipeError(str(error)) from None
 
 
 def take_sizes(arguments: argparse.Namespace) -> None:
@@ -134,6 +134,3 @@ def describe(
     ]
     return "\n    ".join(filter(None, (*lines, not_quantisable(shape.widths))))
 
-
-if __name__ == "__main__":
-    main()

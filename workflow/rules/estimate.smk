@@ -12,4 +12,4 @@ rule estimate:
     params:
         study=STUDY.model_dump_json(),
     shell:
-        "python -P -m colpipe.tools.estimate --study {params.study:q} 2> >(tee {log:q} >&2)"
+        "python -P -m colpipe.tools.estimate {params.study:q} 2> >(tee {log:q} >&2)"

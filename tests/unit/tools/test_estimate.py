@@ -31,7 +31,7 @@ def home(study, inputs, tmp_path, monkeypatch):
 def test_no_torch_and_the_whole_study(home, study):
     program = (
         "import sys; from colpipe.tools.estimate import main; "
-        "sys.argv[1:] = ['--study', 'my-study.yaml']; main(); print('torch' in sys.modules)"
+        "main(['my-study.yaml']); print('torch' in sys.modules)"
     )
     begun = time.process_time()
     found = subprocess.run(
@@ -53,13 +53,12 @@ def test_as_a_target_of_the_workflow(home):
     assert not (home / "results" / "tiny" / "data").exists()
 
 
-def test_widths_that_cannot_be_quantised_are_told(home, capsys, monkeypatch):
+def test_widths_that_cannot_be_quantised_are_told(home, capsys):
     text = (CHECKOUT / "config/elastic-smollm2.yaml").read_text().replace(", align: 32", "").replace("480", "474")
     (home / "odd.yaml").write_text(text)
     line = "desnets.24x474.shape: not quantisable (Q8_0, Q4_0): hidden 474, not in multiples of 32; "
     line += "architecture.align: 32 refuses such shapes, 1 allows them"
-    monkeypatch.setattr(sys, "argv", ["estimate", "--study", "odd.yaml"])
-    main()
+    main(["odd.yaml"])
     assert capsys.readouterr().out.splitlines()[-1] == line
     dry = snakemake(home, "-n", "chain", "--configfile", "odd.yaml")
     assert (dry.stdout + dry.stderr).count(line) == 1
@@ -68,12 +67,12 @@ def test_widths_that_cannot_be_quantised_are_told(home, capsys, monkeypatch):
 def test_bad_input_is_one_line(home):
     (home / "my-study.yaml").write_text("study: [")
     found = subprocess.run(
-        [sys.executable, "-m", "colpipe.tools.estimate", "--study", "my-study.yaml"],
+        [sys.executable, "-m", "colpipe", "estimate", "my-study.yaml"],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(CHECKOUT)},
     )
-    assert found.returncode == 1 and found.stderr.startswith("estimate: error: ")
+    assert found.returncode == 1 and found.stderr.startswith("colpipe estimate: error: ")
 
 
 def test_hours_of_a_device():

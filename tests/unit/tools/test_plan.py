@@ -3,17 +3,16 @@
 import json
 import re
 import shlex
-import sys
 
 import pytest
 
+from colpipe.__main__ import main
 from colpipe.config.parts import Architecture, Shape
-from colpipe.tools import size
 from tests.conftest import CHECKOUT
 
-PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md", "colpipe/tools/size.py")]
+PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md", "colpipe/tools/plan.py")]
 PAGES += sorted((CHECKOUT / "docs").glob("*.md"))
-COMMANDS = re.findall(r"python -m colpipe\.tools\.size [^`#\n]*", "\n".join(page.read_text() for page in PAGES))
+COMMANDS = re.findall(r"colpipe plan [^`#\n]*", "\n".join(page.read_text() for page in PAGES))
 GPT2 = {"gpt2": (12, 12, 768), "gpt2-medium": (24, 16, 1024)}
 
 
@@ -32,15 +31,14 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(monkeypatch, capsys, *words: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["size", *words])
-    size.main()
+def run(capsys, *words: str) -> str:
+    main(["plan", *words])
     return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_documented_commands(home, monkeypatch, capsys, command):
-    printed = run(monkeypatch, capsys, *shlex.split(command)[3:])
+def test_documented_commands(home, capsys, command):
+    printed = run(capsys, *shlex.split(command)[2:])
     sizes = re.findall(r"\d+MB?\b", command)
     assert re.findall(r"^(\w+): \{shape", printed, re.MULTILINE) == sizes
     assert printed.count("    methods: fit, paper, nested, lossless, aligned\n") == len(sizes)
@@ -60,8 +58,8 @@ def test_all_of_it_is_documented():
         ["--chain", "gpt2", "gpt2-medium", "--precision", "float32", "220M"],
     ],
 )
-def test_a_size_may_stand_anywhere(home, monkeypatch, capsys, words):
-    assert run(monkeypatch, capsys, *words).startswith("220M: {shape: {layers: 18, ")
+def test_a_size_may_stand_anywhere(home, capsys, words):
+    assert run(capsys, *words).startswith("220M: {shape: {layers: 18, ")
 
 
 @pytest.mark.parametrize(
@@ -79,22 +77,22 @@ def test_a_size_may_stand_anywhere(home, monkeypatch, capsys, words):
         (["gpt2", "gpt2-medium", "220M", "--align", "wide"], "align: 'wide': input should be a valid integer"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(home, monkeypatch, capsys, words, line):
+def test_what_cannot_be_is_refused_in_a_line(home, capsys, words, line):
     with pytest.raises(SystemExit) as refusal:
-        run(monkeypatch, capsys, "--chain", *words)
-    assert str(refusal.value).startswith(f"size: error: {line}") and "\n" not in str(refusal.value)
+        run(capsys, "--chain", *words)
+    assert str(refusal.value).startswith(f"colpipe plan: error: {line}") and "\n" not in str(refusal.value)
 
 
-def test_a_folder_that_is_called_like_a_size_is_a_folder(home, monkeypatch, capsys):
+def test_a_folder_that_is_called_like_a_size_is_a_folder(home, capsys):
     (home / "gpt2-medium").rename(home / "355M")
-    assert "between gpt2 (12L/12H/768) and 355M" in run(monkeypatch, capsys, "--chain", "gpt2", "355M", "220M")
+    assert "between gpt2 (12L/12H/768) and 355M" in run(capsys, "--chain", "gpt2", "355M", "220M")
 
 
-def test_it_says_what_cannot_be_quantised(home, monkeypatch, capsys):
+def test_it_says_what_cannot_be_quantised(home, capsys):
     words = ["--chain", "gpt2", "gpt2-medium", "220M"]
-    assert "quantisable" not in run(monkeypatch, capsys, *words)
+    assert "quantisable" not in run(capsys, *words)
     narrow = Architecture().configure(Shape(layers=3, heads=5, hidden=80), 0)
     (home / "gpt2/config.json").write_text(json.dumps(narrow))
     (home / "gpt2-medium/config.json").write_text(json.dumps({**narrow, "n_layer": 9}))
-    printed = run(monkeypatch, capsys, *words[:-1], "4.5M")
+    printed = run(capsys, *words[:-1], "4.5M")
     assert printed.endswith("\n    not quantisable (Q8_0, Q4_0): hidden 80, not in multiples of 32\n")

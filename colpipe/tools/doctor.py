@@ -1,0 +1,121 @@
+"""What this machine has and lacks for colpipe: processors, memory, disk, accelerators, packages, locks.
+
+    colpipe doctor
+
+Exits with 1 where something is missing that every study needs.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+
+import colpipe
+from colpipe.tools.estimate import lacks_bfloat16
+from colpipe.tools.run import snakefile
+
+LITTLE_DISK = 10  # GB: a chain of 135M models and its DesNets
+OK, NOTE, BAD = "ok", "note", "missing"
+
+
+class Finding(NamedTuple):
+    """A line: its mark, what it is about, what was seen and what to do."""
+
+    mark: str
+    about: str
+    text: str
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="colpipe doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.parse_args(arguments)
+    found = []
+    for finding in findings(Path.cwd()):  # one after the other: torch takes its time
+        print(f"{finding.mark:<8}{finding.about:<14}{finding.text}", flush=True)
+        found.append(finding.mark)
+    if BAD in found:
+        sys.exit(1)
+
+
+def findings(here: Path) -> Iterator[Finding]:
+    """All of them, for studies that run in a folder."""
+    yield Finding(
+        OK, "colpipe", f"{colpipe.__version__}, Python {sys.version.split()[0]}, rules of {snakefile().parent}"
+    )
+    yield from _packages()
+    yield _processors()
+    yield _memory()
+    yield _disk(here)
+    yield from _accelerators()
+    yield from _locks(here)
+
+
+def _packages() -> Iterator[Finding]:
+    """What is required and not installed, or in another version than required; of optional ones, what they are for."""
+    wanted = [Requirement(text) for text in requires("colpipe") or ()]
+    lacking = [text for each in wanted if not each.marker and (text := _lack(each))]
+    if lacking:
+        yield Finding(BAD, "packages", f"{'; '.join(lacking)}: pip install --upgrade colpipe")
+    else:
+        names = ", ".join(f"{name} {version(name)}" for name in ("snakemake", "torch", "transformers", "trl"))
+        yield Finding(OK, "packages", names)
+    for extra, purpose in (("gguf", "GGUF files, as source or export"), ("cluster", "jobs on Slurm or Donau")):
+        lacking = [
+            text for each in wanted if each.marker and each.marker.evaluate({"extra": extra}) and (text := _lack(each))
+        ]
+        if lacking:
+            yield Finding(NOTE, extra, f"{'; '.join(lacking)}; for {purpose}: pip install 'colpipe[{extra}]'")
+
+
+def _lack(requirement: Requirement) -> str | None:
+    try:
+        seen = version(requirement.name)
+    except PackageNotFoundError:
+        return f"no {requirement.name}"
+    known = requirement.specifier.contains(seen, prereleases=True)
+    return None if known else f"{requirement.name} {seen}, needed is {requirement.specifier}"
+
+
+def _processors() -> Finding:
+    count = len(os.sched_getaffinity(0))
+    if lacks_bfloat16():
+        return Finding(
+            NOTE, "processors", f"{count}, without bfloat16: keep `precision: float32` for what runs on them"
+        )
+    return Finding(OK, "processors", f"{count}, bfloat16 where their system tells")
+
+
+def _memory() -> Finding:
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Finding(OK, "memory", f"{size / 1e9:,.0f} GB; `colpipe estimate STUDY` says what a study needs")
+
+
+def _disk(here: Path) -> Finding:
+    if not os.access(here, os.W_OK):
+        return Finding(BAD, "disk", f"{here} cannot be written; run studies in a folder of yours")
+    free = shutil.disk_usage(here).free / 1e9
+    return Finding(OK if free >= LITTLE_DISK else NOTE, "disk", f"{free:,.0f} GB free in {here}")
+
+
+def _accelerators() -> Iterator[Finding]:
+    from colpipe.jobs.device import why_not
+
+    for kind in ("cuda", "npu"):
+        reason = why_not(kind)
+        yield Finding(NOTE if reason else OK, kind, reason or "there; colpipe has been tested on CPUs only")
+
+
+def _locks(here: Path) -> Iterator[Finding]:
+    locks = here / ".snakemake" / "locks"
+    if locks.is_dir() and any(locks.iterdir()):
+        yield Finding(NOTE, "lock", f"{locks}: a Snakemake runs here, or was killed; then: colpipe run STUDY --unlock")
+    if (here / "results").exists() and not (here / "results").is_dir():
+        yield Finding(BAD, "results", f"{here / 'results'} is a file; studies make a folder of that name")

@@ -1,0 +1,42 @@
+"""One smaller model out of another, fitted to it on some text by least squares; nothing is trained.
+
+    colpipe fit models/smollm2 90M smollm2-90m --text wikipedia.txt
+
+Takes about a minute for a model of 135M parameters on two cores. It is the start of a smaller model, worth training on:
+`colpipe init` writes a study that does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from colpipe import api
+from colpipe.config.parts import read_number
+from colpipe.config.stages import FIT_TOKENS
+from colpipe.errors import ColpipeError
+from colpipe.tools.cut import described, free, parser_of, shape_of
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = parser_of("fit", __doc__)
+    parser.add_argument("--text", required=True, type=Path, metavar="FILE", help="text file (UTF-8)")
+    parser.add_argument(
+        "--tokens", default=str(FIT_TOKENS), help=f"of the text that are used (default: {FIT_TOKENS:,})"
+    )
+    parser.add_argument(
+        "--select", choices=("first", "even", "rank", "rotate"), help="what is kept (default: the best)"
+    )
+    given = parser.parse_args(arguments)
+    shape = shape_of(given.shape, given.model)
+    api.fit(given.model, shape, given.text, select=given.select, tokens=number_of(given.tokens), out=free(given.out))
+    print(described(given.out, given.model))
+
+
+def number_of(text: str) -> int:
+    """A number of tokens, `16k`.
+
+    Raises:
+        ColpipeError: it is none.
+    """
+    if (tokens := read_number(text)) is None:
+        raise ColpipeError(f"--tokens {text!r}: give a number, such as 16k")
+    return tokens

@@ -1,0 +1,60 @@
+"""The `colpipe` command: what it lists is there, and says what it is for."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+import colpipe
+from colpipe.__main__ import COMMANDS, main, usage
+from colpipe.errors import ColpipeError
+from colpipe.tools import run
+from tests.conftest import CHECKOUT
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert not end.value.code and said.startswith(f"usage: colpipe {command}")
+    assert re.search(rf"^ *colpipe {command}\b", said, re.MULTILINE)
+
+
+def test_usage_lists_all(capsys):
+    main([])
+    assert capsys.readouterr().out == usage() + "\n"
+    assert all(re.search(rf"^  {command} ", usage(), re.MULTILINE) for command in COMMANDS)
+    assert all(find_spec(f"colpipe.tools.{module}") for module, _ in COMMANDS.values())
+
+
+def test_version_and_unknown_words(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"colpipe {colpipe.__version__}\n"
+    with pytest.raises(SystemExit, match="'distil' is no command; there are doctor, init, "):
+        main(["distil"])
+
+
+def test_a_command_of_the_environment():
+    said = subprocess.run([sys.executable, "-P", "-m", "colpipe", "--version"], capture_output=True, text=True).stdout
+    assert said == f"colpipe {colpipe.__version__}\n"
+
+
+def test_run_passes_everything_on(tmp_path):
+    study = tmp_path / "mine.yaml"
+    asked = run.command(study, ["chain", "-n", "--config", "seed=7"])
+    assert asked[:8] == [sys.executable, "-P", "-m", "snakemake", "chain", "-n", "--config", "seed=7"]
+    assert asked[8] == "--cores" and asked[9].isdecimal()
+    assert asked[10:] == ["--snakefile", str(CHECKOUT / "Snakefile"), "--configfile", str(study)]
+
+
+@pytest.mark.parametrize("words", [["-c4"], ["--cores", "4"], ["--cores=4"], ["-j", "all"], ["--jobs", "9"]])
+def test_run_keeps_the_cores_that_are_asked_for(tmp_path, words):
+    assert run.command(tmp_path, words)[4:-4] == words
+
+
+def test_run_without_a_study_is_a_line(tmp_path):
+    with pytest.raises(ColpipeError, match=r"none\.yaml: no such file; the study comes first"):
+        run.main([str(tmp_path / "none.yaml"), "chain"])

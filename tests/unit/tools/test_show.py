@@ -1,0 +1,95 @@
+"""`colpipe show` and `colpipe doctor`."""
+
+import json
+
+import pytest
+
+from colpipe.__main__ import main
+from colpipe.tools import doctor
+from colpipe.tools.doctor import BAD, NOTE, OK, findings
+from colpipe.tools.show import sections
+
+
+def finish(folder, stage: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"stage": stage, "parents": {}, "files": {}}))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Of a study that is not finished: two members, a job at work, a card, and two attempts that failed, one for good."""
+    folder = tmp_path / "results" / "mine"
+    for name in ("large", "small"):
+        finish(folder / "chain" / "a" / name, "distill")
+    finish(folder / "sft" / "a", "sft")
+    finish(folder / "work" / "chain" / "a" / "tiny", "distill")
+    card = folder / "published" / "desnets" / "a" / "90M"
+    card.mkdir(parents=True)
+    (card / "README.md").write_text("a card")
+    (card / "model.safetensors").write_bytes(b"x" * 2_500_000)
+    failed = {"when": "2026-01-01 00:00:00", "kind": "failed", "text": "error: no space left"}
+    for name, records in {"tiny": [failed], "small": [failed, {**failed, "kind": "done", "text": "done"}]}.items():
+        work = folder / "work" / "chain" / "a" / name
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "events.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def test_an_unfinished_study(results):
+    finished, models, failed, after = sections(results)
+    assert finished == "Finished: 2 distill, 1 sft."
+    assert models.splitlines()[1] == f"    {results}/published/desnets/a/90M  2.5 MB"
+    assert failed.splitlines() == ["Failed:", "    chain/a/tiny: no space left"]
+    assert after.startswith("Not finished: `colpipe run`")
+
+
+def test_a_finished_study_shows_its_table_first(results, capsys):
+    (results / "summary.txt").write_text("desnet loss\n90M 3.2\n")
+    main(["show", str(results)])
+    said = capsys.readouterr().out
+    assert said.startswith("desnet loss\n90M 3.2\n\nFinished: ")
+    assert f"The page: {results}/report.html  The numbers: {results}/summary.csv" in said
+
+
+def test_what_is_no_study_is_a_line(results, capsys):
+    with pytest.raises(SystemExit, match="other: no such folder; there are mine$"):
+        main(["show", str(results.parent / "other")])
+    with pytest.raises(SystemExit, match="results: holds several studies: mine; give one$"):
+        main(["show", str(results.parent)])
+    with pytest.raises(SystemExit, match="holds no results of a study"):
+        main(["show", str(results / "published" / "desnets")])
+
+
+def test_doctor_finds_nothing_missing_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["doctor"])
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert [about for _, about in lines if about not in ("gguf", "cluster")] == [
+        *("colpipe", "packages", "processors", "memory", "disk", "cuda", "npu")
+    ]
+    assert {mark for mark, _ in lines} <= {OK, NOTE}
+
+
+def test_doctor_names_what_is_missing(tmp_path, monkeypatch):
+    needed = ["torch>=99", "no-such-package>=1", 'no-such-writer; extra == "gguf"']
+    monkeypatch.setattr(doctor, "requires", lambda name: needed)
+    monkeypatch.setattr(doctor, "lacks_bfloat16", lambda: True)
+    (tmp_path / "results").write_text("")
+    (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
+    (tmp_path / ".snakemake" / "locks" / "0.input.lock").write_text("")
+    found = {finding.about: finding for finding in findings(tmp_path)}
+    assert found["packages"].mark == BAD
+    assert found["packages"].text.startswith("torch ") and "needed is >=99; no no-such-package: pip inst" in (
+        found["packages"].text
+    )
+    assert found["gguf"].text.endswith("for GGUF files, as source or export: pip install 'colpipe[gguf]'")
+    assert "without bfloat16" in found["processors"].text
+    assert found["lock"].mark == NOTE and found["results"].mark == BAD
+
+
+def test_doctor_ends_with_1_where_something_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").write_text("")
+    with pytest.raises(SystemExit) as end:
+        main(["doctor"])
+    assert end.value.code == 1
