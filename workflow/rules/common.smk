@@ -7,8 +7,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import validate
 
-# Not `workflow.basedir`: where colpipe is a module of another workflow, that is the other's.
-CHECKOUT = str(Path(workflow.current_basedir).parents[1])
+# Not `workflow.basedir`: where colpipe is a module of another workflow, that is the other's. In an installed package, the
+# workflow lies in colpipe/checkout/.
+ROOT = Path(workflow.current_basedir).parents[1]
+CHECKOUT = str(ROOT if (ROOT / "colpipe").is_dir() else ROOT.parents[1])
 sys.path.insert(0, CHECKOUT)
 
 import colpipe
