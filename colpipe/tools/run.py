@@ -39,10 +39,13 @@ def command(study: Path, others: Sequence[str]) -> list[str]:
     """Snakemake's command line. A folder called snakemake in the working directory is not taken for it (-P)."""
     asked = any(word.startswith(("--cores", "-c", "--jobs", "-j")) for word in others)
     cores = [] if asked else ["--cores", str(len(os.sched_getaffinity(0)))]
+    rules = snakefile()
+    own = any(word.startswith("--workflow-profile") for word in others)
+    profile = [] if own else ["--workflow-profile", str(rules.parent / "workflow" / "profiles" / "default")]
     # Options that take several values come before it: what follows the last of them is the study.
     return [
-        *(sys.executable, "-P", "-m", "snakemake", *others, *cores),
-        *("--snakefile", str(snakefile()), "--configfile", str(study)),
+        *(sys.executable, "-P", "-m", "snakemake", *others, *cores, *profile),
+        *("--snakefile", str(rules), "--configfile", str(study)),
     ]
 
 
