@@ -66,7 +66,7 @@ def write_gguf_files(folder: Path, paths: dict[str, Path], template: str | None 
 
     Args:
         paths: type → file to write.
-        template: chat template, instead of the tokenizer's own.
+        template: chat template, instead of the tokenizer's own; empty for none.
 
     Raises:
         ColpipeError: the family, a setting or the tokenizer is none that llama.cpp takes, a weight is too large for F16, or
@@ -95,7 +95,8 @@ def _write(
     notes = require_known(family, config, f"{where}/config.json")
     words = vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], where)
     notes += words.notes
-    template = template or (tokenizer.get_chat_template() if tokenizer.chat_template else None)
+    if template is None and tokenizer.chat_template:
+        template = tokenizer.get_chat_template()
     if len(ends := end_ids(model, tokenizer)) > len(END_KEYS):
         notes.append(f"{len(ends)} tokens end a text, and a GGUF file lists {len(END_KEYS)} of them")
     found = dict(tensors(model, family))

@@ -80,6 +80,11 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> Voc
         tokens[id], types[id] = word, TokenType.NORMAL
     added = steps["added_tokens"]
     for token in added:
+        if types[token["id"]] != TokenType.UNUSED and tokens[token["id"]] != token["content"]:
+            raise ColpipeError(
+                f"{where}: tokenizer.json: id {token['id']} is {tokens[token['id']]!r} in the vocabulary and "
+                f"{token['content']!r} among added tokens"
+            )
         tokens[token["id"]] = token["content"]
         types[token["id"]] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
     _require_different(tokens, where)
