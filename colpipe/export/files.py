@@ -24,6 +24,7 @@ from colpipe.hashing import sha256
 from colpipe.hf.generation_config import end_ids
 from colpipe.hf.models import load_model
 from colpipe.hf.tokenizers import load_tokenizer
+from colpipe.jobs.artifacts import require_space
 
 TYPES = {"f16": Kind.F16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0}
 
@@ -107,20 +108,16 @@ def _write(
         notes.append(f"{len(narrow)} tensors stay in F16: their width is no multiple of {BLOCK} ({narrow[0]})")
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = path.with_suffix(".Modelfile")
-    _put(
-        about,
-        lambda partial: partial.write_text(
-            modelfile(path.name, tokenizer, template, ends, family.sizes(config)["position"])
-        ),
-    )
     writer = GGUFWriter(None, MODEL_ARCH_NAMES[ARCHITECTURES[family.name]])
-    writer.add_name(path.stem)
+    writer.add_name(path.stem.removesuffix(f"-{type}"))
     writer.add_file_type(LlamaFileType[f"MOSTLY_{type.upper()}"])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     add_settings(writer, family, config)
     add_vocabulary(writer, words, tokenizer, ends, template)
     _put(path, lambda partial: _write_tensors(writer, partial, found, kinds, where))
+    text = modelfile(path.name, tokenizer, template, ends, family.sizes(config)["position"])
+    about = path.with_suffix(".Modelfile")
+    _put(about, lambda partial: partial.write_text(text))
     return Exported(path, about, type, path.stat().st_size, len(narrow), notes)
 
 
@@ -138,9 +135,12 @@ def _write_tensors(
     writer: GGUFWriter, path: Path, found: dict[str, torch.Tensor], kinds: dict[str, Kind], where: str
 ) -> None:
     """One tensor after the other, so that a quantised copy of one alone is in memory."""
+    sizes = {
+        name: math.prod(quant_shape_to_byte_shape(tuple(tensor.shape), kinds[name])) for name, tensor in found.items()
+    }
+    require_space(path.parent, sum(sizes.values()), "a GGUF file")
     for name, tensor in found.items():
-        size = math.prod(quant_shape_to_byte_shape(tuple(tensor.shape), kinds[name]))
-        writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size, raw_dtype=kinds[name])
+        writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), sizes[name], raw_dtype=kinds[name])
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
