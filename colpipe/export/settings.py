@@ -35,6 +35,8 @@ def require_known(family: Family, config: Mapping[str, Any], where: str) -> list
     Raises:
         ColpipeError: names the key, its value and what llama.cpp has.
     """
+    if family.name not in COMPUTED:
+        raise ColpipeError(f"{where}: model_type {family.name!r}: exported are {', '.join(COMPUTED)}")
     for key, known in COMPUTED[family.name].items():
         if config.get(key, known[0]) not in known:
             raise ColpipeError(

@@ -19,7 +19,9 @@ def ask(gguf: Path, *requests: tuple[str, dict]) -> list[dict]:
     """Answers of llama.cpp's server to requests (path, body), in order; the test is skipped where llama.cpp cannot run."""
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     command = [sys.executable, "-m", "tests.unit.export.llama_cpp", str(gguf)]
-    found = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, cwd=CHECKOUT)
+    found = subprocess.run(
+        command, input=json.dumps(requests), capture_output=True, text=True, cwd=CHECKOUT, timeout=600
+    )
     if found.returncode == -signal.SIGILL:
         pytest.skip("this build of llama.cpp has instructions that this processor lacks")
     assert found.returncode == 0, found.stderr[-3000:]

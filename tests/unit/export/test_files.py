@@ -10,6 +10,7 @@ from gguf.quants import dequantize
 
 from colpipe.errors import ColpipeError
 from colpipe.export.files import write_gguf, write_gguf_files
+from colpipe.export.settings import COMPUTED
 from tests.unit.export.tiny import CONFIGS, make_folder, make_tokenizer
 
 LLAMA = {
@@ -216,6 +217,14 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path):
     with pytest.raises(ColpipeError, match=r"tensor blk\.1\.ffn_up\.weight holds 70000: beyond F16"):
         write_gguf(tmp_path / "model", tmp_path / "out/my.gguf", "f16")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_family_that_is_not_exported_yet(made, tmp_path, monkeypatch):
+    monkeypatch.delitem(COMPUTED, "qwen2")
+    with pytest.raises(
+        ColpipeError, match=r"config\.json: model_type 'qwen2': exported are llama, qwen3, gpt2, gpt_neox"
+    ):
+        write_gguf(made("qwen2")[1], tmp_path / "my.gguf", "f16")
 
 
 def test_types_that_there_are_not(tmp_path):

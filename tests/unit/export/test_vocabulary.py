@@ -5,7 +5,7 @@ import re
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2Tokenizer, GPTNeoXTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from colpipe.errors import ColpipeError
 from colpipe.export.vocabulary import vocabulary
@@ -16,6 +16,16 @@ from tests.unit.export.tiny import STEPS, make_tokenizer, split, with_word
 @pytest.mark.parametrize("name", STEPS)
 def test_pre_tokenizers_have_names(name):
     assert vocabulary(make_tokenizer(name), 391, "here").pre == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "pre"), [(GPT2Tokenizer, "gpt-2"), (GPTNeoXTokenizer, "gpt-2"), (Qwen2Tokenizer, "qwen2")]
+)
+def test_the_families_own_tokenizers_have_names(kind, pre):
+    """transformers builds their steps anew, whatever tokenizer.json says."""
+    model = json.loads(make_tokenizer().backend_tokenizer.to_str())["model"]
+    tokenizer = kind(vocab=model["vocab"], merges=list(map(tuple, model["merges"])), eos_token="<|endoftext|>")
+    assert vocabulary(tokenizer, 400, "here").pre == pre
 
 
 @pytest.mark.parametrize(
