@@ -34,6 +34,7 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/exhibit.smk"
 include: "workflow/rules/estimate.smk"
 include: "workflow/rules/publish.smk"
+include: "workflow/rules/export.smk"
 
 
 onstart:
@@ -48,6 +49,7 @@ localrules:
     recovered,
     scores,
     published,
+    exported,
     paper,
 
 
@@ -86,6 +88,12 @@ rule published:
     """Every DesNet as a folder to use or upload as it is, with a model card."""
     input:
         PLAN.cards(),
+
+
+rule exported:
+    """Every DesNet as GGUF files for llama.cpp and Ollama."""
+    input:
+        PLAN.manifests_of("exported"),
 
 
 rule paper:

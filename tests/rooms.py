@@ -16,7 +16,7 @@ FLOORS = (
     ("config",),
     ("jobs",),
     ("hf", "data"),
-    ("cost", "learngene", "evaluation"),
+    ("cost", "learngene", "evaluation", "export"),
     ("pipeline", "training", "api"),
     ("reporting",),
     ("stages", "tools"),

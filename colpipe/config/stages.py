@@ -237,6 +237,13 @@ class Scores(Strict):
     losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
 
 
+class Export(Strict):
+    """GGUF files of DesNets, for llama.cpp and Ollama."""
+
+    types: list[Literal["f16", "q8_0", "q4_0"]] = Field(default=["f16", "q8_0", "q4_0"], min_length=1)
+    """A file of each: half precision, 8 bits (8.5 with scales) and 4 bits (4.5) a weight."""
+
+
 class FineTune(Training):
     """Fine-tuning on one task before it is scored (Appendix C.1: 10 epochs, batch 16, 1e-5, last epoch)."""
 

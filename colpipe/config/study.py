@@ -27,7 +27,20 @@ from colpipe.config.parts import (
     Tokens,
 )
 from colpipe.config.sizing import Budget, automatic_alpha
-from colpipe.config.stages import Answers, Bridge, Distill, Elastic, Fit, Order, Pretrain, Scores, Sft, Stack, Task
+from colpipe.config.stages import (
+    Answers,
+    Bridge,
+    Distill,
+    Elastic,
+    Export,
+    Fit,
+    Order,
+    Pretrain,
+    Scores,
+    Sft,
+    Stack,
+    Task,
+)
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 
@@ -54,6 +67,8 @@ class Stages(Strict):
     """Recovery pre-training; of DesNets with a budget above 0."""
     evaluate: Scores = Scores()
     """Scores of all models."""
+    export: Export = Export()
+    """GGUF files of DesNets: of the target `exported`."""
 
 
 class Ancestor(Strict):

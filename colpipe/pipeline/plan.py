@@ -50,13 +50,15 @@ class Plan(Layout):
     # Targets, and what is there already.
 
     def manifests_of(self, kind: str) -> list[str]:
-        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`, `paper`."""
+        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`, `exported`,
+        `paper`."""
         models = self.models
         chosen = {
             "chain": [path for path in models if path.startswith("chain/")],
             "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
             "recovered": [path for path in models if path.startswith("desnets/")],
             "scores": [f"scores/{path}" for path in models],
+            "exported": [f"exported/{path}" for path in models if path.startswith("desnets/")],
             "paper": [f"paper/{name}" for name in paper() if exhibits.has(self, name)],
         }
         return [self.declared(f"{self.results}/{path}/{artifacts.MANIFEST}") for path in chosen[kind]]

@@ -56,6 +56,22 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
     }
 
 
+INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these answers the paper's prompts
+
+
+def export_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    return {"model": f"{layout.results}/{wildcards.model}"}
+
+
+def export_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    jobs = lineage(RULES, layout, f"{layout.results}/{wildcards.model}").values()
+    return {
+        "name": "-".join(Path(wildcards.model).parts[2:]),
+        "types": layout.study.stages.export.types,
+        "instructed": any(job.rule in INSTRUCTS for job in jobs),
+    }
+
+
 ROWS = (
     Rule("fetch_model", "{resources}/models/{staged}", "fetch"),
     Rule("fetch_dataset", "{resources}/data/{staged}", "fetch"),
@@ -192,5 +208,6 @@ ROWS = (
         publish_settings,
         file="README.md",
     ),
+    Rule("export", "{results}/exported/{model}", "light", export_parents, export_settings),
 )
 RULES = {rule.name: rule for rule in ROWS}

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from colpipe.config.folders import read_mapping
-from colpipe.data.prompts import WITH_INPUT, WITHOUT_INPUT
+from colpipe.data.chat import chat_template
+from colpipe.data.prompts import WITHOUT_INPUT
 from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
@@ -42,17 +43,6 @@ def main(job: Job[Described]) -> None:
         for path in content_files(job.output):
             path.unlink()
     job.publish_files()
-
-
-def chat_template() -> str:
-    """The paper's prompts as a chat template: the last message is the instruction, and may have an `input` beside its
-    `content`."""
-    placeholders = {
-        "instruction": "{{ messages[-1]['content'] | trim }}",
-        "input": "{{ messages[-1]['input'] | trim }}",
-    }
-    with_input, without = WITH_INPUT.format(**placeholders), WITHOUT_INPUT.format(**placeholders)
-    return f"{{% if messages[-1]['input'] %}}{with_input}{{% else %}}{without}{{% endif %}}"
 
 
 def copy_model(model: Path, folder: Path, template: str | None) -> dict:

@@ -47,7 +47,7 @@ def test_the_papers_studies_are_what_they_were(name, monkeypatch, tmp_path):
     assert {key for key, method in methods.items() if method != "paper"} <= {"nested", "lossless", "aligned"}
     assert methods["linit"] == "paper"
     assert study.architecture.is_tied == TIED[name]
-    assert {stage for stage, settings in study.stages if settings is not None} == STAGES[name] | {"evaluate"}
+    assert {stage for stage, settings in study.stages if settings is not None} == STAGES[name] | {"evaluate", "export"}
     assert study.stages.evaluate.precision == "float32"
 
 

@@ -63,6 +63,7 @@ def test_conda_environments_hold_the_versions_of_the_constraints(name):
         "types-",
         "snakemake-executor",
         "snakemake-logger",
+        "xllamacpp",
     )  # for tests, and where jobs start from
     assert conda == [pin for pin in constraints if not pin.startswith(elsewhere)]
 

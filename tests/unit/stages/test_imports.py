@@ -21,6 +21,7 @@ ALLOWED = {
     ("exhibit",): {"pandas", "matplotlib.pyplot"},
     ("report", "publish"): {"pandas", "matplotlib.pyplot", "rouge_score", "scipy"},
     ("order", "teacher_signal", "bridge_answers"): {*MODELS, "scipy"},
+    ("export",): {*MODELS, "scipy"},
     ("pretrain", "recover", "distill"): {*TRAINS, "scipy"},
     ("sft", "bridge"): {*TRAINS, "scipy", "trl"},
     ("evaluate", "stack"): {*TRAINS, "scipy", "trl", "rouge_score"},

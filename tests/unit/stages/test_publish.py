@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from colpipe.data.chat import chat_template
 from colpipe.data.prompts import prompt
-from colpipe.stages.publish import chat_template, copy_model
+from colpipe.stages.publish import copy_model
 from tests.conftest import make_gpt2, make_tokenizer
 
 

@@ -1,0 +1,1 @@
+"""Models as files of other programs: GGUF, for llama.cpp and Ollama."""

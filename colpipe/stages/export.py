@@ -1,0 +1,32 @@
+"""Export a model as GGUF files, for llama.cpp and Ollama, with the chat template that it is published with."""
+
+from colpipe.config.parts import Strict
+from colpipe.data.chat import chat_template
+from colpipe.export.files import write_gguf_files
+from colpipe.jobs.command import run_stage
+from colpipe.jobs.job import Job
+
+
+class Settings(Strict):
+    name: str
+    """Of the files, before their type."""
+    types: list[str]
+    instructed: bool
+    """Whether it learned to answer the paper's prompts."""
+
+
+def main(job: Job[Settings]) -> None:
+    settings = job.settings
+    paths = {type: job.staging / f"{settings.name}-{type}.gguf" for type in settings.types}
+    exported = write_gguf_files(job.parents["model"], paths, chat_template() if settings.instructed else "")
+    for each in exported:
+        job.say("; ".join((f"{each.path.name}: {each.bytes:,} bytes", *each.notes)))
+    job.publish(
+        bytes={each.type: each.bytes for each in exported},
+        not_quantised={each.type: each.not_quantised for each in exported},
+        notes=list(dict.fromkeys(note for each in exported for note in each.notes)),
+    )
+
+
+if __name__ == "__main__":
+    run_stage("export", __doc__, main, inputs={"model": "the model"}, settings=Settings)

@@ -1,0 +1,56 @@
+"""Write a model's folder as GGUF files for llama.cpp and Ollama, and a Modelfile beside each.
+
+colpipe export results/gpt2/published/desnets/gpt2-xl/DesNet-220M/linit/100M --name DesNet-220M
+colpipe export smollm2-135m --to gguf --types q8_0
+llama-cli -m gguf/smollm2-135m-q8_0.gguf           # or: ollama create smollm2 -f gguf/smollm2-135m-q8_0.Modelfile
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import MANIFEST
+
+TYPES = "f16,q8_0,q4_0"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="colpipe export", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a published or any other transformers folder")
+    parser.add_argument(
+        "--to", type=Path, default=Path(), metavar="OUT", help="folder to write into; default: this one"
+    )
+    parser.add_argument("--types", default=TYPES, help=f"of {TYPES}; default: all")
+    parser.add_argument("--name", help="of the files, before their type; default: the folder's")
+    given = parser.parse_args(arguments)
+    try:
+        export(given.model, given.to, given.types.split(","), given.name or given.model.resolve().name)
+    except (ColpipeError, OSError) as error:
+        sys.exit(f"export: error: {error}")
+
+
+def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
+    """Write a file of each type, and say what was written.
+
+    Raises:
+        ColpipeError: as in `write_gguf_files`, or `to` is a result, whose content others depend on.
+    """
+    if (to / MANIFEST).exists():
+        raise ColpipeError(f"{to}: is a result of a study, whose files decide what is made again; give another place")
+    if not (model / "config.json").is_file():
+        raise ColpipeError(f"{model}: has no config.json; it is no folder of a transformers model")
+    from colpipe.export.files import write_gguf_files  # seconds, spared those who only ask for help
+
+    exported = write_gguf_files(model, {type: to / f"{name}-{type}.gguf" for type in types})
+    for each in exported:
+        print(f"{each.path}: {each.bytes:,} bytes; {each.modelfile.name} beside it")
+    for note in dict.fromkeys(note for each in exported for note in each.notes):
+        print(f"note: {note}")
+
+
+if __name__ == "__main__":
+    main()

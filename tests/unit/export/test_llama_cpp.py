@@ -1,0 +1,107 @@
+"""Real llama.cpp on what was written: the same ids of a text, the same probabilities, the same greedy text."""
+
+import numpy as np
+import pytest
+import torch
+
+from colpipe.data.chat import chat_template
+from colpipe.export.files import write_gguf, write_gguf_files
+from tests.unit.export.llama_cpp import ask
+from tests.unit.export.tiny import CHATML, CONFIGS, STEPS, TRICKY, make_folder, make_tokenizer, with_word
+
+PROMPTS = ([5, 80, 200, 17], [300, 301, 9, 9, 9, 120, 44, 45, 46, 47, 350, 12, 13, 14, 15, 16, 90, 91, 92, 93])
+NEW, ROWS, LETTER = 12, 400, 40  # tokens to generate, tokens there are, one of them that is a letter
+# Difference between log-probabilities in nats, root mean square: twice what was measured. llama.cpp multiplies in F16, or
+# quantises what quantised weights are multiplied with.
+NEAR = {"f16": 0.01, "q8_0": 0.15, "q4_0": 1.2}
+
+
+def probabilities(ids: list[int]) -> tuple[str, dict]:
+    """Of every token after these; the server gives none beside half a character, so that a letter has to be the next."""
+    body = {"prompt": ids, "n_predict": 1, "n_probs": ROWS, "temperature": 0, "logit_bias": [[LETTER, 1000]]}
+    return "/completion", {**body, "cache_prompt": False}
+
+
+def greedy(ids: list[int]) -> tuple[str, dict]:
+    body = {"prompt": ids, "n_predict": NEW, "temperature": 0, "return_tokens": True, "ignore_eos": True}
+    return "/completion", {**body, "cache_prompt": False}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_llama_cpp_computes_what_transformers_does(name, tmp_path):
+    model = make_folder(tmp_path / "model", name)
+    paths = {type: tmp_path / f"{type}.gguf" for type in NEAR}
+    write_gguf_files(tmp_path / "model", paths)
+    prefixes = [prompt[:length] for prompt in PROMPTS for length in range(1, len(prompt) + 1, 4)]
+    for type, path in paths.items():
+        answers = ask(path, *map(probabilities, prefixes), *map(greedy, PROMPTS))
+        for prefix, answer in zip(prefixes, answers, strict=False):
+            (step,) = answer["completion_probabilities"]
+            theirs = np.array([row["logprob"] for row in sorted(step["top_logprobs"], key=lambda row: row["id"])])
+            off = theirs - log_probabilities(model, prefix)[-1]
+            assert len(off) == ROWS and np.sqrt((off**2).mean()) < NEAR[type], type
+        for prompt, answer in zip(PROMPTS, answers[len(prefixes) :], strict=True):
+            if type == "f16":
+                assert answer["tokens"] == chosen(model, prompt, answer["tokens"])
+
+
+def log_probabilities(model, ids: list[int]) -> np.ndarray:
+    """(tokens, vocabulary)"""
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].log_softmax(-1).numpy()
+
+
+def chosen(model, prompt: list[int], theirs: list[int]) -> list[int]:
+    """Greedy tokens; of two that are as probable within the rounding, theirs."""
+    ids = list(prompt)
+    for their in theirs:
+        row = log_probabilities(model, ids)[-1]
+        row[model.config.eos_token_id] = -np.inf
+        ids.append(their if row.max() - row[their] < 0.03 else int(row.argmax()))
+    return ids[len(prompt) :]
+
+
+TOKENIZERS = {
+    **{name: {"steps": name} for name in STEPS},
+    "begins with bos": {"begins": True},
+    # Pythia's: characters are composed, and runs of spaces are tokens.
+    "gpt_neox": {"composed": True, "more": ["        ", "    ", "  "]},
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_llama_cpp_reads_text_as_the_tokenizer_does(name, tmp_path):
+    tokenizer = make_tokenizer(**TOKENIZERS[name])
+    make_folder(tmp_path / "model", "llama", tokenizer)
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    # What llama.cpp leaves as it is: the one difference that is said.
+    texts = [text for text in TRICKY if "e\u0301" not in text or name != "gpt_neox"]
+    assert ("llama.cpp does not compose characters (NFC) as the tokenizer does" in exported.notes) == (
+        name == "gpt_neox"
+    )
+    asked = [("/tokenize", {"content": text, "add_special": True, "parse_special": True}) for text in texts]
+    for text, answer in zip(texts, ask(exported.path, *asked), strict=True):
+        assert answer["tokens"] == tokenizer(text)["input_ids"], text
+
+
+def test_words_that_merges_do_not_make(tmp_path):
+    """Llama 3's vocabulary has some: a word that is a token is taken whole."""
+    tokenizer = with_word(make_tokenizer("llama-bpe"), "Ġqwxz")
+    make_folder(tmp_path / "model", "llama", tokenizer)
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    (answer,) = ask(exported.path, ("/tokenize", {"content": "a qwxz b", "add_special": True}))
+    assert answer["tokens"] == tokenizer("a qwxz b")["input_ids"] and len(answer["tokens"]) == 3
+
+
+@pytest.mark.parametrize("template", [CHATML, chat_template()], ids=["ChatML", "paper"])
+def test_llama_cpp_has_the_chat_template(template, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    make_folder(tmp_path / "model", "llama", tokenizer)
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    asked = [{"role": "user", "content": "Name a city."}]
+    more = [*asked, {"role": "assistant", "content": "Rome."}, {"role": "user", "content": " Another.\n"}]
+    requests = [("/apply-template", {"messages": messages}) for messages in (asked, more)]
+    for messages, answer in zip((asked, more), ask(exported.path, *requests), strict=True):
+        expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert answer["prompt"] == expected

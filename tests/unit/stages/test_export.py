@@ -1,0 +1,83 @@
+"""The stage and the tool that export a model."""
+
+import json
+
+import pytest
+
+from colpipe.config.parts import Runtime
+from colpipe.data.chat import chat_template
+from colpipe.jobs.job import Job, JobSpec
+from colpipe.stages import export
+from colpipe.tools import export as tool
+from tests.unit.export.tiny import CHATML, make_folder, make_tokenizer
+
+
+@pytest.fixture
+def model(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHATML
+    make_folder(tmp_path / "model", "llama", tokenizer, hidden_size=40)
+    return tmp_path / "model"
+
+
+def fields(path) -> dict:
+    import gguf
+
+    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
+
+
+@pytest.mark.parametrize(("instructed", "template"), [(True, chat_template()), (False, None)])
+def test_a_model_is_exported_as_it_is_published(model, tmp_path, instructed, template):
+    """With the paper's prompts where it learned them; a chat template that came with a tokenizer is published neither."""
+    out = tmp_path / "out"
+    settings = export.Settings(name="DesNet-linit-0", types=["q8_0", "f16"], instructed=instructed)
+    spec = JobSpec("export", out, tmp_path / "work", settings, Runtime(device="cpu"), {"model": model}, 0)
+    with Job(spec) as job:
+        export.main(job)
+    manifest = json.loads((out / "manifest.json").read_text())
+    files = {type: out / f"DesNet-linit-0-{type}.gguf" for type in ("q8_0", "f16")}
+    assert manifest["bytes"] == {type: path.stat().st_size for type, path in files.items()}
+    assert manifest["not_quantised"] == {"q8_0": 11, "f16": 0}
+    assert [note.partition(":")[0] for note in manifest["notes"]] == [
+        "9 rows of the embedding that no token has are named [PAD…]", "11 tensors stay in F16",
+    ]  # fmt: skip
+    assert {path.name for path in out.iterdir()} >= {"DesNet-linit-0-f16.Modelfile", "DesNet-linit-0-q8_0.Modelfile"}
+    assert fields(files["f16"]).get("tokenizer.chat_template") == template
+
+
+def test_the_tool_writes_a_folder_of_anyones(model, tmp_path, capsys):
+    tool.main([str(model), "--to", str(tmp_path / "gguf"), "--types", "q8_0,f16", "--name", "mine"])
+    names = ["mine-f16.Modelfile", "mine-f16.gguf", "mine-q8_0.Modelfile", "mine-q8_0.gguf"]
+    assert sorted(path.name for path in (tmp_path / "gguf").iterdir()) == names
+    size = (tmp_path / "gguf/mine-q8_0.gguf").stat().st_size
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith(f"gguf/mine-q8_0.gguf: {size:,} bytes; mine-q8_0.Modelfile beside it")
+    assert said[2:] == [
+        "note: 9 rows of the embedding that no token has are named [PAD…]",
+        "note: 11 tensors stay in F16: their width is no multiple of 32 (token_embd.weight)",
+    ]
+    assert fields(tmp_path / "gguf/mine-f16.gguf")["tokenizer.chat_template"] == CHATML
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--types", "q8"], "export: error: type 'q8': written are f16, q8_0, q4_0"),
+        (["--to", "{result}"], "export: error: {result}: is a result of a study, whose files decide"),
+    ],
+)
+def test_the_tool_says_in_one_line_what_is_wrong(model, tmp_path, more, said):
+    result = tmp_path / "result"
+    result.mkdir()
+    (result / "manifest.json").write_text("{}")
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([str(model), *(word.format(result=result) for word in more)])
+    assert str(stopped.value).startswith(said.format(result=result)) and "\n" not in str(stopped.value)
+    with pytest.raises(SystemExit, match=r"nowhere: has no config\.json; it is no folder of a transformers model"):
+        tool.main([str(tmp_path / "nowhere")])
+
+
+def test_the_tool_says_how_it_is_used(capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["--help"])
+    assert "colpipe export smollm2-135m --to gguf --types q8_0" in capsys.readouterr().out
