@@ -72,5 +72,5 @@ clean:  ## remove results, staged data and Snakemake's memory of them
 .venv/installed: pyproject.toml envs/cpu.txt colpipe/__init__.py
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("colpipe needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e '.[test,gguf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e '.[test]'
 	@touch $@

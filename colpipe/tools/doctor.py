@@ -67,12 +67,9 @@ def _packages() -> Iterator[Finding]:
     else:
         names = ", ".join(f"{name} {version(name)}" for name in ("snakemake", "torch", "transformers", "trl"))
         yield Finding(OK, "packages", names)
-    for extra, purpose in (("gguf", "GGUF files, as source or export"), ("cluster", "jobs on Slurm or Donau")):
-        lacking = [
-            text for each in wanted if each.marker and each.marker.evaluate({"extra": extra}) and (text := _lack(each))
-        ]
-        if lacking:
-            yield Finding(NOTE, extra, f"{'; '.join(lacking)}; for {purpose}: pip install 'colpipe[{extra}]'")
+    optional = [each for each in wanted if each.marker and each.marker.evaluate({"extra": "cluster"})]
+    if lacking := [text for each in optional if (text := _lack(each))]:
+        yield Finding(NOTE, "cluster", f"{'; '.join(lacking)}; for Slurm and Donau: pip install 'colpipe[cluster]'")
 
 
 def _lack(requirement: Requirement) -> str | None:

@@ -6,7 +6,6 @@ llama-cli -m gguf/smollm2-135m-q8_0.gguf           # or: ollama create smollm2 -
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,10 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--types", default=TYPES, help=f"of {TYPES}; default: all")
     parser.add_argument("--name", help="of the files, before their type; default: the folder's")
     given = parser.parse_args(arguments)
-    try:
-        export(given.model, given.to, given.types.split(","), given.name or given.model.resolve().name)
-    except (ColpipeError, OSError) as error:
-        sys.exit(f"export: error: {error}")
+    export(given.model, given.to, given.types.split(","), given.name or given.model.resolve().name)
 
 
 def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
@@ -51,6 +47,3 @@ def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
     for note in dict.fromkeys(note for each in exported for note in each.notes):
         print(f"note: {note}")
 
-
-if __name__ == "__main__":
-    main()

@@ -62,8 +62,8 @@ def test_the_tool_writes_a_folder_of_anyones(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--types", "q8"], "export: error: type 'q8': written are f16, q8_0, q4_0"),
-        (["--to", "{result}"], "export: error: {result}: is a result of a study, whose files decide"),
+        (["--types", "q8"], "colpipe export: error: type 'q8': written are f16, q8_0, q4_0"),
+        (["--to", "{result}"], "colpipe export: error: {result}: is a result of a study, whose files decide"),
     ],
 )
 def test_the_tool_says_in_one_line_what_is_wrong(model, tmp_path, more, said):

@@ -64,14 +64,14 @@ def test_doctor_finds_nothing_missing_here(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["doctor"])
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
-    assert [about for _, about in lines if about not in ("gguf", "cluster")] == [
+    assert [about for _, about in lines if about != "cluster"] == [
         *("colpipe", "packages", "processors", "memory", "disk", "cuda", "npu")
     ]
     assert {mark for mark, _ in lines} <= {OK, NOTE}
 
 
 def test_doctor_names_what_is_missing(tmp_path, monkeypatch):
-    needed = ["torch>=99", "no-such-package>=1", 'no-such-writer; extra == "gguf"']
+    needed = ["torch>=99", "no-such-package>=1", 'no-such-plugin; extra == "cluster"']
     monkeypatch.setattr(doctor, "requires", lambda name: needed)
     monkeypatch.setattr(doctor, "lacks_bfloat16", lambda: True)
     (tmp_path / "results").write_text("")
@@ -82,7 +82,7 @@ def test_doctor_names_what_is_missing(tmp_path, monkeypatch):
     assert found["packages"].text.startswith("torch ") and "needed is >=99; no no-such-package: pip inst" in (
         found["packages"].text
     )
-    assert found["gguf"].text.endswith("for GGUF files, as source or export: pip install 'colpipe[gguf]'")
+    assert found["cluster"].text == "no no-such-plugin; for Slurm and Donau: pip install 'colpipe[cluster]'"
     assert "without bfloat16" in found["processors"].text
     assert found["lock"].mark == NOTE and found["results"].mark == BAD
 
