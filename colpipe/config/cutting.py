@@ -1,7 +1,7 @@
 """From a number of parameters to a shape that is cut out of one model (no torch here).
 
-Layers go first, down to two thirds: that costs least (docs/initialisers.md). Below, feed-forward units go with them, and where
-less than a third of either would be left, the model gets narrower.
+Layers go first, down to two thirds: that costs least (docs/initialisers.md). Below, feed-forward units go with them, and
+where less than a third of either would be left, the model gets narrower.
 """
 
 from collections.abc import Iterator

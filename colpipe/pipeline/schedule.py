@@ -24,7 +24,9 @@ def seconds_together(jobs: Sequence[PlannedJob], seconds: Callable[[PlannedJob],
         seconds: that a job takes on the threads that it gets.
     """
     known = {job.folder for job in jobs}
-    waits: Mapping[str, set[str]] = {job.folder: {each for each in job.parents.values() if each in known} for job in jobs}
+    waits: Mapping[str, set[str]] = {
+        job.folder: {each for each in job.parents.values() if each in known} for job in jobs
+    }
     order = sorted(jobs, key=lambda job: threads_of(job.rule, cores) == 1)
     running: list[tuple[float, int, PlannedJob]] = []
     done: set[str] = set()

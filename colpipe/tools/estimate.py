@@ -14,9 +14,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from colpipe.architectures.flops import REAL
 from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
-from colpipe.architectures.flops import REAL
 from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
 from colpipe.cost.processor import cores, training_rate
@@ -110,8 +110,8 @@ def cpu_rate(rule: str, rates: dict[str, float], count: int) -> float:
 
 
 def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | None = None) -> float:
-    """From the start to the end of a run of all jobs that are not done: side by side on the cores of this machine, or, on one
-    such device, one after the other."""
+    """From the start to the end of a run of all jobs that are not done: side by side on the cores of this machine, or one
+    after the other on one device."""
     works = {job.folder: work for job, work in plan.work_by_job()}
     jobs = [job for job in plan.jobs() if job.rule and not _is_done(job)]
     if device:
@@ -201,7 +201,7 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
     if rates:
         cpu = f"this CPU ({host}): {number(rates[''])}FLOP/s by its own past runs, stage by stage where there are some"
     else:
-        cpu = f"this CPU ({host}): no past runs under results/; {number(training_rate())}FLOP/s a core, by a short measurement"
+        cpu = f"this CPU ({host}): no past runs under results/; {number(training_rate())}FLOP/s a core, as measured now"
     return (
         "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
         "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"

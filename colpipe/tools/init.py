@@ -1,0 +1,267 @@
+"""Write a study for your own model and text: a chain, models of the sizes that you name, settings that fit into some hours.
+
+colpipe init models/smollm2-135m --text notes.txt --sizes 60M,90M,110M --hours 2
+"""
+
+import argparse
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from colpipe.architectures.families import FAMILIES
+from colpipe.config.defaults import read_architecture
+from colpipe.config.folders import model_folder, read_mapping
+from colpipe.config.parts import Architecture, Dataset, Shape, Source, parse_tokens
+from colpipe.config.stages import FIT_TOKENS
+from colpipe.cost.inputs import BYTES_A_TOKEN
+from colpipe.cost.processor import cores
+from colpipe.data.records import read, split_of
+from colpipe.errors import ColpipeError, first_line
+from colpipe.tools.estimate import PEAKS
+from colpipe.tools.proposal import Asked, Model, Text, propose, told
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
+SAMPLE = 2**18  # characters that are tokenised, to know how long a token is
+HELD_OUT = (
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.03,
+    0.06,
+    0.1,
+)  # shares of the documents for validation, and as much for testing
+LEAST_HELD_OUT = 4096  # tokens of each, where a tenth of the text has them
+SPARE = 1.1  # a text's tokens are estimated from a sample
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="colpipe init", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or owner/name in the Hugging Face cache")
+    parser.add_argument(
+        "--text", type=Path, required=True, metavar="FILE", help=".txt with blank lines, or {text} rows"
+    )
+    parser.add_argument("--instructions", type=Path, metavar="FILE", help="rows of {instruction, input, output}")
+    parser.add_argument("--sizes", required=True, metavar="60M,90M", help="parameters of the models to make")
+    parser.add_argument("--hours", type=float, default=2.0, help="that a run may take (default: 2)")
+    parser.add_argument("--device", choices=list(PEAKS), help="it runs on one of these instead of this machine's cores")
+    parser.add_argument("--name", help="of the study (default: the model's)")
+    parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="to write (default: <name>.yaml)")
+    given = parser.parse_args(arguments)
+    try:
+        out, asked = understand(given)
+        proposal = propose(asked)
+        write_new(out, proposal.text)
+    except (ColpipeError, OSError) as error:
+        sys.exit(f"init: error: {first_line(error)}")
+    print(f"{out}: {told(proposal)}")
+    print(f"\ncolpipe run {shlex.quote(str(out))} --cores {cores()}")
+
+
+def understand(given: argparse.Namespace) -> tuple[Path, Asked]:
+    """(file to write, what the study is to be of), everything checked that can be before it runs.
+
+    Raises:
+        ColpipeError: names the option or file, what is wrong with it, and what would be right.
+    """
+    sizes = read_sizes(given.sizes)
+    if not 0 < given.hours < float("inf"):
+        raise ColpipeError(f"--hours {given.hours:g}: give a number above 0")
+    model = read_model(given.model)
+    name = given.name or model.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ColpipeError(f"--name {name!r}: letters, digits, dots, dashes and underscores make a name")
+    out = given.out or Path(f"{name}.yaml")
+    if out.exists():
+        raise ColpipeError(f"{out}: exists already; give another --out, or another --name")
+    text = read_text(given.text, model.folder)
+    rows = read_instructions(given.instructions) if given.instructions else None
+    return out, Asked(name, model, text, rows, sizes, given.hours, given.device)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ColpipeError(f"{path}: exists already; give another --out, or another --name") from None
+
+
+def read_sizes(text: str) -> list[int]:
+    """Parameters, the largest first.
+
+    Raises:
+        ColpipeError: a size does not parse, is no whole number above 0, or is there twice.
+    """
+    sizes = []
+    for word in text.replace(",", " ").split():
+        size = parse_tokens(word)
+        size = int(size) if isinstance(size, str) and size.isdecimal() else size
+        if not isinstance(size, int) or size < 1:
+            raise ColpipeError(f"--sizes {word}: is no number of parameters; write 60M, 1.5B or 60000000")
+        if size in sizes:
+            raise ColpipeError(f"--sizes {word}: is there twice")
+        sizes.append(size)
+    if not sizes:
+        raise ColpipeError("--sizes: names none; write 60M,90M")
+    return sorted(sizes, reverse=True)
+
+
+def read_model(given: str) -> Model:
+    """A folder, or a repository in the Hugging Face cache.
+
+    Raises:
+        ColpipeError: it is neither, has no config.json, tokenizer or weights, or is of a family without a table.
+    """
+    folder, source = Path(given), {"path": given}
+    if folder.suffix == ".gguf" and folder.is_file():
+        settings = shlex.quote(f'{{"path": "{given}"}}')
+        raise ColpipeError(
+            f"{given}: is a GGUF file; make a model folder of it first: python -m colpipe.stages.fetch_model --settings "
+            f"{settings} --output {shlex.quote(folder.stem)}" + _missing("gguf", "'colpipe[gguf]'")
+        )
+    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
+        folder, source = _cached(given)
+    if not folder.is_dir():
+        raise ColpipeError(f"{given}: is no folder (relative paths start at {Path.cwd()})")
+    if not (folder / "config.json").is_file():
+        raise ColpipeError(f"{given}: has no config.json; give the folder that save_pretrained wrote")
+    found = read_mapping(folder / "config.json")
+    if found.get("model_type") not in FAMILIES:
+        raise ColpipeError(
+            f"{given}/config.json: model_type {found.get('model_type')!r} is none of {', '.join(FAMILIES)}; of another "
+            "family only a study with a bridge can be made, by hand (config/README.md)"
+        )
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ColpipeError(
+            f"{given}: has no tokenizer ({', '.join(TOKENIZERS)}); save it there: tokenizer.save_pretrained(…)"
+        )
+    plain = any((folder / name).is_file() for name in TOKENIZERS[:2])
+    if not plain and (said := _missing("sentencepiece", "sentencepiece")):
+        raise ColpipeError(
+            f"{given}: its tokenizer is tokenizer.model alone, which is not read without a package{said}"
+        )
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise ColpipeError(
+            f"{given}: has no weights in safetensors ({' or '.join(WEIGHTS)}); model.save_pretrained writes them"
+        )
+    architecture = Architecture(**read_architecture(folder))
+    sizes = FAMILIES[architecture.family].variant(found).sizes(found)
+    whole = Shape(
+        layers=sizes["layer"],
+        heads=sizes["head"],
+        kv_heads=sizes["group"],
+        head_dim=sizes["head_dim"],
+        hidden=sizes["hidden"],
+        ffn=sizes["ffn"],
+    )
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(given).resolve().name if "path" in source else Path(given).name)
+    return Model(name.strip("-._") or "mine", source, folder, architecture, whole)
+
+
+def _missing(module: str, package: str) -> str:
+    """How to install an optional package that is not here; empty where it is."""
+    return "" if find_spec(module) else f" (pip install {package})"
+
+
+def _cached(repository: str) -> tuple[Path, dict[str, str]]:
+    """Where a repository lies in the Hugging Face cache, and the source that names this revision of it."""
+    folder = model_folder(repository.replace("/", "-"), Source(hub=repository))
+    if folder is None:
+        raise ColpipeError(
+            f"{repository}: is no folder here, and is not in the Hugging Face cache; fetch it: hf download {repository}"
+        )
+    return folder, {"hub": repository, "revision": folder.name}
+
+
+def read_text(path: Path, model: Path) -> Text:
+    """A text's tokens, by a sample, and what share of its documents is held out.
+
+    Raises:
+        ColpipeError: it is no text, or too short for a fit, or has too few documents to hold some out.
+    """
+    documents = [
+        (record["group"], len(record["text"].encode())) for record in _records(path, "text") if record["text"].strip()
+    ]
+    size = sum(length for _, length in documents)
+    if not size:
+        raise ColpipeError(f"{path}: holds no text")
+    ratio = bytes_a_token(path, model)
+    needed = SPARE * FIT_TOKENS / (1 - 2 * HELD_OUT[-1])
+    if size / ratio < needed:
+        raise ColpipeError(
+            f"{path}: holds about {size / ratio:,.0f} tokens ({size:,} bytes); a fit needs {needed:,.0f} (about "
+            f"{needed * ratio:,.0f} bytes)"
+        )
+    for share in HELD_OUT:
+        held = {"validation": 0, "test": 0, "train": 0}
+        for group, length in documents:
+            held[split_of(group, share, share)] += length
+        fewest = min(held["validation"], held["test"]) / ratio
+        if fewest >= LEAST_HELD_OUT or (share == HELD_OUT[-1] and fewest >= LEAST_HELD_OUT / 8):
+            return Text(path, held["train"] / ratio, held["validation"] / ratio, share)
+    raise ColpipeError(
+        f"{path}: has {len(documents):,} documents, of which too little can be held out to judge the models on; put blank "
+        "lines between documents, one for each paragraph if need be"
+    )
+
+
+def bytes_a_token(path: Path, model: Path) -> float:
+    """Of a text's beginning; where the tokenizer's files cannot be read without transformers, as in most."""
+    fast = model / "tokenizer.json"
+    if not fast.is_file():
+        return BYTES_A_TOKEN
+    from tokenizers import Tokenizer  # spared those who only ask for help
+
+    try:
+        tokenizer = Tokenizer.from_file(str(fast))
+    except Exception as error:  # what the library raises
+        raise ColpipeError(f"{fast}: cannot be read as a tokenizer ({first_line(error)}); save it again") from None
+    characters = tokens = size = 0
+    for record in _records(path, "text"):
+        text = record["text"][: SAMPLE - characters]
+        characters += len(text)
+        size += len(text.encode())
+        tokens += len(tokenizer.encode(text, add_special_tokens=False).ids) + 1
+        if characters >= SAMPLE:
+            break
+    return size / tokens
+
+
+def read_instructions(path: Path) -> Path:
+    """A file of {instruction, input, output} rows that has some.
+
+    Raises:
+        ColpipeError: it cannot be read, or a row lacks a field.
+    """
+    if sum(1 for _ in _records(path, "alpaca")) < 50:
+        raise ColpipeError(f"{path}: has less than 50 rows; some are held out, and the rest would teach nothing")
+    return path
+
+
+def _records(path: Path, reader: str) -> Iterator[dict]:
+    """Of one file, as the study will read them; what is wrong with it is said of the user's own path."""
+    if not path.is_file():
+        raise ColpipeError(f"{path}: is no file (relative paths start at {Path.cwd()})")
+    if not path.stat().st_size:
+        raise ColpipeError(f"{path}: is empty")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / path.name).symlink_to(path.resolve())
+        try:
+            yield from read(Dataset(source=Source(path=str(path)), reader=reader), Path(folder))
+        except ColpipeError as error:
+            said = first_line(error).replace(f"{folder}/{path.name}", str(path)).replace(folder, str(path))
+            raise ColpipeError(said) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The study that `colpipe init` writes: which sizes are members of the chain, and how many steps fit into the hours."""
+
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from jinja2 import Environment, FileSystemLoader
+
+from colpipe.config.cutting import plan_cut
+from colpipe.config.loading import load_study, remarks
+from colpipe.config.parts import Architecture, Shape, tokens_label
+from colpipe.config.study import Study
+from colpipe.cost.processor import cores
+from colpipe.errors import ColpipeError
+from colpipe.pipeline.plan import Plan
+from colpipe.tools.estimate import cpu_rates, disk_bytes, hour, number, run_seconds, stages
+
+NEAR = 0.75  # of a member's parameters: smaller sizes than that are cut out of a member of their own
+LEAST_STEPS = 10
+MOST_STEPS = 4000  # more tokens are more of them in each step
+PASSES = 3  # over the text, at most; more would learn it by heart
+RECOVERED = 0.5  # of the tokens that a member is distilled on
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ancestor that is on this machine: its source as a study writes it, and what its config.json says."""
+
+    name: str
+    source: dict[str, str]
+    folder: Path
+    architecture: Architecture
+    whole: Shape
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, its tokens by estimate; `held_out` is the share of its documents that validation has, and testing."""
+
+    path: Path
+    train: float
+    validation: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study is to be of; sizes in parameters, the largest first."""
+
+    name: str
+    model: Model
+    text: Text
+    instructions: Path | None
+    sizes: list[int]
+    hours: float
+    device: str | None = None
+
+
+class Settings(NamedTuple):
+    """Of the trainings."""
+
+    steps: int
+    batch_size: int
+    max_length: int
+    budget: int
+    """tokens of recovery"""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A study, and what is to be told of it."""
+
+    text: str
+    study: Study
+    seconds: float
+    notes: list[str]
+    asked: Asked
+
+
+def propose(asked: Asked) -> Proposal:
+    """The study with as many steps as fit into the hours.
+
+    Raises:
+        ColpipeError: a size is more than the model has or far less, or two are too close to each other.
+    """
+    shapes = _shapes(asked)
+    rates = {} if asked.device else cpu_rates(Path("results"), platform.node())
+
+    def at(tokens: int) -> tuple[str, Study, float]:
+        """The study whose members are distilled on so many tokens."""
+        text = write(asked, shapes, _settings(asked, tokens))
+        study = load_study(yaml.safe_load(text), asked.name)
+        return text, study, run_seconds(Plan(study), rates, cores(), asked.device)
+
+    length = _length(asked)
+    least = LEAST_STEPS * 4 * length
+    tokens, most = least, max(least, int(PASSES * asked.text.train))
+    limit, notes = 3600 * asked.hours, []
+    if at(least)[2] > limit:
+        notes.append(f"{asked.hours:g} h are too few: {LEAST_STEPS} steps for each member already take more")
+    elif at(most)[2] <= limit:
+        tokens = most
+        notes.append(
+            f"the text is short: {PASSES} passes over it take less than {asked.hours:g} h, and more would not help"
+        )
+    else:
+        low, high = least, most
+        while high > 1.03 * low:
+            tokens = (low * high) ** 0.5
+            low, high = (tokens, high) if at(int(tokens))[2] <= limit else (low, tokens)
+        tokens = int(low)
+    text, study, seconds = at(tokens)
+    return Proposal(text, study, seconds, notes, asked)
+
+
+def _shapes(asked: Asked) -> dict[int, Shape]:
+    """Size → shape of the sizes that are members; the largest, the smallest, and those far below the member before them."""
+    found: dict[int, Shape] = {}
+    for size in asked.sizes:
+        try:
+            shape = plan_cut(asked.model.architecture, asked.model.whole, size)
+        except ColpipeError as error:
+            raise ColpipeError(f"--sizes {tokens_label(size)}: {error}") from None
+        if not found or size < NEAR * min(found) or size == asked.sizes[-1]:
+            found[size] = shape
+    return found
+
+
+def _length(asked: Asked) -> int:
+    """Of a block, tokens."""
+    return min(512 if asked.device else 256, asked.model.architecture.positions)
+
+
+def _settings(asked: Asked, tokens: int) -> Settings:
+    length, batch = _length(asked), 16 if asked.device else 4
+    while tokens / (batch * length) > MOST_STEPS and batch < 256:
+        batch *= 2
+    steps = max(LEAST_STEPS, tokens // (batch * length))
+    budget = min(int(RECOVERED * steps * batch * length), int(0.9 * asked.text.train))
+    return Settings(steps, batch, length, _rounded(max(budget, batch * length)))
+
+
+def _rounded(tokens: int) -> int:
+    """Two digits, in thousands where there are some."""
+    unit = 10 ** max(0, len(str(tokens)) - 2)
+    return max(tokens // unit * unit, 1)
+
+
+def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
+    """The study as commented YAML."""
+    model, positions = asked.model, asked.model.architecture.positions
+    corpus = _name(asked.text.path, model.name)
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
+    environment.filters["flow"] = _flow
+    return environment.get_template("study.yaml.j2").render(
+        **vars(asked) | {"sizes": [tokens_label(size) for size in asked.sizes], "hours": f"{asked.hours:g}"},
+        architecture=model.architecture,
+        members={tokens_label(size): shape for size, shape in members.items()},
+        another=tokens_label(_between(asked.sizes)),
+        corpus=corpus,
+        rows=_name(asked.instructions, corpus) if asked.instructions else None,
+        longest=min(512, positions // 2),
+        tuned=max(LEAST_STEPS, settings.steps // 4),
+        ranked=all(shape.hidden == model.whole.hidden for shape in members.values()),
+        settings=settings,
+        budget=tokens_label(settings.budget),
+        half=asked.device is not None,
+    )
+
+
+def _name(path: Path, taken: str) -> str:
+    """Of a data set, by its file."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.partition(".")[0]).strip("-._") or "text"
+    return f"{name}-data" if name == taken else name
+
+
+def _flow(value: Shape | dict) -> str:
+    """In one line, as YAML and as people write it."""
+    pairs = value.model_dump(exclude_none=True) if isinstance(value, Shape) else value
+    return yaml.safe_dump(
+        pairs, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True
+    ).strip()
+
+
+def _between(sizes: list[int]) -> int:
+    """A size that a study could have too."""
+    return _rounded((sizes[0] + sizes[-1]) // 2 if len(sizes) > 1 else sizes[0] * 9 // 10)
+
+
+def told(proposal: Proposal) -> str:
+    """What it costs, and what was noticed."""
+    plan, asked = Plan(proposal.study), proposal.asked
+    found = stages(plan)
+    where = f"one {asked.device}" if asked.device else f"{cores()} cores"
+    jobs, memory = sum(stage.jobs for stage in found), max(stage.memory for stage in found)
+    lines = [
+        f"{jobs} jobs, about {hour(proposal.seconds / 3600)} h on {where}, {number(memory, 'B')} of memory for the largest, "
+        f"{number(disk_bytes(plan), 'B')} of disk",
+        *(
+            f"  {name}: {desnet.shape}, {proposal.study.parameters(desnet.shape):,} parameters"
+            for name, desnet in proposal.study.desnets.items()
+        ),
+        *(f"note: {note}" for note in proposal.notes),
+        *remarks(proposal.study),
+    ]
+    return "\n".join(lines)
