@@ -20,13 +20,14 @@ STEEPNESS = 0.75  # of how units follow the layers: 0.4 of these with 0.68 of th
 LEAST = 0.1  # of the parameters
 
 
-def plan_cut(architecture: Architecture, whole: Shape, parameters: int) -> Shape:
+def plan_cut(architecture: Architecture, whole: Shape, parameters: int, within: Shape | None = None) -> Shape:
     """The shape of about so many parameters, within 1 %, that a cut of a model loses least with.
 
     Widths are multiples of 64, or of 32 where nothing else comes within 1 %; those of models below 256 channels are any.
 
     Args:
-        whole: shape of the model, no smaller than the request on any axis.
+        whole: shape of the model.
+        within: no axis is larger than here, so that it can be cut out of a cut; None: than in the model.
 
     Raises:
         ColpipeError: the request is more than the model has or less than a tenth of it, or nothing comes within 1 %.
@@ -37,10 +38,13 @@ def plan_cut(architecture: Architecture, whole: Shape, parameters: int) -> Shape
         raise ColpipeError(
             f"{parameters:,} parameters are {than} the model's {most:,}; give {ceil(LEAST * most):,} to {most:,}"
         )
+    within = within or whole
     for heads, groups, hidden in _widths(architecture, whole):
+        if hidden > within.hidden or groups > within.kv_heads:
+            continue
         usual = alignment(architecture.align, whole.hidden)
         for step in [USUAL, BLOCK] if usual == USUAL and architecture.align is None else [usual]:
-            found = list(_depths(architecture, whole, parameters, heads, groups, hidden, step))
+            found = list(_depths(architecture, whole, within, parameters, heads, groups, hidden, step))
             if found:
                 return min(found, key=lambda entry: entry[0])[1]
     raise ColpipeError(f"no cut of {whole} has {parameters:,} parameters within {TOLERANCE:.0%}; another size may do")
@@ -64,7 +68,14 @@ def _widths(architecture: Architecture, whole: Shape) -> Iterator[tuple[int, int
 
 
 def _depths(
-    architecture: Architecture, whole: Shape, parameters: int, heads: int, groups: int, hidden: int, step: int
+    architecture: Architecture,
+    whole: Shape,
+    within: Shape,
+    parameters: int,
+    heads: int,
+    groups: int,
+    hidden: int,
+    step: int,
 ) -> Iterator[tuple[float, Shape]]:
     """(how far its units are from what suits its depth, shape) of every depth that comes within 1 %."""
 
@@ -72,12 +83,12 @@ def _depths(
         return Shape(layers=layers, heads=heads, kv_heads=groups, head_dim=whole.head_dim, hidden=hidden, ffn=ffn)
 
     most = whole.ffn * hidden // whole.hidden
-    for layers in range(ceil(SHALLOW * whole.layers), whole.layers + 1):
+    for layers in range(ceil(SHALLOW * whole.layers), within.layers + 1):
         per_unit = architecture.parameters(shape(layers, 2)) - architecture.parameters(shape(layers, 1))
         exact = 1 + (parameters - architecture.parameters(shape(layers, 1))) / per_unit
         choices = {floor(exact / step) * step, ceil(exact / step) * step, most if hidden == whole.hidden else 0}
         for ffn in sorted(choices):
-            if FLAT * most <= ffn <= most:
+            if FLAT * most <= ffn <= min(most, within.ffn):
                 off = architecture.parameters(shape(layers, ffn)) / parameters - 1
                 if abs(off) <= TOLERANCE:
                     usual = min(1.0, layers / whole.layers / DEEP) ** STEEPNESS

@@ -22,7 +22,7 @@ from colpipe.cost.processor import cores
 from colpipe.data.records import read, split_of
 from colpipe.errors import ColpipeError, first_line
 from colpipe.tools.estimate import PEAKS
-from colpipe.tools.proposal import Asked, Model, Text, propose, told
+from colpipe.tools.proposal import Asked, Model, Text, label, name_of, propose, told
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -88,21 +88,27 @@ def understand(given: argparse.Namespace) -> tuple[Path, Asked]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that does not exist yet."""
+    """Write a file that does not exist yet.
+
+    Raises:
+        ColpipeError: it does, or cannot be written.
+    """
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise ColpipeError(f"{path}: exists already; give another --out, or another --name") from None
+    except OSError as error:
+        raise ColpipeError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_sizes(text: str) -> list[int]:
-    """Parameters, the largest first.
+def read_sizes(text: str) -> dict[int, str]:
+    """Parameters → label, the largest first.
 
     Raises:
         ColpipeError: a size does not parse, is no whole number above 0, or is there twice.
     """
-    sizes = []
+    sizes: dict[int, str] = {}
     for word in text.replace(",", " ").split():
         size = parse_tokens(word)
         size = int(size) if isinstance(size, str) and size.isdecimal() else size
@@ -110,10 +116,10 @@ def read_sizes(text: str) -> list[int]:
             raise ColpipeError(f"--sizes {word}: is no number of parameters; write 60M, 1.5B or 60000000")
         if size in sizes:
             raise ColpipeError(f"--sizes {word}: is there twice")
-        sizes.append(size)
+        sizes[size] = label(size) if word.isdecimal() else word
     if not sizes:
         raise ColpipeError("--sizes: names none; write 60M,90M")
-    return sorted(sizes, reverse=True)
+    return dict(sorted(sizes.items(), reverse=True))
 
 
 def read_model(given: str) -> Model:
@@ -164,8 +170,8 @@ def read_model(given: str) -> Model:
         hidden=sizes["hidden"],
         ffn=sizes["ffn"],
     )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(given).resolve().name if "path" in source else Path(given).name)
-    return Model(name.strip("-._") or "mine", source, folder, architecture, whole)
+    name = name_of(Path(given).resolve() if "path" in source else Path(given), "model")
+    return Model(name, source, folder, architecture, whole)
 
 
 def _missing(module: str, package: str) -> str:

@@ -1,5 +1,6 @@
 """The study that `colpipe init` writes: which sizes are members of the chain, and how many steps fit into the hours."""
 
+import json
 import platform
 import re
 from dataclasses import dataclass
@@ -48,13 +49,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study is to be of; sizes in parameters, the largest first."""
+    """What a study is to be of; its sizes are parameters → label, the largest first."""
 
     name: str
     model: Model
     text: Text
     instructions: Path | None
-    sizes: list[int]
+    sizes: dict[int, str]
     hours: float
     device: str | None = None
 
@@ -121,10 +122,10 @@ def _shapes(asked: Asked) -> dict[int, Shape]:
     found: dict[int, Shape] = {}
     for size in asked.sizes:
         try:
-            shape = plan_cut(asked.model.architecture, asked.model.whole, size)
+            shape = plan_cut(asked.model.architecture, asked.model.whole, size, found[min(found)] if found else None)
         except ColpipeError as error:
-            raise ColpipeError(f"--sizes {tokens_label(size)}: {error}") from None
-        if not found or size < NEAR * min(found) or size == asked.sizes[-1]:
+            raise ColpipeError(f"--sizes {asked.sizes[size]}: {error}") from None
+        if not found or size < NEAR * min(found) or size == min(asked.sizes):
             found[size] = shape
     return found
 
@@ -152,16 +153,16 @@ def _rounded(tokens: int) -> int:
 def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
     """The study as commented YAML."""
     model, positions = asked.model, asked.model.architecture.positions
-    corpus = _name(asked.text.path, model.name)
+    corpus = _data_name(asked.text.path, model.name)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
-    environment.filters["flow"] = _flow
+    environment.filters |= {"flow": _flow, "anchor": lambda label: label.replace(".", "-")}  # PyYAML's have no dots
     return environment.get_template("study.yaml.j2").render(
-        **vars(asked) | {"sizes": [tokens_label(size) for size in asked.sizes], "hours": f"{asked.hours:g}"},
+        **vars(asked) | {"sizes": list(asked.sizes.values()), "hours": f"{asked.hours:g}"},
         architecture=model.architecture,
-        members={tokens_label(size): shape for size, shape in members.items()},
-        another=tokens_label(_between(asked.sizes)),
+        members={asked.sizes[size]: shape for size, shape in members.items()},
+        another=label(_between(list(asked.sizes))),
         corpus=corpus,
-        rows=_name(asked.instructions, corpus) if asked.instructions else None,
+        rows=_data_name(asked.instructions, corpus) if asked.instructions else None,
         longest=min(512, positions // 2),
         tuned=max(LEAST_STEPS, settings.steps // 4),
         ranked=all(shape.hidden == model.whole.hidden for shape in members.values()),
@@ -171,14 +172,27 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
     )
 
 
-def _name(path: Path, taken: str) -> str:
-    """Of a data set, by its file."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.partition(".")[0]).strip("-._") or "text"
+def name_of(path: Path, kind: str) -> str:
+    """A name that a part of a study can have, by a file or folder; what YAML reads as no word gets its kind before it."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._") or kind
+    return name if yaml.safe_load(name) == name else f"{kind}-{name}"
+
+
+def _data_name(path: Path, taken: str) -> str:
+    name = name_of(Path(path.name.partition(".")[0]), "text")
     return f"{name}-data" if name == taken else name
 
 
-def _flow(value: Shape | dict) -> str:
+def label(size: int) -> str:
+    """A size as people write it, and never as a bare number."""
+    short = tokens_label(size)
+    return short if not short.isdecimal() else f"{size / 10**6:.6g}M" if size >= 10**6 else f"{size / 1000:.6g}k"
+
+
+def _flow(value: Shape | dict | str) -> str:
     """In one line, as YAML and as people write it."""
+    if isinstance(value, str):
+        return value if yaml.safe_load(value) == value else json.dumps(value)
     pairs = value.model_dump(exclude_none=True) if isinstance(value, Shape) else value
     return yaml.safe_dump(
         pairs, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True
