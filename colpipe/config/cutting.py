@@ -12,7 +12,6 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.config.sizing import TOLERANCE
 from colpipe.errors import ColpipeError
 
-AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 DEEP = 2 / 3  # of the layers: above, all units are kept
 SHALLOW = 1 / 3  # of the layers: below, all widths shrink
 FLAT = 1 / 3  # of the units beside as many channels: the same

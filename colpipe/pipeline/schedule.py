@@ -12,8 +12,12 @@ START = 3.5  # seconds that a job takes beside its stage: Python, torch and Snak
 
 def threads_of(rule: str, cores: int) -> int:
     """That a job of a rule gets on a machine of so many cores, as workflow/rules/ says it."""
-    wide = rule in RULES and RULES[rule].kind in ("accelerator", "data-parallel") and rule not in ON_ONE
-    return max(1, cores // 2) if wide else 1
+    return max(1, cores // 2) if _leads(rule) else 1
+
+
+def _leads(rule: str) -> bool:
+    """Whether a rule makes what the chain waits for."""
+    return rule in RULES and RULES[rule].kind in ("accelerator", "data-parallel") and rule not in ON_ONE
 
 
 def seconds_together(jobs: Sequence[PlannedJob], seconds: Callable[[PlannedJob], float], cores: int) -> float:
@@ -27,7 +31,7 @@ def seconds_together(jobs: Sequence[PlannedJob], seconds: Callable[[PlannedJob],
     waits: Mapping[str, set[str]] = {
         job.folder: {each for each in job.parents.values() if each in known} for job in jobs
     }
-    order = sorted(jobs, key=lambda job: threads_of(job.rule, cores) == 1)
+    order = sorted(jobs, key=lambda job: not _leads(job.rule))
     running: list[tuple[float, int, PlannedJob]] = []
     done: set[str] = set()
     now, free = 0.0, cores

@@ -3,7 +3,8 @@
 import json
 import random
 import re
-import time
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.cost.inputs import model_in
 from colpipe.pipeline.plan import Plan
 from colpipe.tools import init
-from tests.conftest import WORDS, make_tokenizer
+from tests.conftest import CHECKOUT, WORDS, make_tokenizer
 
 FAMILIES = {
     "gpt2": Shape(layers=12, heads=8, hidden=128),
@@ -91,7 +92,9 @@ def test_hours_decide_steps_and_tokens_and_no_more_than_the_text_has(home, capsy
         note = "note: the text is short: 3 passes over it take less than 1000 h, and more would not help"
         assert (note in capsys.readouterr().out) == (hours == 1000)
     assert sorted(set(found)) == found
-    assert found[-1][1] <= 0.9 * 100_000 * 1.2
+    text = init.read_text(home / "text.txt", home / "model")
+    assert 0.8 * text.train < found[-1][1] <= 0.9 * text.train
+    assert found[-1][0] == pytest.approx(3 * text.train / 1024, rel=0.01)
     init.main(["model", "--text", "text.txt", "--sizes", "2M", "--hours", "0.0001", "--name", "short"])
     assert "note: 0.0001 h are too few: 10 steps for each member already take more" in capsys.readouterr().out
 
@@ -119,22 +122,15 @@ def test_a_model_in_the_cache_is_named_with_its_revision(home, monkeypatch, caps
     assert str(refusal.value) == f"init: error: owner/other: {said}"
 
 
-def test_the_command_line_program_takes_no_torch(home):
-    import subprocess
-    import sys
-
-    from tests.conftest import CHECKOUT
-
+def test_no_torch(home):
     program = (
         "import sys; from colpipe.tools.init import main; "
         "main(['model', '--text', 'text.txt', '--sizes', '2M']); print('torch' in sys.modules)"
     )
-    begun = time.process_time()
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT)}
     )
     assert found.stdout.splitlines()[-1] == "False", found.stderr
-    assert time.process_time() - begun < 60
 
 
 def edit(path, **changes):
