@@ -27,6 +27,7 @@ from colpipe.tools.proposal import Asked, Model, Text, label, name_of, propose, 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
 SAMPLE = 2**18  # characters that are tokenised, to know how long a token is
+LEAST_SAMPLE = 1000  # characters, which say more than a mean over all texts
 HELD_OUT = (
     0.0005,
     0.001,
@@ -222,7 +223,7 @@ def read_text(path: Path, model: Path) -> Text:
 
 
 def bytes_a_token(path: Path, model: Path) -> float:
-    """Of a text's beginning; where the tokenizer's files cannot be read without transformers, as in most."""
+    """Of a text's beginning; as in most texts, where it is short or the tokenizer's files want transformers."""
     fast = model / "tokenizer.json"
     if not fast.is_file():
         return BYTES_A_TOKEN
@@ -240,7 +241,7 @@ def bytes_a_token(path: Path, model: Path) -> float:
         tokens += len(tokenizer.encode(text, add_special_tokens=False).ids) + 1
         if characters >= SAMPLE:
             break
-    return size / tokens
+    return size / tokens if characters >= LEAST_SAMPLE else BYTES_A_TOKEN
 
 
 def read_instructions(path: Path) -> Path:

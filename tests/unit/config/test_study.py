@@ -174,7 +174,11 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["desnets"]["upper"].update(params="3k"),
-            "my.yaml: desnets.upper: give exactly one of shape, params and memory",
+            "my.yaml: desnets.upper: shape and params: give exactly one of shape, params and memory",
+        ),
+        (
+            lambda s: s["desnets"].update(upper={"params": "10k", "memory": "20kB"}),
+            "my.yaml: desnets.upper: params and memory: give exactly one of shape, params and memory",
         ),
         (
             lambda s: s["desnets"].update(planned={"params": "9M"}),

@@ -14,7 +14,7 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.cost.inputs import model_in
 from colpipe.pipeline.plan import Plan
 from colpipe.tools import init
-from tests.conftest import CHECKOUT, WORDS, make_tokenizer
+from tests.conftest import CHECKOUT, WORDS, make_tokenizer, snakemake
 
 FAMILIES = {
     "gpt2": Shape(layers=12, heads=8, hidden=128),
@@ -120,6 +120,13 @@ def test_a_model_in_the_cache_is_named_with_its_revision(home, monkeypatch, caps
         init.main(["owner/other", "--text", "text.txt", "--sizes", "2M"])
     said = "is no folder here, and is not in the Hugging Face cache; fetch it: hf download owner/other"
     assert str(refusal.value) == f"init: error: owner/other: {said}"
+
+
+@pytest.mark.slow
+def test_it_can_be_planned(home):
+    init.main(["model", "--text", "text.txt", "--sizes", "2M,1800k,1M", "--instructions", "rows.jsonl"])
+    planned = snakemake(home, "-n", "--configfile", "model.yaml")
+    assert re.search(r"^distill +2$", planned.stdout, re.MULTILINE) and not (home / "results").exists()
 
 
 def test_no_torch(home):
