@@ -19,10 +19,11 @@ from colpipe.config.parts import Architecture, Dataset, Shape, Source, parse_tok
 from colpipe.config.stages import FIT_TOKENS
 from colpipe.cost.inputs import BYTES_A_TOKEN
 from colpipe.cost.processor import cores
+from colpipe.data.prompts import prompt
 from colpipe.data.records import read, split_of
 from colpipe.errors import ColpipeError, first_line
 from colpipe.tools.estimate import PEAKS
-from colpipe.tools.proposal import Asked, Model, Text, label, name_of, propose, told
+from colpipe.tools.proposal import Asked, Model, Rows, Text, label, name_of, propose, told
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -39,7 +40,9 @@ HELD_OUT = (
     0.1,
 )  # shares of the documents for validation, and as much for testing
 LEAST_HELD_OUT = 4096  # tokens of each, where a tenth of the text has them
-SPARE = 1.1  # a text's tokens are estimated from a sample
+KEPT = 0.98  # of the rows of instructions: the longest are left out
+LEAST_ROWS = 50
+SPARE = 1.1  # tokens are estimated from a sample
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,7 +87,7 @@ def understand(given: argparse.Namespace) -> tuple[Path, Asked]:
     if out.exists():
         raise ColpipeError(f"{out}: exists already; give another --out, or another --name")
     text = read_text(given.text, model.folder)
-    rows = read_instructions(given.instructions) if given.instructions else None
+    rows = read_instructions(given.instructions, text.bytes_a_token) if given.instructions else None
     return out, Asked(name, model, text, rows, sizes, given.hours, given.device)
 
 
@@ -215,7 +218,7 @@ def read_text(path: Path, model: Path) -> Text:
             held[split_of(group, share, share)] += length
         fewest = min(held["validation"], held["test"]) / ratio
         if fewest >= LEAST_HELD_OUT or (share == HELD_OUT[-1] and fewest >= LEAST_HELD_OUT / 8):
-            return Text(path, held["train"] / ratio, held["validation"] / ratio, share)
+            return Text(path, held["train"] / ratio, ratio, share)
     raise ColpipeError(
         f"{path}: has {len(documents):,} documents, of which too little can be held out to judge the models on; put blank "
         "lines between documents, one for each paragraph if need be"
@@ -244,15 +247,29 @@ def bytes_a_token(path: Path, model: Path) -> float:
     return size / tokens if characters >= LEAST_SAMPLE else BYTES_A_TOKEN
 
 
-def read_instructions(path: Path) -> Path:
-    """A file of {instruction, input, output} rows that has some.
+def read_instructions(path: Path, ratio: float) -> Rows:
+    """A file of {instruction, input, output} rows; nearly all of them are kept.
+
+    Args:
+        ratio: bytes a token.
 
     Raises:
-        ColpipeError: it cannot be read, or a row lacks a field.
+        ColpipeError: it cannot be read, a row lacks a field, or there are too few to hold some out.
     """
-    if sum(1 for _ in _records(path, "alpaca")) < 50:
-        raise ColpipeError(f"{path}: has less than 50 rows; some are held out, and the rest would teach nothing")
-    return path
+    lengths = []
+    for record in _records(path, "alpaca"):
+        asked, answer = prompt(record["instruction"], record["input"]), record["output"]
+        lengths.append((len((asked + answer).encode()) / ratio + 1, len(answer.encode()) / ratio + 1))
+    if len(lengths) < LEAST_ROWS:
+        raise ColpipeError(
+            f"{path}: has less than {LEAST_ROWS} rows; some are held out, and the rest would teach nothing"
+        )
+    whole, answers = (sorted(each)[int(KEPT * len(each))] for each in zip(*lengths, strict=True))
+    return Rows(path, _in_steps(SPARE * whole, 32), _in_steps(SPARE * answers, 8))
+
+
+def _in_steps(tokens: float, step: int) -> int:
+    return -(-round(tokens) // step) * step
 
 
 def _records(path: Path, reader: str) -> Iterator[dict]:

@@ -22,6 +22,7 @@ from colpipe.tools.estimate import cpu_rates, disk_bytes, hour, number, run_seco
 NEAR = 0.75  # of a member's parameters: smaller sizes than that are cut out of a member of their own
 LEAST_STEPS = 10
 MOST_STEPS = 4000  # more tokens are more of them in each step
+LONGEST_ROW = 512  # of instructions, tokens; longer ones are left out
 PASSES = 3  # over the text, at most; more would learn it by heart
 RECOVERED = 0.5  # of the tokens that a member is distilled on
 
@@ -39,12 +40,22 @@ class Model:
 
 @dataclass(frozen=True)
 class Text:
-    """A text, its tokens by estimate; `held_out` is the share of its documents that validation has, and testing."""
+    """A text, tokens of its training split by estimate; `held_out` is the share of its documents that validation has, and
+    testing."""
 
     path: Path
     train: float
-    validation: float
+    bytes_a_token: float
     held_out: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Instructions: the longest row that is kept, and the longest answer that is asked for, tokens."""
+
+    path: Path
+    longest: int
+    answer: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Asked:
     name: str
     model: Model
     text: Text
-    instructions: Path | None
+    instructions: Rows | None
     sizes: dict[int, str]
     hours: float
     device: str | None = None
@@ -152,7 +163,7 @@ def _rounded(tokens: int) -> int:
 
 def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
     """The study as commented YAML."""
-    model, positions = asked.model, asked.model.architecture.positions
+    model, rows, positions = asked.model, asked.instructions, asked.model.architecture.positions
     corpus = _data_name(asked.text.path, model.name)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
     environment.filters |= {"flow": _flow, "anchor": lambda label: label.replace(".", "-")}  # PyYAML's have no dots
@@ -162,8 +173,9 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
         members={asked.sizes[size]: shape for size, shape in members.items()},
         another=label(_between(list(asked.sizes))),
         corpus=corpus,
-        rows=_data_name(asked.instructions, corpus) if asked.instructions else None,
-        longest=min(512, positions // 2),
+        rows=_data_name(rows.path, corpus) if rows else None,
+        longest=min(rows.longest, LONGEST_ROW, positions // 2) if rows else 0,
+        answer=min(rows.answer, LONGEST_ROW // 4, positions // 8) if rows else 0,
         tuned=max(LEAST_STEPS, settings.steps // 4),
         ranked=all(shape.hidden == model.whole.hidden for shape in members.values()),
         settings=settings,
