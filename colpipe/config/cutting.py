@@ -5,7 +5,8 @@ where less than a third of either would be left, the model gets narrower.
 """
 
 from collections.abc import Iterator
-from math import ceil, floor
+from itertools import product
+from math import ceil
 
 from colpipe.architectures.widths import BLOCK, USUAL, alignment, head_step, hidden_step
 from colpipe.config.parts import Architecture, Shape
@@ -13,8 +14,10 @@ from colpipe.config.sizing import TOLERANCE
 from colpipe.errors import ColpipeError
 
 DEEP = 2 / 3  # of the layers: above, all units are kept
-SHALLOW = 1 / 3  # of the layers: below, all widths shrink
-FLAT = 1 / 3  # of the units beside as many channels: the same
+FLOORS = (
+    1 / 3,
+    1 / 8,
+)  # of the layers, and of the units beside as many channels: the least, and where nothing else is left
 STEEPNESS = 0.75  # of how units follow the layers: 0.4 of these with 0.68 of those was the best 60M of SmolLM2-135M
 LEAST = 0.1  # of the parameters
 
@@ -38,14 +41,12 @@ def plan_cut(architecture: Architecture, whole: Shape, parameters: int, within: 
             f"{parameters:,} parameters are {than} the model's {most:,}; give {ceil(LEAST * most):,} to {most:,}"
         )
     within = within or whole
-    for heads, groups, hidden in _widths(architecture, whole):
-        if hidden > within.hidden or groups > within.kv_heads:
-            continue
-        usual = alignment(architecture.align, whole.hidden)
-        for step in [USUAL, BLOCK] if usual == USUAL and architecture.align is None else [usual]:
-            found = list(_depths(architecture, whole, within, parameters, heads, groups, hidden, step))
-            if found:
-                return min(found, key=lambda entry: entry[0])[1]
+    usual = alignment(architecture.align, whole.hidden)
+    steps = [USUAL, BLOCK] if usual == USUAL and architecture.align is None else [usual]
+    widths = [each for each in _widths(architecture, whole) if each[1] <= within.kv_heads and each[2] <= within.hidden]
+    for floor, (heads, groups, hidden), step in product(FLOORS, widths, steps):
+        if found := list(_depths(architecture, whole, within, parameters, heads, groups, hidden, step, floor)):
+            return min(found, key=lambda entry: entry[0])[1]
     raise ColpipeError(f"no cut of {whole} has {parameters:,} parameters within {TOLERANCE:.0%}; another size may do")
 
 
@@ -75,6 +76,7 @@ def _depths(
     groups: int,
     hidden: int,
     step: int,
+    least: float,
 ) -> Iterator[tuple[float, Shape]]:
     """(how far its units are from what suits its depth, shape) of every depth that comes within 1 %."""
 
@@ -82,12 +84,12 @@ def _depths(
         return Shape(layers=layers, heads=heads, kv_heads=groups, head_dim=whole.head_dim, hidden=hidden, ffn=ffn)
 
     most = whole.ffn * hidden // whole.hidden
-    for layers in range(ceil(SHALLOW * whole.layers), within.layers + 1):
+    for layers in range(ceil(least * whole.layers), within.layers + 1):
         per_unit = architecture.parameters(shape(layers, 2)) - architecture.parameters(shape(layers, 1))
-        exact = 1 + (parameters - architecture.parameters(shape(layers, 1))) / per_unit
-        choices = {floor(exact / step) * step, ceil(exact / step) * step, most if hidden == whole.hidden else 0}
+        exact = 1 + (parameters - architecture.parameters(shape(layers, 1))) // per_unit
+        choices = {exact // step * step, -(-exact // step) * step, most if hidden == whole.hidden else 0}
         for ffn in sorted(choices):
-            if FLAT * most <= ffn <= min(most, within.ffn):
+            if least * most <= ffn <= min(most, within.ffn):
                 off = architecture.parameters(shape(layers, ffn)) / parameters - 1
                 if abs(off) <= TOLERANCE:
                     usual = min(1.0, layers / whole.layers / DEEP) ** STEEPNESS

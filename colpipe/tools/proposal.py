@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +11,14 @@ from jinja2 import Environment, FileSystemLoader
 
 from colpipe.config.cutting import plan_cut
 from colpipe.config.loading import load_study, remarks
-from colpipe.config.parts import Architecture, Shape, tokens_label
+from colpipe.config.parts import Shape, tokens_label
+from colpipe.config.sizing import Endpoint, plan_shape
 from colpipe.config.study import Study
 from colpipe.cost.processor import cores
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.tools.estimate import cpu_rates, disk_bytes, hour, number, run_seconds, stages
+from colpipe.tools.given import Model, Rows, Text, name_of
 
 NEAR = 0.75  # of a member's parameters: smaller sizes than that are cut out of a member of their own
 LEAST_STEPS = 10
@@ -25,37 +26,6 @@ MOST_STEPS = 4000  # more tokens are more of them in each step
 LONGEST_ROW = 512  # of instructions, tokens; longer ones are left out
 PASSES = 3  # over the text, at most; more would learn it by heart
 RECOVERED = 0.5  # of the tokens that a member is distilled on
-
-
-@dataclass(frozen=True)
-class Model:
-    """An ancestor that is on this machine: its source as a study writes it, and what its config.json says."""
-
-    name: str
-    source: dict[str, str]
-    folder: Path
-    architecture: Architecture
-    whole: Shape
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text, tokens of its training split by estimate; `held_out` is the share of its documents that validation has, and
-    testing."""
-
-    path: Path
-    train: float
-    bytes_a_token: float
-    held_out: float
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Instructions: the longest row that is kept, and the longest answer that is asked for, tokens."""
-
-    path: Path
-    longest: int
-    answer: int
 
 
 @dataclass(frozen=True)
@@ -132,13 +102,32 @@ def _shapes(asked: Asked) -> dict[int, Shape]:
     """Size → shape of the sizes that are members; the largest, the smallest, and those far below the member before them."""
     found: dict[int, Shape] = {}
     for size in asked.sizes:
-        try:
-            shape = plan_cut(asked.model.architecture, asked.model.whole, size, found[min(found)] if found else None)
-        except ColpipeError as error:
-            raise ColpipeError(f"--sizes {asked.sizes[size]}: {error}") from None
+        shape = _cut(asked, size, found[min(found)] if found else None)
         if not found or size < NEAR * min(found) or size == min(asked.sizes):
             found[size] = shape
     return found
+
+
+def _between_members(asked: Asked, members: dict[int, Shape]) -> dict[int, Shape | None]:
+    """Size → shape of those that are no members; None where it is planned between its neighbours, as in any study."""
+    found: dict[int, Shape | None] = {}
+    architecture = asked.model.architecture
+    for size in (size for size in asked.sizes if size not in members):
+        larger = members[min(each for each in members if each > size)]
+        smaller = members[max(each for each in members if each < size)]
+        try:
+            plan_shape(architecture, Endpoint("smaller", smaller), Endpoint("larger", larger), size)
+            found[size] = None
+        except ColpipeError:
+            found[size] = _cut(asked, size, larger)
+    return found
+
+
+def _cut(asked: Asked, size: int, within: Shape | None) -> Shape:
+    try:
+        return plan_cut(asked.model.architecture, asked.model.whole, size, within)
+    except ColpipeError as error:
+        raise ColpipeError(f"--sizes {asked.sizes[size]}: {error}") from None
 
 
 def _length(asked: Asked) -> int:
@@ -171,6 +160,7 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
         **vars(asked) | {"sizes": list(asked.sizes.values()), "hours": f"{asked.hours:g}"},
         architecture=model.architecture,
         members={asked.sizes[size]: shape for size, shape in members.items()},
+        planned={asked.sizes[size]: shape for size, shape in _between_members(asked, members).items()},
         another=label(_between(list(asked.sizes))),
         corpus=corpus,
         rows=_data_name(rows.path, corpus) if rows else None,
@@ -182,12 +172,6 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
         budget=tokens_label(settings.budget),
         half=asked.device is not None,
     )
-
-
-def name_of(path: Path, kind: str) -> str:
-    """A name that a part of a study can have, by a file or folder; what YAML reads as no word gets its kind before it."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._") or kind
-    return name if yaml.safe_load(name) == name else f"{kind}-{name}"
 
 
 def _data_name(path: Path, taken: str) -> str:

@@ -13,7 +13,7 @@ from colpipe.config.loading import load_study, read_study
 from colpipe.config.parts import Architecture, Shape
 from colpipe.cost.inputs import model_in
 from colpipe.pipeline.plan import Plan
-from colpipe.tools import init
+from colpipe.tools import given, init
 from tests.conftest import CHECKOUT, WORDS, make_tokenizer, snakemake
 
 FAMILIES = {
@@ -85,6 +85,22 @@ def test_a_study_of_every_family(home, capsys, family, more):
     assert re.search(rf"^{family}.yaml: {len(Plan(study).jobs())} jobs, about [\d.]+ h on 2 cores, ", told)
 
 
+def test_a_size_that_cannot_be_planned_between_its_neighbours_has_a_shape(home):
+    """Between members of nearly the same units only whole layers are planned."""
+    sizes = ["2150k", "1990k", "1950k", "1900k"]
+    init.main(["model", "--text", "text.txt", "--sizes", ",".join(sizes)])
+    study = load_study(read_study("model.yaml"))
+    made = [study.parameters(desnet.shape) / 1000 for desnet in study.desnets.values()]
+    assert list(study.desnets) == sizes and made == pytest.approx([2150, 1990, 1950, 1900], rel=0.01)
+
+
+def test_one_size_alone(home):
+    init.main(["model", "--text", "text.txt", "--sizes", "2M"])
+    study = load_study(read_study("model.yaml"))
+    assert list(study.chain) == ["2M"] and study.desnets["2M"].shape == study.chain["2M"].shape
+    assert "# between the two is one line: 1800k: {params: 1800k}." in (home / "model.yaml").read_text()
+
+
 def test_hours_decide_steps_and_tokens_and_no_more_than_the_text_has(home, capsys):
     found = []
     for hours in (0.3, 0.6, 1000):
@@ -94,7 +110,7 @@ def test_hours_decide_steps_and_tokens_and_no_more_than_the_text_has(home, capsy
         note = "note: the text is short: 3 passes over it take less than 1000 h, and more would not help"
         assert (note in capsys.readouterr().out) == (hours == 1000)
     assert sorted(set(found)) == found
-    text = init.read_text(home / "text.txt", home / "model")
+    text = given.read_text(home / "text.txt", home / "model")
     assert 0.8 * text.train < found[-1][1] <= 0.9 * text.train
     assert found[-1][0] == pytest.approx(3 * text.train / 1024, rel=0.01)
     init.main(["model", "--text", "text.txt", "--sizes", "2M", "--hours", "0.0001", "--name", "short"])
@@ -112,7 +128,7 @@ def test_a_model_in_the_cache_is_named_with_its_revision(home, monkeypatch, caps
     snapshot = home / "cache" / "0123abcd"
     snapshot.parent.mkdir()
     (home / "model").rename(snapshot)
-    monkeypatch.setattr(init, "model_folder", lambda name, source: snapshot if source.hub == "owner/small" else None)
+    monkeypatch.setattr(given, "model_folder", lambda name, source: snapshot if source.hub == "owner/small" else None)
     monkeypatch.setattr("colpipe.cost.inputs.model_folder", lambda name, source: snapshot)
     init.main(["owner/small", "--text", "text.txt", "--sizes", "2M"])
     assert yaml.safe_load((home / "small.yaml").read_text())["models"] == {
@@ -199,6 +215,12 @@ MISTAKES = {
         ["model", "--text", "none.txt", "--sizes", "2M"],
         "none.txt: is no file (relative paths start at {home})",
     ),
+    "a text of another format": (
+        lambda home: (home / "text.txt").rename(home / "text.md"),
+        ["model", "--text", "text.md", "--sizes", "2M"],
+        "text.md: its name has to end in one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .txt (and .gz, .bz2, "
+        ".xz, .zst after that)",
+    ),
     "an empty text": (lambda home: (home / "text.txt").write_text(""), ["model", *TEXT], "text.txt: is empty"),
     "a blank text": (
         lambda home: (home / "text.txt").write_text("\n \n"),
@@ -271,7 +293,7 @@ MISTAKES = {
 def test_mistakes_are_one_line(home, monkeypatch, name):
     spoil, words, line = MISTAKES[name]
     whole = Architecture(family="llama", vocabulary=300, positions=256).parameters(FAMILIES["llama"])
-    monkeypatch.setattr(init, "find_spec", lambda module: None)
+    monkeypatch.setattr(given, "find_spec", lambda module: None)
     if spoil:
         spoil(home)
     before = (home / "model.yaml").read_text() if (home / "model.yaml").exists() else None
