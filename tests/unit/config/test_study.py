@@ -31,6 +31,14 @@ def test_the_tiny_study_is_valid(study):
         (lambda s: s.update(colour="red"), "my.yaml: colour: unknown key"),
         (lambda s: s["chain"]["medium"].update(lr=1), "my.yaml: chain.medium.lr: unknown key"),
         (
+            lambda s: s["stages"]["distill"].update(learnin_rate=1),
+            "my.yaml: stages.distill.learnin_rate: unknown key; near that is learning_rate",
+        ),
+        (
+            lambda s: s["datasets"]["articles"].update(raeder="text"),
+            "my.yaml: datasets.articles.raeder: unknown key; near that is reader",
+        ),
+        (
             lambda s: s["chain"]["medium"]["shape"].update(layers="four"),
             "my.yaml: chain.medium.shape.layers: 'four': input should be a valid integer",
         ),
