@@ -158,8 +158,8 @@ def fit(
 
     Args:
         model: model folder or loaded transformers model; run in float32, of one in half precision a copy.
-        shape: as in `linit`, no larger than the model on any axis; a number of parameters, `"90M"`, is met by fewer layers,
-            and of their units as few less as it takes. Or several, for which the model is measured and run once.
+        shape: as in `linit`, no larger than the model on any axis; a number of parameters, `"90M"`, is met within 1 %
+            by what a cut loses least with, fewer layers first. Or several, for which the model is measured and run once.
         text: a text, a list of texts, the path of a text file, or token ids.
         select: what is kept: `rank`, the most important layers, heads, units and channels; `rotate`, principal components
             instead of channels (RMSNorm families; a tied head then gets weights of its own, so that there are more

@@ -168,7 +168,7 @@ def load_study(config: dict, where: str = "study") -> Study:
     try:
         study = Study.model_validate(complete(config))
     except ValidationError as error:
-        raise _refusal(problem_lines(error), where) from None
+        raise _refusal(problem_lines(error, Study), where) from None
     except ColpipeError as error:
         raise _refusal(str(error).splitlines(), where) from None
     if problems := [*unknown_names(study), *validation.missing_stages(study), *validation.shape_problems(study)]:

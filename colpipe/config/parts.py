@@ -4,9 +4,10 @@ The docstring under a key is its explanation, in config/README.md and in the sch
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -116,19 +117,42 @@ class Strict(BaseModel):
         return value
 
 
-def problem_lines(error: ValidationError) -> Iterator[str]:
-    """What pydantic refuses, a line each: key path, value seen, what is allowed."""
+def problem_lines(error: ValidationError, model: type[BaseModel] | None = None) -> Iterator[str]:
+    """What pydantic refuses, a line each: key path, value seen, what is allowed.
+
+    Args:
+        model: that was validated; keys of it that are near an unknown one are named.
+    """
     for problem in error.errors(include_url=False):
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "value_error":
             for line in str(problem["ctx"]["error"]).splitlines():
                 yield f"{path}: {line}" if path else line
         elif problem["type"] == "extra_forbidden":
-            yield f"{path}: unknown key"
+            *around, key = problem["loc"]
+            near = get_close_matches(str(key), _keys_in(model, around), 3)
+            yield f"{path}: unknown key" + (f"; near that is {', '.join(near)}" if near else "")
         elif problem["type"] == "missing":
             yield f"{path}: missing"
         else:
             yield f"{path}: {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys_in(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
+    """The keys that a block of a study can have, by the path to it; names of entries are passed over."""
+    for part in path:
+        field = model.model_fields.get(str(part)) if model else None
+        if field:
+            model = next(_models_in(field.annotation), None)
+    return list(model.model_fields) if model else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The blocks that a key can hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models_in(each)
 
 
 class Source(Strict):

@@ -105,42 +105,6 @@ def plan_shape(architecture: Architecture, smaller: Endpoint, larger: Endpoint, 
     )
 
 
-def shape_within(architecture: Architecture, whole: Endpoint, parameters: int) -> Shape:
-    """The shape of so many parameters inside one model: fewer of its layers, and of their units as few less as meet the
-    number. A fitted model loses least so (docs/initialisers.md); heads and channels stay.
-
-    Raises:
-        ColpipeError: the model has no more, less than a quarter of its layers would be left, or nothing comes within 1 %.
-    """
-    full, count = architecture.parameters(whole.shape), architecture.parameters
-    least = -(-whole.shape.layers // 4)
-    fewest = count(whole.shape.model_copy(update={"layers": least}))
-    if not fewest <= parameters < full:
-        raise ColpipeError(
-            f"{parameters:,} parameters: {whole.name} has {full:,}, and a quarter of its layers {fewest:,}; ask for a "
-            "number between them, or give a shape"
-        )
-    step = alignment(architecture.align, whole.shape.hidden)
-    for each in (step, BLOCK) if step == USUAL else (step,):
-        shapes = []
-        for layers in range(least, whole.shape.layers + 1):
-            per_unit = count(_with(whole.shape, layers, 2)) - count(_with(whole.shape, layers, 1))
-            units = (parameters - count(_with(whole.shape, layers, 1))) / per_unit + 1
-            shapes += [_with(whole.shape, layers, min(whole.shape.ffn, align(units, each)))] if units > 0 else []
-        near = [shape for shape in shapes if abs(count(shape) / parameters - 1) <= TOLERANCE]
-        if near:
-            return max(near, key=lambda shape: shape.ffn)
-    closest = min(shapes, key=lambda shape: abs(count(shape) - parameters))
-    raise ColpipeError(
-        f"no shape within {whole.name} ({whole.shape}) has {parameters:,} parameters within {TOLERANCE:.0%}; the closest "
-        f"is {_described(architecture, closest, parameters)}"
-    )
-
-
-def _with(shape: Shape, layers: int, units: int) -> Shape:
-    return shape.model_copy(update={"layers": layers, "ffn": units})
-
-
 def _unaligned(architecture: Architecture, smaller: Endpoint, larger: Endpoint, parameters: int) -> str:
     """What there would be without alignment, as words; empty where it makes no difference."""
     try:

@@ -144,8 +144,9 @@ class DesNet(Budget):
 
     @model_validator(mode="after")
     def one_size(self) -> "DesNet":
-        if (self.shape is None) == (self.parameters is None):
-            raise ValueError("give exactly one of shape, params and memory")
+        given = [key for key in ("shape", "params", "memory") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"{' and '.join(given) or 'no size'}: give exactly one of shape, params and memory")
         return self
 
 

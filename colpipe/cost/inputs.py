@@ -16,7 +16,8 @@ from colpipe.data.prompts import prompt
 from colpipe.jobs.artifacts import MANIFEST
 
 EXACT, AT_MOST, ASSUMED = "", "≤", "?"  # how sure a number is, the surest first
-UNKNOWN = 8_000_000_000  # parameters of an ancestor that is not fetched yet
+UNKNOWN = 8_000_000_000  # parameters of an ancestor of another family that is not fetched yet
+LARGER = 2  # times as many parameters as its first member an ancestor has that is not fetched yet
 UNSEEN = 100_000_000  # tokens of data that are not prepared yet
 SAMPLE = 500  # rows of instructions that are looked at for their lengths
 BYTES_A_TOKEN = 4.0  # where no prepared corpus says how many
@@ -61,7 +62,17 @@ def model_in(layout: Layout, folder: str) -> SizedModel:
     if shape:
         return of_shape(study.architecture, shape)
     staged = Path(layout.fetched[name])
-    return published(staged if (staged / MANIFEST).is_file() else model_folder(name, study.models[name].source))
+    found = staged if (staged / MANIFEST).is_file() else model_folder(name, study.models[name].source)
+    return published(found) if found else _not_here(layout, name)
+
+
+def _not_here(layout: Layout, name: str) -> SizedModel:
+    """A model that is on no disk of this machine: the chain's own ancestor is a few times as large as its first member."""
+    study = layout.study
+    chains = [name_ for name_, entry in study.ancestors.items() if entry.model == name and not entry.bridge]
+    first = max((study.parameters(study.chain[study.members(each)[0]].shape) for each in chains), default=0)
+    size = LARGER * first or UNKNOWN
+    return SizedModel(size, unknown_forward(size), bound=ASSUMED)
 
 
 def of_shape(architecture: Architecture, shape: Shape) -> SizedModel:
@@ -74,10 +85,10 @@ def of_sizes(family: Family, sizes: dict[str, int], tied: bool) -> SizedModel:
     return SizedModel(family.parameters(sizes, tied), forward(family, sizes), family, sizes, tied)
 
 
-def published(folder: Path | None) -> SizedModel:
+def published(folder: Path) -> SizedModel:
     """A model that was not made here, from its `config.json`; from the sizes of its files where its family has no table."""
-    config = read_mapping(folder / "config.json") if folder else {}
-    if not folder or not config:
+    config = read_mapping(folder / "config.json")
+    if not config:
         return SizedModel(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
         return of_sizes(family.variant(config), family.sizes(config), family.is_tied(config))
@@ -109,11 +120,23 @@ def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | Non
     found, bound = _counts(Path(layout.data(name))), EXACT
     there = found[split]["tokens"] if found else None
     if there is None:
-        assumed = _assumed_tokens(layout, layout.study.corpora[name].dataset)
-        there, bound = (tokens, EXACT) if tokens else (assumed, ASSUMED)
-        if split != "train":
-            there, bound = 0.03 * assumed, ASSUMED
+        there, bound = (tokens, EXACT) if tokens and split == "train" else (_of_split(layout, name, split), ASSUMED)
     return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
+
+
+def whole_split(layout: Layout, name: str, split: str, longest_block: int) -> Data:
+    """All of a split of a corpus, in blocks that are no longer than it."""
+    found = _counts(Path(layout.data(name)))
+    there = found[split]["tokens"] if found else _of_split(layout, name, split)
+    return corpus(layout, name, split, max(2, min(longest_block, int(there))))
+
+
+def _of_split(layout: Layout, name: str, split: str) -> float:
+    """Tokens of a split of a corpus that is not prepared yet."""
+    dataset = layout.study.corpora[name].dataset
+    entry = layout.study.datasets[dataset]
+    shares = {"validation": entry.validation, "test": entry.test, "train": 1 - entry.validation - entry.test}
+    return shares[split] * _assumed_tokens(layout, dataset)
 
 
 def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -> Data:

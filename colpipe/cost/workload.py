@@ -31,10 +31,12 @@ from colpipe.cost.inputs import (
     corpus,
     instructions,
     least_sure,
+    longest,
     mixed,
     model_in,
     of_shape,
     sample_rows,
+    whole_split,
 )
 from colpipe.cost.passes import (
     Work,
@@ -161,8 +163,9 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     longest_row = model.sizes["position"] if model.sizes else layout.study.architecture.positions
     work, tuned = Work(memory=model.weights, precision=precision), set()
     for name in _names(parents, "corpus"):
-        data = corpus(layout, name, "test", longest_row)
-        work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // longest_row), everywhere=True)
+        data = whole_split(layout, name, "test", longest_row)
+        block = round(longest([data], 1))
+        work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // block), everywhere=True)
     for task in settings["tasks"].values():
         key = (task.train or task.instructions, repr(task.fine_tune))
         if task.fine_tune and key not in tuned:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from colpipe.architectures.widths import proportional_units
+from colpipe.config.cutting import plan_cut
 from colpipe.config.parts import Architecture, Shape, read_number
-from colpipe.config.sizing import Endpoint, plan_shape, shape_within
+from colpipe.config.sizing import Endpoint, plan_shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.weights import Weights
 
@@ -17,7 +18,11 @@ def between(shape: Mapping[str, int] | Shape | str, small: Weights, large: Weigh
 def within(shape: Mapping[str, int] | Shape | str, larger: Weights) -> dict[str, int]:
     """Size of every axis of a shape, or of one of so many parameters (`90M`), inside one model."""
     if isinstance(shape, str):
-        shape = shape_within(_architecture(larger), endpoint_of(larger), parameters_of(shape))
+        parameters = parameters_of(shape)
+        try:
+            shape = plan_cut(_architecture(larger), endpoint_of(larger).shape, parameters)
+        except ColpipeError as error:
+            raise ColpipeError(f"{larger.name}: {error}") from None
     return target_sizes(shape, larger)
 
 

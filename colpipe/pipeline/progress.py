@@ -11,8 +11,8 @@ from rich.text import Text
 
 from colpipe.jobs.job import clock
 from colpipe.pipeline.rules import RULES
+from colpipe.pipeline.schedule import START
 
-START = 3.5  # seconds that a job takes beside its stage: Python, torch and Snakemake
 UNKNOWN = Text("time left unknown", style="dim")
 PATIENCE = 10  # seconds between two looks at what has finished
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from colpipe.config.needs import shortages
+from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
 from colpipe.jobs.start import SHARED
@@ -52,6 +53,18 @@ def _has_accelerators() -> bool:
     return any(map(present, VISIBLE))
 
 
+def require_folders(*paths: str) -> None:
+    """Refuse a file that stands where folders are to be made.
+
+    Raises:
+        ColpipeError: names it.
+    """
+    for path in paths:
+        for each in (Path(path), *Path(path).parents):
+            if each.exists() and not each.is_dir():
+                raise ColpipeError(f"{each}: is a file, where a folder of results is to be; move it away")
+
+
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     """What rules say under `input`, by the name of the rule: functions of wildcards that give the manifests of all parents.
 
@@ -60,8 +73,9 @@ def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:
     that times and its own memory decide nothing.
 
     Raises:
-        ColpipeError: a file that a manifest names is gone, or a manifest is damaged.
+        ColpipeError: a file that a manifest names is gone, or a manifest is damaged; a folder of results is a file.
     """
+    require_folders(plan.results, plan.resources)
     from snakemake.exceptions import WorkflowError
     from snakemake.io import IOFile, ancient
 

@@ -14,15 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colpipe.architectures.flops import REAL
 from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
-from colpipe.cost.inputs import EXACT, least_sure
+from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
+from colpipe.cost.processor import cores, training_rate
 from colpipe.errors import ColpipeError
 from colpipe.jobs.usage import read_account
+from colpipe.pipeline.graph import PlannedJob
 from colpipe.pipeline.plan import Plan
-from colpipe.pipeline.resources import RATES
 from colpipe.pipeline.rules import RULES
+from colpipe.pipeline.schedule import START, seconds_together, threads_of
 from colpipe.reporting.many_sizes import SizesCost, estimate_sizes, recorded_sizes
 
 # FLOP/s by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
@@ -32,6 +35,7 @@ PEAKS = {
     "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
 }
 UTILISATION = 0.4
+WRITERS = ("pretrain", "sft", "bridge", "order", "distill", "distill_desnet", "assemble", "recover")  # of a model each
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what Linux calls a processor's arithmetic in it
 
 
@@ -56,8 +60,12 @@ def stages(plan: Plan) -> list[Stage]:
     """The rules of a study in the order in which their first jobs can run."""
     found: dict[str, list[tuple[bool, Work]]] = defaultdict(list)
     for job, work in plan.work_by_job():
-        found[job.rule].append(((Path(job.folder) / "manifest.json").exists(), work))
+        found[job.rule].append((_is_done(job), work))
     return [_together(rule, works) for rule, works in found.items()]
+
+
+def _is_done(job: PlannedJob) -> bool:
+    return (Path(job.folder) / "manifest.json").exists()
 
 
 def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
@@ -95,6 +103,29 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
 
 
+def cpu_rate(rule: str, rates: dict[str, float], count: int) -> float:
+    """FLOP/s of a job of a rule on the threads that it gets on this machine of so many cores: as in its own past runs, where
+    there are some, else by a measurement of one core."""
+    return rates.get(RULES[rule].stage or rule) or rates.get("") or threads_of(rule, count) * training_rate()
+
+
+def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | None = None) -> float:
+    """From the start to the end of a run of all jobs that are not done: side by side on the cores of this machine, or one
+    after the other on one device."""
+    works = {job.folder: work for job, work in plan.work_by_job()}
+    jobs = [job for job in plan.jobs() if job.rule and not _is_done(job)]
+    if device:
+        return sum(START + seconds_on(device, {works[job.folder].precision: works[job.folder].flops}) for job in jobs)
+    return seconds_together(jobs, lambda job: START + works[job.folder].flops / cpu_rate(job.rule, rates, count), count)
+
+
+def disk_bytes(plan: Plan) -> float:
+    """What the models of a study take, in float32, and beside them the largest training's saved state while it runs."""
+    models = sum(model_in(plan, job.folder).parameters for job in plan.jobs() if job.rule in WRITERS)
+    trained = max((work.trained for _, work in plan.work_by_job()), default=0)
+    return REAL * (models + 3 * trained)
+
+
 def lacks_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this CPU has to emulate bfloat16; False where its system does not tell."""
     try:
@@ -117,6 +148,10 @@ def report(study: Study, results: Path = Path("results")) -> str:
     rates = cpu_rates(results, host)
     found = stages(plan)
     parts = [_stage_table(found, rates), _assumptions(rates, host)]
+    parts[1] += (
+        f"\nA run of what is left takes about {hour(run_seconds(plan, rates, cores()) / 3600)} h here, jobs side by side on "
+        f"{cores()} cores, and at its end about {number(disk_bytes(plan), 'B')} of disk."
+    )
     if any(stage.flops.get("bfloat16") for stage in found) and lacks_bfloat16():
         parts[1] += (
             f"\nThis CPU ({host}) has no arithmetic in bfloat16 ({', '.join(BFLOAT16)}): what the study has in it runs, but "
@@ -140,7 +175,7 @@ def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
     rows, whole = [], [0.0] * (len(PEAKS) + 1)
     for stage in found:
         flops = sum(stage.flops.values())
-        rate = rates.get(RULES[stage.rule].stage or stage.rule) or rates.get("") or RATES["cpu"]
+        rate = cpu_rate(stage.rule, rates, cores()) if flops else 1.0
         hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [flops / rate / 3600]
         whole = [before + more for before, more in zip(whole, hours, strict=True)]
         rows.append(
@@ -166,7 +201,7 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
     if rates:
         cpu = f"this CPU ({host}): {number(rates[''])}FLOP/s by its own past runs, stage by stage where there are some"
     else:
-        cpu = f"this CPU ({host}): no past runs under results/; {number(RATES['cpu'])}FLOP/s by rule of thumb"
+        cpu = f"this CPU ({host}): no past runs under results/; {number(training_rate())}FLOP/s a core, as measured now"
     return (
         "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
         "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"

@@ -46,4 +46,3 @@ def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
         print(f"{each.path}: {each.bytes:,} bytes; {each.modelfile.name} beside it")
     for note in dict.fromkeys(note for each in exported for note in each.notes):
         print(f"note: {note}")
-

@@ -1,7 +1,7 @@
 """Plan a shape: from parameters or bytes to layers, heads, hidden, ffn, with its neighbours and alpha. Trains nothing.
 
-    colpipe plan --study config/gpt2.yaml 220M 440MB
-    colpipe plan --chain models/gpt2-medium models/gpt2 220M --precision float32
+colpipe plan --study config/gpt2.yaml 220M 440MB
+colpipe plan --chain models/gpt2-medium models/gpt2 220M --precision float32
 """
 
 import argparse
@@ -133,4 +133,3 @@ def describe(
         f"methods: {', '.join(('fit', *METHODS, *(['cut'] if larger in elastic else [])))}",
     ]
     return "\n    ".join(filter(None, (*lines, not_quantisable(shape.widths))))
-

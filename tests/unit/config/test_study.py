@@ -31,6 +31,14 @@ def test_the_tiny_study_is_valid(study):
         (lambda s: s.update(colour="red"), "my.yaml: colour: unknown key"),
         (lambda s: s["chain"]["medium"].update(lr=1), "my.yaml: chain.medium.lr: unknown key"),
         (
+            lambda s: s["stages"]["distill"].update(learnin_rate=1),
+            "my.yaml: stages.distill.learnin_rate: unknown key; near that is learning_rate",
+        ),
+        (
+            lambda s: s["datasets"]["articles"].update(raeder="text"),
+            "my.yaml: datasets.articles.raeder: unknown key; near that is reader",
+        ),
+        (
             lambda s: s["chain"]["medium"]["shape"].update(layers="four"),
             "my.yaml: chain.medium.shape.layers: 'four': input should be a valid integer",
         ),
@@ -174,7 +182,11 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["desnets"]["upper"].update(params="3k"),
-            "my.yaml: desnets.upper: give exactly one of shape, params and memory",
+            "my.yaml: desnets.upper: shape and params: give exactly one of shape, params and memory",
+        ),
+        (
+            lambda s: s["desnets"].update(upper={"params": "10k", "memory": "20kB"}),
+            "my.yaml: desnets.upper: params and memory: give exactly one of shape, params and memory",
         ),
         (
             lambda s: s["desnets"].update(planned={"params": "9M"}),

@@ -8,7 +8,7 @@ import pytest
 
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Architecture, Shape
-from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, longest, model_in, of_shape
+from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, corpus, longest, model_in, of_shape
 from colpipe.cost.passes import fitting, measuring
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
@@ -197,3 +197,23 @@ def test_a_fit_holds_its_source_in_float32_and_the_system_of_its_widest_projecti
     activations, system = 8 * 8 * 64 * 64, 5 * 64 * 64 + 4 * 64 * 16
     assert done.memory == pytest.approx(4 * (source + cut + activations) + 8 * system, rel=0.02)
     assert done.read == pytest.approx(source, rel=0.05)
+
+
+def test_a_text_here_is_known_by_its_size_and_a_test_split_shorter_than_a_block_counts(plan, study, inputs):
+    """Four bytes a token, the data set's own share of them held out, in one block of all that there is."""
+    study["datasets"]["articles"] |= {"test": 0.02, "validation": 0.04}
+    tokens = (inputs / "articles.json").stat().st_size / 4
+    made = plan(architecture={**study["architecture"], "positions": 8192}, tasks={})
+    model = of_shape(made.study.architecture, made.study.chain["large"].shape)
+    scored = made.work("evaluate", SimpleNamespace(model="chain/llama/large"))
+    assert scored.tokens == int(0.02 * tokens) and scored.flops > 2 * scored.tokens * model.forward.layers(1, 1) / 2
+    assert corpus(made, "stories", "validation", 10).rows == pytest.approx(0.04 * tokens / 10, abs=1)
+    assert corpus(made, "stories", "train", 10).rows == pytest.approx(0.94 * tokens / 10, abs=1)
+
+
+def test_an_ancestor_that_is_not_here_is_larger_than_its_chain(plan, study):
+    study["models"]["llama"] = {"source": {"hub": "owner/gpt2"}}
+    study["ancestors"]["llama"].pop("bridge")
+    made = plan()
+    first = made.study.parameters(made.study.chain["large"].shape)
+    assert model_in(made, made.start("llama")).parameters == 2 * first

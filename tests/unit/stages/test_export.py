@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from colpipe.__main__ import main
 from colpipe.config.parts import Runtime
 from colpipe.data.chat import chat_template
 from colpipe.jobs.job import Job, JobSpec
 from colpipe.stages import export
-from colpipe.tools import export as tool
 from tests.unit.export.tiny import CHATML, make_folder, make_tokenizer
 
 
@@ -46,7 +46,7 @@ def test_a_model_is_exported_as_it_is_published(model, tmp_path, instructed, tem
 
 
 def test_the_tool_writes_a_folder_of_anyones(model, tmp_path, capsys):
-    tool.main([str(model), "--to", str(tmp_path / "gguf"), "--types", "q8_0,f16", "--name", "mine"])
+    main(["export", str(model), "--to", str(tmp_path / "gguf"), "--types", "q8_0,f16", "--name", "mine"])
     names = ["mine-f16.Modelfile", "mine-f16.gguf", "mine-q8_0.Modelfile", "mine-q8_0.gguf"]
     assert sorted(path.name for path in (tmp_path / "gguf").iterdir()) == names
     size = (tmp_path / "gguf/mine-q8_0.gguf").stat().st_size
@@ -71,13 +71,13 @@ def test_the_tool_says_in_one_line_what_is_wrong(model, tmp_path, more, said):
     result.mkdir()
     (result / "manifest.json").write_text("{}")
     with pytest.raises(SystemExit) as stopped:
-        tool.main([str(model), *(word.format(result=result) for word in more)])
+        main(["export", str(model), *(word.format(result=result) for word in more)])
     assert str(stopped.value).startswith(said.format(result=result)) and "\n" not in str(stopped.value)
     with pytest.raises(SystemExit, match=r"nowhere: has no config\.json; it is no folder of a transformers model"):
-        tool.main([str(tmp_path / "nowhere")])
+        main(["export", str(tmp_path / "nowhere")])
 
 
 def test_the_tool_says_how_it_is_used(capsys):
     with pytest.raises(SystemExit):
-        tool.main(["--help"])
+        main(["export", "--help"])
     assert "colpipe export smollm2-135m --to gguf --types q8_0" in capsys.readouterr().out

@@ -30,8 +30,7 @@ def home(study, inputs, tmp_path, monkeypatch):
 
 def test_no_torch_and_the_whole_study(home, study):
     program = (
-        "import sys; from colpipe.tools.estimate import main; "
-        "main(['my-study.yaml']); print('torch' in sys.modules)"
+        "import sys; from colpipe.tools.estimate import main; main(['my-study.yaml']); print('torch' in sys.modules)"
     )
     begun = time.process_time()
     found = subprocess.run(

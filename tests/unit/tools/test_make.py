@@ -35,7 +35,9 @@ def test_cut_keeps_layers_as_they_are(home, capsys):
     assert all(torch.equal(value, source[name]) for name, value in made.items())
     count = sum(value.numel() for value in made.values())
     assert re.match(rf"out: {count:,} parameters, \d+% of llama\n", capsys.readouterr().out)
-    assert AutoTokenizer.from_pretrained("out")("the old city") == AutoTokenizer.from_pretrained("llama")("the old city")
+    assert AutoTokenizer.from_pretrained("out")("the old city") == AutoTokenizer.from_pretrained("llama")(
+        "the old city"
+    )
 
 
 def test_fit_is_that_of_the_api(home, capsys):
@@ -70,7 +72,9 @@ def test_scan_is_sorted_by_loss_beside_the_model(home, capsys):
     assert first.split()[0] == "llama" and first.split()[-1] == "+0.000"
     losses = [float(row.split()[-2]) for row in rows]
     assert len(rows) == 2 and losses == sorted(losses)
-    assert re.match(r"Loss: nats per token of [\d,]+ at the end of text.txt; a uniform guess has 5.70 \(ln 300\)", remark)
+    assert re.match(
+        r"Loss: nats per token of [\d,]+ at the end of text.txt; a uniform guess has 5.70 \(ln 300\)", remark
+    )
 
 
 def test_what_is_scored_is_not_what_is_fitted_on(home):
@@ -82,17 +86,35 @@ def test_what_is_scored_is_not_what_is_fitted_on(home):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["cut", "llama", "layers=1,hiden=4", "out"], "cut: error: SHAPE 'layers=1,hiden=4': hiden=4; axes are layers, "),
+        (
+            ["cut", "llama", "layers=1,hiden=4", "out"],
+            "cut: error: SHAPE 'layers=1,hiden=4': hiden=4; axes are layers, ",
+        ),
         (["cut", "llama", "layers=one", "out"], "cut: error: SHAPE 'layers=one': layers=one; axes are "),
         (["cut", "llama", "layers=9", "out"], "cut: error: llama: layer is "),
         (["cut", "nowhere", "9M", "out"], "cut: error: nowhere: is no model folder: no config.json in it"),
-        (["cut", "llama", "9G", "out"], "cut: error: shape '9G': give layers, heads and hidden, or parameters such as "),
-        (["cut", "llama", "9B", "out"], "cut: error: 9,000,000,000 parameters: llama has "),
+        (
+            ["cut", "llama", "9G", "out"],
+            "cut: error: shape '9G': give layers, heads and hidden, or parameters such as ",
+        ),
+        (["cut", "llama", "9B", "out"], "cut: error: llama: 9,000,000,000 parameters are more than the model's "),
         (["cut", "llama", "layers=1", "text.txt"], "cut: error: text.txt: is there already; give a new folder"),
-        (["fit", "llama", "layers=1", "llama", "--text", "text.txt"], "fit: error: llama: is there already; give a new "),
-        (["fit", "llama", "layers=1", "out", "--text", "no.txt"], "fit: error: no.txt: cannot be read as a text file: "),
-        (["fit", "llama", "layers=1", "out", "--text", "text.txt", "--tokens", "x"], "fit: error: --tokens 'x': give a "),
-        (["scan", "llama", "layers=1", "--text", "llama/model.safetensors"], "scan: error: llama/model.safetensors: cannot"),
+        (
+            ["fit", "llama", "layers=1", "llama", "--text", "text.txt"],
+            "fit: error: llama: is there already; give a new ",
+        ),
+        (
+            ["fit", "llama", "layers=1", "out", "--text", "no.txt"],
+            "fit: error: no.txt: cannot be read as a text file: ",
+        ),
+        (
+            ["fit", "llama", "layers=1", "out", "--text", "text.txt", "--tokens", "x"],
+            "fit: error: --tokens 'x': give a ",
+        ),
+        (
+            ["scan", "llama", "layers=1", "--text", "llama/model.safetensors"],
+            "scan: error: llama/model.safetensors: cannot",
+        ),
         (["scan", "llama", "layers=1", "--text", "short.txt"], "scan: error: short.txt: its last tenth has "),
     ],
 )

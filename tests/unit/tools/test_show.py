@@ -52,9 +52,9 @@ def test_a_finished_study_shows_its_table_first(results, capsys):
 
 
 def test_what_is_no_study_is_a_line(results, capsys):
-    with pytest.raises(SystemExit, match="other: no such folder; there are mine$"):
+    with pytest.raises(SystemExit, match=r"other: no such folder; there are mine$"):
         main(["show", str(results.parent / "other")])
-    with pytest.raises(SystemExit, match="results: holds several studies: mine; give one$"):
+    with pytest.raises(SystemExit, match=r"results: holds several studies: mine; give one$"):
         main(["show", str(results.parent)])
     with pytest.raises(SystemExit, match="holds no results of a study"):
         main(["show", str(results / "published" / "desnets")])
