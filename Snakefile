@@ -102,7 +102,7 @@ rule paper:
         PLAN.manifests_of("paper"),
 
 
-for name in paper():
+for name in asked_exhibits(PLAN, workflow):
 
     rule:
         name:
@@ -112,3 +112,14 @@ for name in paper():
         localrule: True
 
     workflow.get_rule(workflow.modifier.modify_rulename(name)).docstring = paper()[name]["title"]
+
+
+# A model by its name, as in `snakemake 90M`: its published folders.
+for name, cards in asked_by_name(PLAN, workflow).items():
+
+    rule:
+        name:
+            name
+        input:
+            cards,
+        localrule: True

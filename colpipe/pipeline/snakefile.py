@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from colpipe.config.needs import shortages
+from colpipe.config.paper import paper
 from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
 from colpipe.jobs.start import SHARED
+from colpipe.pipeline import exhibits
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
 from colpipe.pipeline.resources import FIELDS
@@ -63,6 +65,30 @@ def require_folders(*paths: str) -> None:
         for each in (Path(path), *Path(path).parents):
             if each.exists() and not each.is_dir():
                 raise ColpipeError(f"{each}: is a file, where a folder of results is to be; move it away")
+
+
+def asked_by_name(plan: Plan, workflow) -> dict[str, list[str]]:
+    """Targets that are models, by name: `90M`, or `desnets/90M` and `chain/90M` where that is a rule or both: target → cards
+    of all its versions. Thousands may be there, and each would take its time: only those that are asked for."""
+    rename, found = workflow.modifier.modify_rulename, {}
+    for target in _words() - {rule.name for rule in workflow.rules}:
+        for kind, names in (("chain", plan.study.chain), ("desnets", plan.study.desnets)):  # a DesNet before a member
+            for name in names:
+                if target in (rename(name), rename(f"{kind}/{name}")) and not Path(target).exists():
+                    found[target] = plan.cards(name, kind)
+    return found
+
+
+def asked_exhibits(plan: Plan, workflow) -> list[str]:
+    """Tables and figures of the paper that are targets: those that the study has, and those that are asked for, to be told
+    what is lacking. A workflow that imports this one may use any of them."""
+    imported = workflow.modifier.parent_modifier is not None
+    return [name for name in paper() if imported or name in _words() or exhibits.has(plan, name)]
+
+
+def _words() -> set[str]:
+    """Of the command line. Snakemake itself knows its targets when all rules are made."""
+    return set(sys.argv[1:])
 
 
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:

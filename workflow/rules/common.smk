@@ -29,6 +29,8 @@ from colpipe.pipeline.resources import resources_of_jobs
 from colpipe.pipeline.snakefile import (
     LAUNCH,
     RUN,
+    asked_by_name,
+    asked_exhibits,
     asked_resources,
     declare_inputs,
     run_stages_here,
