@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -202,10 +202,7 @@ def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> lis
         known |= set(_stored(folder / HASHES))
     for name in (SUPERSEDED, MANIFEST):
         (folder / name).unlink(missing_ok=True)
-    aside = [path for path in _own_files(folder) if path.relative_to(folder).as_posix() not in known]
-    place = next(place for number in count(1) if not (place := folder / f".set-aside-{number}").exists())
-    for path in aside:
-        _replace(path, place / path.relative_to(folder))
+    aside = set_aside(folder, known)
     for path in _own_files(folder):
         if path.relative_to(folder).as_posix() not in hashes:
             path.unlink()
@@ -215,6 +212,19 @@ def publish(staging: Path, folder: Path, manifest: Mapping, run: Mapping) -> lis
     _remember(str(folder / HASHES), folder / HASHES, {}, stamps)
     os.replace(staging / MANIFEST, folder / MANIFEST)
     shutil.rmtree(staging)
+    return aside
+
+
+def set_aside(folder: Path, known: Collection[str]) -> list[str]:
+    """Move the files of a folder that are none of those known into `.set-aside-<number>` there: somebody else's.
+
+    Returns:
+        Where they are now.
+    """
+    aside = [path for path in _own_files(folder) if path.relative_to(folder).as_posix() not in known]
+    place = next(place for number in count(1) if not (place := folder / f".set-aside-{number}").exists())
+    for path in aside:
+        _replace(path, place / path.relative_to(folder))
     return [(place / path.relative_to(folder)).as_posix() for path in aside]
 
 

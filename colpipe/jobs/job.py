@@ -252,6 +252,19 @@ class Job(Generic[SettingsT]):
             shutil.rmtree(state)
         self.event("done", f"done in {used['seconds']:.0f} s")
 
+    def clear_files(self) -> None:
+        """Empty an output that has no manifest: files of the last time go, others are somebody's and are set aside."""
+        if not self.output.exists():
+            return
+        try:
+            known = json.loads((self.work / RECORD).read_text())["files"]
+        except (OSError, ValueError):
+            known = {}
+        if aside := artifacts.set_aside(self.output, known):
+            self.say(f"files that were not made here were set aside: {', '.join(aside)}")
+        for path in artifacts.content_files(self.output):
+            path.unlink()
+
     def publish_files(self) -> None:
         """Move the staged files one by one into the output folder, beside what is already there. What they were made of is
         recorded in the work folder: the output has no manifest."""

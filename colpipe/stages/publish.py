@@ -39,9 +39,7 @@ def main(job: Job[Described]) -> None:
     prompt = WITHOUT_INPUT if instructed else None
     text = card(known, config, manifests, scores, intervals, guessed, prompt, job.seed)
     text.save(job.staging / "README.md")
-    if job.output.exists():  # of an earlier model; the card that Snakemake waits for is gone already
-        for path in content_files(job.output):
-            path.unlink()
+    job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()
 
 

@@ -82,6 +82,21 @@ def test_a_file_system_without_locks_is_told_of(new_job, tmp_path, monkeypatch, 
     assert job.state.parent == tmp_path / "work"
 
 
+def test_files_without_a_manifest_are_replaced_and_others_kept(new_job, tmp_path, capsys):
+    out = tmp_path / "out"
+    for name in ("model-00001.safetensors", "model.safetensors"):  # other files than the first time
+        job = new_job()
+        job.clear_files()
+        (job.staging / name).write_text(name)
+        job.publish_files()
+        (out / "mine-q8_0.gguf").write_text("somebody's")
+        job.close()
+    assert {path.name for path in artifacts.content_files(out)} == {"model.safetensors", "mine-q8_0.gguf"}
+    assert (out / ".set-aside-1" / "mine-q8_0.gguf").read_text() == "somebody's"
+    assert f"files that were not made here were set aside: {out}/.set-aside-1/mine-q8_0.gguf" in capsys.readouterr().err
+    assert not (out / ".set-aside-1" / "model-00001.safetensors").exists()
+
+
 def test_all_attempts_are_added_up(new_job, tmp_path):
     job = new_job()
     count(flops=10, tokens=2)
