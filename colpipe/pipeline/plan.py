@@ -64,7 +64,7 @@ class Plan(Layout):
         return [self.declared(f"{self.results}/{path}/{artifacts.MANIFEST}") for path in chosen[kind]]
 
     def cards(self, name: str | None = None, kind: str = "desnets") -> list[str]:
-        """The card of every DesNet, behind the target `published`; or of one, or one member (`chain`), in all its versions."""
+        """The card of every DesNet, behind the target `published`; or of one, or a member (`chain`), in all its versions."""
         models = [path for path in self.models if path.startswith(f"{kind}/") and name in (None, path.split("/")[2])]
         return [self.declared(f"{self.results}/published/{path}/README.md") for path in models]
 

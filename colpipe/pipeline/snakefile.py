@@ -10,6 +10,8 @@ from pathlib import Path
 
 from colpipe.config.needs import shortages
 from colpipe.config.paper import paper
+from colpipe.config.study import Study
+from colpipe.cost.processor import NO_BFLOAT16, lacks_bfloat16
 from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
@@ -48,6 +50,15 @@ def asked_resources(workflow, device: str) -> Collection[str]:
     if workflow.remote_exec or settings.nodes or settings.default_resources or named:
         return FIELDS
     return ["gpu"] if device != "cpu" and _has_accelerators() else []
+
+
+def slow_here(study: Study, workflow) -> list[str]:
+    """A line on a study in bfloat16 that is to run on this machine, where that has neither such arithmetic nor accelerators."""
+    in_half = '"precision":"bfloat16"' in "".join(
+        part.model_dump_json() for part in (study.stages, *study.chain.values(), *study.ancestors.values())
+    )
+    here = not workflow.remote_exec and (study.runtime.device == "cpu" or not _has_accelerators())
+    return [NO_BFLOAT16] if in_half and here and lacks_bfloat16() else []
 
 
 def _has_accelerators() -> bool:

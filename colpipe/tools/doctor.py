@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 import colpipe
-from colpipe.tools.estimate import lacks_bfloat16
+from colpipe.cost.processor import lacks_bfloat16
 from colpipe.tools.run import snakefile
 
 LITTLE_DISK = 10  # GB: a chain of 135M models and its DesNets

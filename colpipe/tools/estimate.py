@@ -19,7 +19,7 @@ from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
 from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
-from colpipe.cost.processor import cores, training_rate
+from colpipe.cost.processor import NO_BFLOAT16, cores, lacks_bfloat16, training_rate
 from colpipe.errors import ColpipeError
 from colpipe.jobs.usage import read_account
 from colpipe.pipeline.graph import PlannedJob
@@ -36,7 +36,6 @@ PEAKS = {
 }
 UTILISATION = 0.4
 WRITERS = ("pretrain", "sft", "bridge", "order", "distill", "distill_desnet", "assemble", "recover")  # of a model each
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what Linux calls a processor's arithmetic in it
 
 
 @dataclass(frozen=True)
@@ -126,15 +125,6 @@ def disk_bytes(plan: Plan) -> float:
     return REAL * (models + 3 * trained)
 
 
-def lacks_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU has to emulate bfloat16; False where its system does not tell."""
-    try:
-        text = cpu.read_text()
-    except OSError:
-        return False
-    return not set(BFLOAT16) & set(text.split())
-
-
 # Text
 
 
@@ -153,10 +143,7 @@ def report(study: Study, results: Path = Path("results")) -> str:
         f"{cores()} cores, and at its end about {number(disk_bytes(plan), 'B')} of disk."
     )
     if any(stage.flops.get("bfloat16") for stage in found) and lacks_bfloat16():
-        parts[1] += (
-            f"\nThis CPU ({host}) has no arithmetic in bfloat16 ({', '.join(BFLOAT16)}): what the study has in it runs, but "
-            "slower than in float32."
-        )
+        parts[1] += f"\n{NO_BFLOAT16}"
     return "\n\n".join([*parts, *_sizes_texts(plan)])
 
 

@@ -10,7 +10,7 @@ from tests.conftest import snakemake
 
 @pytest.fixture
 def home(study, inputs, tmp_path):
-    """A folder with inputs/ and my-study.yaml, of which a DesNet and a member have one name, and another that of a target."""
+    """A study one of whose DesNets has the name of a member, another that of a target."""
     (tmp_path / "inputs").symlink_to(inputs)
     member, shape = next(iter(study["chain"])), next(iter(study["desnets"].values()))
     study["desnets"] |= {member: shape, "scores": shape}
@@ -43,5 +43,7 @@ def test_a_name_that_is_none(home):
 def test_the_list_of_targets_is_short(home, study):
     listed = snakemake(home, "--list-target-rules", "--configfile", "my-study.yaml").stdout.splitlines()
     names = [line.split(" (")[0] for line in listed if " (" in line]
-    assert {"all", "chain", "desnets", "recovered", "published", "exported", "scores", "report", "estimate"} <= set(names)
+    assert {"all", "chain", "desnets", "recovered", "published", "exported", "scores", "report", "estimate"} <= set(
+        names
+    )
     assert len(names) <= 16 and not {"table1", "figure3"} & set(names)

@@ -37,6 +37,7 @@ from colpipe.pipeline.snakefile import (
     share_start,
     show_time_left,
     site_of,
+    slow_here,
 )
 
 run_stages_here(CHECKOUT)
@@ -49,7 +50,7 @@ try:
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
 if workflow.is_main_process:
-    for line in remarks(STUDY):
+    for line in (*remarks(STUDY), *slow_here(STUDY, workflow)):
         logger.info(line)
 show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)

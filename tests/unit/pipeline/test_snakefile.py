@@ -1,8 +1,13 @@
 """What is looked at before Snakemake is told of a study."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from colpipe.config.loading import load_study
+from colpipe.cost.processor import NO_BFLOAT16
 from colpipe.errors import ColpipeError
+from colpipe.pipeline import snakefile
 from colpipe.pipeline.snakefile import require_folders
 
 
@@ -15,3 +20,21 @@ def test_a_file_in_place_of_results_is_named(tmp_path, monkeypatch, file):
     with pytest.raises(ColpipeError) as refusal:
         require_folders("results/tiny", "resources")
     assert str(refusal.value) == f"{file}: is a file, where a folder of results is to be; move it away"
+
+
+@pytest.mark.parametrize("changed", ["evaluate", "distill", "member"])
+def test_bfloat16_is_told_of_where_this_machine_would_emulate_it(study, inputs, tmp_path, monkeypatch, changed):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.setattr(snakefile, "lacks_bfloat16", lambda: True)
+    monkeypatch.setattr(snakefile, "_has_accelerators", lambda: False)
+    here, there = SimpleNamespace(remote_exec=False), SimpleNamespace(remote_exec=True)
+    assert snakefile.slow_here(load_study(study), here) == []  # sizes in bfloat16 are no arithmetic
+    if changed == "member":
+        study["chain"]["small"]["distill"] = {"precision": "bfloat16"}
+    else:
+        study["stages"].setdefault(changed, {})["precision"] = "bfloat16"
+    assert snakefile.slow_here(load_study(study), here) == [NO_BFLOAT16]
+    assert snakefile.slow_here(load_study(study), there) == []
+    monkeypatch.setattr(snakefile, "lacks_bfloat16", lambda: False)
+    assert snakefile.slow_here(load_study(study), here) == []
