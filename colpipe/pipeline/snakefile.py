@@ -53,7 +53,7 @@ def asked_resources(workflow, device: str) -> Collection[str]:
 
 
 def slow_here(study: Study, workflow) -> list[str]:
-    """A line on a study in bfloat16 that is to run on this machine, where that has neither such arithmetic nor accelerators."""
+    """A line on a study in bfloat16 that is to run on this machine, which has no such arithmetic and no accelerators."""
     in_half = '"precision":"bfloat16"' in "".join(
         part.model_dump_json() for part in (study.stages, *study.chain.values(), *study.ancestors.values())
     )
