@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     proposal = propose(asked)
     write_new(out, proposal.text)
     print(f"{out}: {told(proposal)}")
-    print(f"\ncolpipe run {shlex.quote(str(out))} --cores {cores()}")
+    print(f"\ncolpipe run {shlex.quote(str(out))} all published --cores {cores()}")
 
 
 def understand(given: argparse.Namespace) -> tuple[Path, Asked]:

@@ -1,14 +1,19 @@
 """colpipe installed as a package, in a folder that is no checkout: its command runs studies by its own Snakefile."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
-from tests.conftest import CHECKOUT
+from colpipe.config.parts import Architecture, Shape
+from tests.conftest import CHECKOUT, WORDS, make_model, make_tokenizer
+from tests.unit.export.llama_cpp import ask
 
 
 @pytest.fixture(scope="module")
@@ -30,37 +35,75 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture
-def colpipe(package, inputs, study, tmp_path):
-    """Call the command in a folder with inputs/ and my-study.yaml."""
-    (tmp_path / "inputs").symlink_to(inputs)
-    (tmp_path / "my-study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+def colpipe(package, tmp_path):
+    """Call the command in an empty folder."""
 
-    def call(*words: str) -> subprocess.CompletedProcess:
+    def call(*words: str, fails: bool = False) -> str:
         environment = {**os.environ, "PYTHONPATH": str(package)}
         command = [sys.executable, "-P", "-m", "colpipe", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert bool(found.returncode) == fails, found.stdout + found.stderr
+        return found.stdout + found.stderr
 
     return call
 
 
-def test_it_runs_by_its_own_rules(colpipe, package, tmp_path):
-    found = colpipe("doctor")
-    assert f"rules of {package}/colpipe/checkout" in found.stdout and not found.returncode, found.stderr
-    found = colpipe("run", "my-study.yaml", "results/tiny/tokenizer/manifest.json", "--cores", "1")
-    assert not found.returncode, found.stderr
+@pytest.fixture
+def tiny(inputs, study, tmp_path):
+    """The tests' study and its inputs, in the folder where the command is called."""
+    (tmp_path / "inputs").symlink_to(inputs)
+    (tmp_path / "my-study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def test_it_runs_by_its_own_rules(colpipe, tiny, package, tmp_path):
+    assert f"rules of {package}/colpipe/checkout" in colpipe("doctor")
+    target = ("run", "my-study.yaml", "results/tiny/tokenizer/manifest.json", "--cores", "1")
+    colpipe(*target)
     assert (tmp_path / "results/tiny/tokenizer/tokenizer.json").exists()
-    log = (tmp_path / "results/tiny/logs/train_tokenizer.log").read_text()
-    assert "Traceback" not in log
-    again = colpipe("run", "my-study.yaml", "results/tiny/tokenizer/manifest.json", "--cores", "1")
-    assert "Nothing to be done" in again.stderr
-    assert "1 train_tokenizer" in colpipe("show", "results/tiny").stdout
+    assert "Traceback" not in (tmp_path / "results/tiny/logs/train_tokenizer.log").read_text()
+    colpipe(*target)
+    assert (tmp_path / "results/tiny/work/tokenizer/events.jsonl").read_text().count("done in") == 1  # the second does nothing
+    assert "1 train_tokenizer" in colpipe("show", "results/tiny")
 
 
-def test_all_of_a_study_is_planned(colpipe):
-    found = colpipe("run", "my-study.yaml", "-n", "--quiet", "rules")
-    assert not found.returncode and "evaluate" in found.stdout, found.stderr
+def test_all_of_a_study_is_planned(colpipe, tiny):
+    assert "evaluate" in colpipe("run", "my-study.yaml", "-n")
 
 
-def test_its_profile_is_found(colpipe):
-    """`show-failed-logs` of workflow/profiles/default, which a run says that it uses."""
-    assert "workflow specific profile" in colpipe("run", "my-study.yaml", "-n").stderr
+def test_its_profile_is_found(colpipe, tiny):
+    """And nothing runs that another profile would leave out."""
+    assert "workflow/profiles/default for setting default" in colpipe("run", "my-study.yaml", "--unlock")
+
+
+@pytest.mark.slow
+def test_from_a_model_and_a_text_to_llama_cpp(colpipe, tmp_path):
+    """The README's way, with a model and a text made here; with COLPIPE_MODEL (a folder) and COLPIPE_TEXT, with those."""
+    model, text = (os.environ.get(name) for name in ("COLPIPE_MODEL", "COLPIPE_TEXT"))
+    if not model:
+        model, text = "model", "text.txt"
+        documents = [" ".join(random.Random(number).choices(WORDS, k=40)) for number in range(2500)]
+        (tmp_path / text).write_text("\n\n".join(documents))
+        shape = Shape(layers=6, heads=4, kv_heads=2, head_dim=16, hidden=64, ffn=160)
+        make_model(tmp_path / model, Architecture(family="llama", vocabulary=300, positions=256), shape, 0)
+        make_tokenizer(documents[:50], 300).save_pretrained(tmp_path / model)
+    count = parameters(tmp_path / model)
+    size = f"{round(0.8 * count / 1000)}k"
+    said = colpipe("init", model, "--text", text, "--sizes", size, "--hours", "0.01", "--name", "mine")
+    run = said.splitlines()[-1].split()
+    assert run[:3] == ["colpipe", "run", "mine.yaml"]
+    study = (tmp_path / "mine.yaml").read_text()
+    assert len([line for line in study.splitlines() if line.split("#")[0].strip()]) <= 40
+    colpipe(*run[1:])
+    (card,) = (tmp_path / "results/mine/published/desnets").rglob("README.md")
+    assert parameters(card.parent) == pytest.approx(0.8 * count, rel=0.011)
+    shown = colpipe("show", "results/mine")
+    assert str(card.parent.relative_to(tmp_path)) in shown and size in shown
+    colpipe("export", str(card.parent), "--to", "gguf", "--name", "mine", "--types", "q8_0")
+    prompt = {"prompt": "The river is", "n_predict": 24, "temperature": 0}
+    (answer,) = ask(tmp_path / "gguf/mine-q8_0.gguf", ("/completion", prompt))
+    assert answer["tokens_predicted"] or answer["tokens_evaluated"]
+    print(f"The river is{answer['content']}")
+
+
+def parameters(folder: Path) -> int:
+    return sum(value.numel() for value in load_file(folder / "model.safetensors").values())

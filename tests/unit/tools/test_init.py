@@ -82,7 +82,7 @@ def test_a_study_of_every_family(home, capsys, family, more):
         task, rows = study.tasks["rows"], study.instructions["rows"]
         assert 8 <= task.max_new_tokens <= 16 and rows.max_tokens % 32 == 0 and rows.max_tokens <= 128
     told = capsys.readouterr().out
-    assert told.endswith(f"\ncolpipe run {family}.yaml --cores 2\n")
+    assert told.endswith(f"\ncolpipe run {family}.yaml all published --cores 2\n")
     assert re.search(rf"^{family}.yaml: {len(Plan(study).jobs())} jobs, about [\d.]+ h on 2 cores, ", told)
 
 
