@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import colpipe
+from colpipe.__main__ import COMMANDS
 from tests.conftest import CHECKOUT, make_gpt2, make_tokenizer
 
 PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
@@ -51,18 +52,34 @@ def test_rules_targets_and_make_targets_exist(page):
     assert not [name for name in re.findall(r"`make (\w+)`", text) if name not in making]
 
 
-def test_the_three_lines_of_the_readme(tmp_path, monkeypatch):
-    lines = (CHECKOUT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
-    assert len(list(filter(None, lines.splitlines()))) == 3 and '"220M"' in lines
+def test_the_three_lines_of_the_readme(inputs, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    fit, linit = ("\n".join(filter(None, block.splitlines())) for block in blocks)
+    assert len(fit.splitlines()) == 3 and '"90M"' in fit and '"220M"' in linit
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/smollm2-135m").symlink_to(inputs / "llama")
+    (tmp_path / "notes.txt").write_text("the old stone school by the river " * 50)
     for name, shape in (("gpt2", (3, 2, 16)), ("gpt2-medium", (5, 4, 32))):
         make_gpt2(tmp_path / name, *shape, seed=1, vocabulary=300)
         make_tokenizer(["the old city"], 300).save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    exec(lines.replace('"220M"', '"40k"'), {})
-    from transformers import AutoModelForCausalLM
+    made: dict = {}
+    exec(fit.replace('"90M"', '"30k"'), made)
+    exec(linit.replace('"220M"', '"40k"'), made)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    count = AutoModelForCausalLM.from_pretrained("gpt2-220m").num_parameters()
-    assert abs(count / 40_000 - 1) < 0.01
+    assert abs(AutoModelForCausalLM.from_pretrained("smollm2-90m").num_parameters() / 30_000 - 1) < 0.01
+    assert AutoTokenizer.from_pretrained("smollm2-90m")("the river")["input_ids"]
+    assert abs(made["model"].num_parameters() / 40_000 - 1) < 0.01
+
+
+def test_commands_of_colpipe_exist():
+    named = {
+        word
+        for page in PAGES
+        for word in re.findall(r"(?:^ +|`|pip install .*&& )colpipe ([a-z]+)", page.read_text(), re.MULTILINE)
+    }
+    assert {"init", "run", "show", "export"} <= named and named <= {*COMMANDS, "push"}
 
 
 def test_completion_in_bash(tmp_path):
@@ -75,7 +92,7 @@ def test_completion_in_bash(tmp_path):
     script += 'compgen -W "${words%\\\' *}" -- "$0"\n'
     for typed, expected in (
         ("publ", "published"),
-        ("table1", "table1 table10 table11 table12 table13 table14 table15"),
+        ("re", "recovered report"),
     ):
         found = subprocess.run(["bash", "-c", script, typed], capture_output=True, text=True, check=True)
         assert " ".join(found.stdout.split()) == expected, found

@@ -62,7 +62,9 @@ def test_it_runs_by_its_own_rules(colpipe, tiny, package, tmp_path):
     assert (tmp_path / "results/tiny/tokenizer/tokenizer.json").exists()
     assert "Traceback" not in (tmp_path / "results/tiny/logs/train_tokenizer.log").read_text()
     colpipe(*target)
-    assert (tmp_path / "results/tiny/work/tokenizer/events.jsonl").read_text().count("done in") == 1  # the second does nothing
+    assert (tmp_path / "results/tiny/work/tokenizer/events.jsonl").read_text().count(
+        "done in"
+    ) == 1  # the second does nothing
     assert "1 train_tokenizer" in colpipe("show", "results/tiny")
 
 
