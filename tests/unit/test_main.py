@@ -37,6 +37,10 @@ def test_version_and_unknown_words(capsys):
         main(["distil"])
 
 
+def test_what_the_package_offers_is_listed():
+    assert {"fit", "initialise", "linit", "scan"} <= set(dir(colpipe))
+
+
 def test_a_command_of_the_environment():
     said = subprocess.run([sys.executable, "-P", "-m", "colpipe", "--version"], capture_output=True, text=True).stdout
     assert said == f"colpipe {colpipe.__version__}\n"
