@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test faults lint bench clean initialisers ablation elastic paper-micro
+.PHONY: demo test faults lint bench site clean initialisers ablation elastic paper-micro
 
 demo: .venv/installed  ## run the demo study and print its table
 	$(BIN)/snakemake all published --cores $(CORES) --quiet rules progress
@@ -28,6 +28,10 @@ lint: .venv/installed  ## check style, spelling, types and workflow
 
 bench: .venv/installed  ## run all benchmarks (--quick in CI), alone on the machine
 	$(BIN)/python -m tests.benchmarks
+
+site: .venv/installed  ## make the documentation's web site, build/site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # All initialisers against each other, three seeds of a micro chain and one of SmolLM2's: the numbers of docs/initialisers.md.
 initialisers: .venv/installed  ## run the comparison of initialisers
