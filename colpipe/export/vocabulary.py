@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gguf import GGUFWriter, TokenType
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence, Split
 from transformers import PreTrainedTokenizerBase
 
 from colpipe.errors import ColpipeError
@@ -124,6 +124,20 @@ def pre_tokenizer(step: Mapping[str, Any] | None, where: str) -> str:
         f"{where}: tokenizer.json: pre_tokenizer {text if len(text) <= 160 else text[:157] + '...'}: none that is known to "
         "be in llama.cpp; exported are those of GPT-2 (and Pythia), SmolLM, Llama 3 and Qwen"
     )
+
+
+def pre_tokenizer_of(name: str) -> PreTokenizer | None:
+    """The other way: the pre-tokenizer that llama.cpp knows by a name; None of a name that is not known here."""
+    if name == "smollm":
+        return Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    if name == "gpt-2":
+        return ByteLevel(add_prefix_space=False)
+    for pattern, known in SPLITS.items():
+        if name == known:
+            return Sequence(
+                [Split(Regex(pattern), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+            )
+    return None
 
 
 def _flat(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

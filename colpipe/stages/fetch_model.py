@@ -6,9 +6,13 @@ A GGUF file is converted into a stock Hugging Face folder; safetensors are linke
 import shutil
 from pathlib import Path
 
+from gguf import GGUFReader
+from transformers import PreTrainedTokenizerBase
+
 from colpipe.config.parts import Source
 from colpipe.data.sources import content_of, fetch
 from colpipe.errors import ColpipeError, first_line
+from colpipe.export.vocabulary import pre_tokenizer_of
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.learngene.stored import read_config, require_finite, stored_tensors
@@ -37,7 +41,8 @@ def main(job: Job) -> None:
         job.say(f"model.safetensors is taken, {', '.join(path.name for path in packed)} beside it is not")
     elif packed:
         job.say(f"converting {_only(packed, job.staging).name}")
-        convert_gguf(packed[0], job.staging)
+        if note := convert_gguf(packed[0], job.staging):
+            job.say(note)
     elif not (job.staging / "config.json").exists():
         raise ColpipeError(f"{job.output}: the source has no config.json and no .gguf file; it is not a model")
     elif not has_weights:
@@ -62,10 +67,13 @@ def _only(packed: list[Path], staging: Path) -> Path:
     return packed[0]
 
 
-def convert_gguf(path: Path, folder: Path) -> None:
+def convert_gguf(path: Path, folder: Path) -> str:
     """Write the Hugging Face form of a GGUF file, dequantised to float32, in place of it.
 
     It is written into a folder of its own first: `folder` holds links, and writing through them would change the source.
+
+    Returns:
+        What is to be told of it; empty where all is as it was.
 
     Raises:
         ColpipeError: transformers cannot read the file.
@@ -81,6 +89,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
         raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         raise ColpipeError(f"{path}: cannot be read as GGUF: {first_line(error)}") from None
+    note = _split_as_named(tokenizer, path)
     # save_pretrained refuses as long as the model remembers that it came from a quantised file
     del model.config.quantization_config
     model.hf_quantizer = model.is_quantized = model.quantization_method = None
@@ -93,6 +102,24 @@ def convert_gguf(path: Path, folder: Path) -> None:
     for made in fresh.iterdir():
         made.replace(folder / made.name)  # of a link, the link
     shutil.rmtree(fresh)
+    return note
+
+
+def _split_as_named(tokenizer: PreTrainedTokenizerBase, path: Path) -> str:
+    """Give a tokenizer the pre-tokenizer that its GGUF file names, which transformers does not read.
+
+    Returns:
+        What is to be told where the name is not known here.
+    """
+    field = GGUFReader(path).get_field("tokenizer.ggml.pre")
+    name = field.contents() if field else None
+    if name in (None, "default"):
+        return ""
+    found = pre_tokenizer_of(name)
+    if found is None or not tokenizer.is_fast:
+        return f"{path.name}: its pre-tokenizer {name!r} is not known here: some texts may be split into other tokens"
+    tokenizer.backend_tokenizer.pre_tokenizer = found
+    return ""
 
 
 if __name__ == "__main__":

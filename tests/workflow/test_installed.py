@@ -1,7 +1,9 @@
 """colpipe installed as a package, in a folder that is no checkout: its command runs studies by its own Snakefile."""
 
+import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -79,10 +81,14 @@ def test_its_profile_is_found(colpipe, tiny):
 
 @pytest.mark.slow
 def test_from_a_model_and_a_text_to_llama_cpp(colpipe, tmp_path):
-    """The README's way, with a model and a text made here; with COLPIPE_MODEL (a folder) and COLPIPE_TEXT, with those."""
-    model, text = (os.environ.get(name) for name in ("COLPIPE_MODEL", "COLPIPE_TEXT"))
-    if not model:
-        model, text = "model", "text.txt"
+    """The README's way, with a model and a text made here; with a real one and the demo's articles, where COLPIPE_MODEL and
+    COLPIPE_LEADS say where they are."""
+    model, leads, text = *(os.environ.get(name) for name in ("COLPIPE_MODEL", "COLPIPE_LEADS")), "text.txt"
+    if leads:
+        articles = list(json.loads(Path(leads).read_text()).values())[::12]
+        (tmp_path / text).write_text("\n\n".join(article["extract"] for article in articles))
+    else:
+        model = "model"
         documents = [" ".join(random.Random(number).choices(WORDS, k=40)) for number in range(2500)]
         (tmp_path / text).write_text("\n\n".join(documents))
         shape = Shape(layers=6, heads=4, kv_heads=2, head_dim=16, hidden=64, ffn=160)
@@ -104,6 +110,7 @@ def test_from_a_model_and_a_text_to_llama_cpp(colpipe, tmp_path):
     prompt = {"prompt": "The river is", "n_predict": 24, "temperature": 0}
     (answer,) = ask(tmp_path / "gguf/mine-q8_0.gguf", ("/completion", prompt))
     assert answer["tokens_predicted"] or answer["tokens_evaluated"]
+    assert not leads or len(re.findall(r"[a-z]+", answer["content"])) >= 8
     print(f"The river is{answer['content']}")
 
 

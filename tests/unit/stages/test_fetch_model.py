@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from colpipe.config.parts import Runtime, Source
 from colpipe.errors import ColpipeError
+from colpipe.export.vocabulary import pre_tokenizer
 from colpipe.jobs.artifacts import read_manifest
 from colpipe.jobs.job import Job, JobSpec
 from colpipe.stages.fetch_model import main
@@ -45,7 +46,7 @@ def source(model, tmp_path):
     return shutil.copytree(model, tmp_path / "source")
 
 
-def pack(folder, name: str) -> None:
+def pack(folder, name: str, pre: str = "gpt-2") -> None:
     """A GGUF file of a folder's model, every weight one more than it is there."""
     gguf = pytest.importorskip("gguf")
     config, tokenizer = json.loads((folder / "config.json").read_text()), AutoTokenizer.from_pretrained(folder)
@@ -53,7 +54,7 @@ def pack(folder, name: str) -> None:
     numbers = {"context_length": 64, "embedding_length": 32, "block_count": 2, "feed_forward_length": 64}
     numbers |= {"head_count": 4, "head_count_kv": 2, "layer_norm_rms_eps": 1e-5, "rope_freq_base": 1e4}
     numbers |= {"vocab_size": config["vocab_size"], "rope_dimension_count": 8, "bos_token_id": 0, "eos_token_id": 0}
-    for key, value in {**numbers, "tokenizer_model": "gpt2"}.items():
+    for key, value in {**numbers, "tokenizer_model": "gpt2", "tokenizer_pre": pre}.items():
         getattr(writer, f"add_{key}")(value)
     words = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])]
     writer.add_token_list(words)
@@ -107,6 +108,30 @@ def test_a_gguf_is_converted_into_files_of_its_own(source, tmp_path, beside):
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert "added_tokens.json" not in left and ("LICENSE" in left) == beside
     assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir() if path.name != "LICENSE")
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+def test_a_gguf_is_split_as_its_pre_tokenizer_is_named(source, tmp_path, capsys, pre):
+    """transformers takes GPT-2's for all; what is exported again names the same."""
+    pack(source, "model-f32.gguf", pre)
+    (source / "model.safetensors").unlink()
+    fetch(source, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    steps = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]
+    assert pre_tokenizer(steps, "here") == pre
+    words = [word for word, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("in 1234")]
+    expected = {"gpt-2": ["Ġ1234"], "smollm": ["Ġ", *"1234"], "llama-bpe": ["Ġ", "123", "4"], "qwen2": ["Ġ", *"1234"]}
+    assert words == ["in", *expected[pre]]
+    assert "pre-tokenizer" not in capsys.readouterr().err
+
+
+def test_a_pre_tokenizer_that_is_not_known_is_told(source, tmp_path, capsys):
+    pack(source, "model-f32.gguf", "tekken")
+    (source / "model.safetensors").unlink()
+    fetch(source, tmp_path / "out")
+    assert "model-f32.gguf: its pre-tokenizer 'tekken' is not known here: some texts may be split into" in (
+        capsys.readouterr().err
+    )
 
 
 def test_of_several_gguf_files_one_must_be_named(source, tmp_path):
