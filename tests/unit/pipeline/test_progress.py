@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 from rich.progress import Progress
 
-from colpipe.pipeline.progress import START, TimeLeft
+from colpipe.pipeline.progress import TimeLeft
+from colpipe.pipeline.schedule import START
 from colpipe.pipeline.snakefile import show_time_left
 from tests.conftest import CHECKOUT
 
@@ -86,7 +87,7 @@ def test_jobs_of_this_run_count(bars, tmp_path, monkeypatch):
     bars.text("sft")
     finish(tmp_path / "results/mine/sft/a", "sft", 6.5)
     assert bars.text("sft") == "1:40 of work left"  # not looked again so soon
-    bars.column._last_look -= 60
+    bars.column.estimate._last_look -= 60
     assert bars.text("sft") == "0:20 of work left"
 
 
