@@ -30,10 +30,10 @@ from colpipe.pipeline.snakefile import (
     LAUNCH,
     RUN,
     asked_resources,
+    connect_loggers,
     declare_inputs,
     run_stages_here,
     share_start,
-    show_time_left,
     site_of,
 )
 
@@ -49,7 +49,7 @@ except ColpipeError as error:
 if workflow.is_main_process:
     for line in remarks(STUDY):
         logger.info(line)
-show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
+connect_loggers(workflow, Path(PLAN.results))
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them, micro models and
