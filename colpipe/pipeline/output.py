@@ -86,7 +86,7 @@ class Output:
         self._planned: Callable[[], Iterable[tuple[str, str, bool]]] = lambda: ()
         self._names: dict[str, str] = {}
         self._rules, self._left, self._done = set[str](), Counter[str](), Counter[str]()
-        self._total, self._width, self._unclear = 0, 0, False
+        self._total, self._width = 0, 0
         self._jobs: dict[int, Told] = {}
         self._failed: dict[int, Told] = {}
         self._stopped: dict[int, Told] = {}
@@ -148,9 +148,8 @@ class Output:
             self._state = "interrupted"
         elif self._settings.dryrun and (again := AGAIN.fullmatch(text)):
             self._reasons[again[1]] = again[2]
-        elif text and text != "None" and (record.levelno > logging.INFO or not text.startswith(CHATTER)):
-            if not text.startswith("Exiting because a job execution failed"):  # an error; which jobs, is said
-                self._write(text)
+        elif text not in ("", "None") and not text.startswith(CHATTER):
+            self._write(text)
 
     def _begin(self, when: float) -> None:
         """Before the first job; a dry run tells it a second time at its end."""
@@ -176,7 +175,7 @@ class Output:
             reason = self._reason(info["output"], info["reason"])
             self._write(f"  {label:<{self._width}}  {reason}".rstrip())
         if self._settings.printshellcmds and job.command:
-            self._write(f"  {label}: {job.command}")
+            self._write(f"    {job.command}" if self._settings.dryrun else f"{label}: {job.command}")
 
     def _reason(self, output: list[str], said: str) -> str:
         """Why a result that is there is made again."""

@@ -171,8 +171,8 @@ def _tell(reasons: Mapping[str, str], told: set[str]) -> None:
 
 
 def connect_loggers(workflow, results: Path) -> None:
-    """Give the logger plugins of this run what Snakemake does not tell them: `--logger colpipe` its jobs, the progress bars of
-    `--logger rich` the time left.
+    """Give the logger plugins of this run what Snakemake does not tell them: `--logger colpipe` its jobs, the progress
+    bars of `--logger rich` the time left.
 
     Args:
         results: `results/<study>/`.
