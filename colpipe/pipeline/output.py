@@ -247,8 +247,8 @@ class Output:
         """The last lines: what has come of it, where it is, and the next command."""
         state, self._state = self._state, "ended"
         if state == "nothing" and self._results:
-            rules = {self._names.get(rule, rule) for rule, _, _ in self._planned()}
-            self._write(f"Nothing to be done: all of it is there already; {self._where(rules)}")
+            asked = {self._names.get(rule, rule) for rule, _, _ in self._planned()}
+            self._write(f"Nothing to be done: all of it is there already; {self._where(asked)}")
             self._write(f"next: colpipe show {self._results}")
         elif state == "nothing":
             self._write("Nothing to be done: all of it is there already")

@@ -299,7 +299,9 @@ def test_errors_are_told_in_their_own_words():
     tell(0, "LockException:\nError: …", level=logging.ERROR, event=LogEvent.ERROR, exception="LockException")
     assert lines[0] == "error: my.yaml: study: unknown key"
     assert lines[1].startswith("error: .: another run is at work here") and "--unlock" in lines[1]
-    inner = "Error:\n  WorkflowError:\n    results/mine: the study has nothing called 'x'\nWildcards:\n  a=b\nTraceback:\n…"
+    inner = (
+        "Error:\n  WorkflowError:\n    results/mine: the study has nothing called 'x'\nWildcards:\n  a=b\nTraceback:\n…"
+    )
     assert own_words(inner) == "results/mine: the study has nothing called 'x'"
     assert own_words("MissingRuleException:\nNo rule to produce x") == "No rule to produce x"
     missing = 'MissingInputException in rule a in file "/c/Snakefile", line 2:\nMissing input files for rule a'
