@@ -78,16 +78,16 @@ def test_what_is_too_wide_for_the_table_is_named_below_it(results):
     study, folder = results
     summary = summarise(study, folder)
     rows = summary[summary.task == "boolq"]
-    names = [f"a-task-{number}" for number in range(4)]
-    likelihood = rows[rows.metric == "accuracy"].assign(metric="likelihood", task="a-task-1")
+    names = [f"one-task-{number}" for number in range(4)]
+    likelihood = rows[rows.metric == "accuracy"].assign(metric="likelihood", task="one-task-1")
     wide = pd.concat([summary, *(rows.assign(task=name) for name in names), likelihood], ignore_index=True)
     study = study.model_copy(update={"tasks": {**study.tasks, **dict.fromkeys(names, study.tasks["boolq"])}})
     lines = table_text(study, wide).splitlines()
     assert max(map(len, lines)) <= WIDTH
     text = " ".join(lines)
     assert (
-        "Too wide for this table, and in summary.csv: a-task-3 rouge-l, a-task-2 rouge-l, a-task-1 rouge-l, "
-        "a-task-0 rouge-l, boolq rouge-l, a-task-1 likelihood." in text
+        "Too wide for this table, and in summary.csv: one-task-3 rouge-l, one-task-2 rouge-l, one-task-1 rouge-l, "
+        "one-task-0 rouge-l, boolq rouge-l, one-task-1 likelihood." in text
     )
     assert lines[1].split() == ["stories", "boolq", *names]
     assert lines[2].split()[-6:] == ["loss", *["accuracy"] * 5]
