@@ -80,8 +80,10 @@ class Output:
     """
 
     def __init__(self, settings, write: Callable[[str], object]):
-        self._settings, self._write = settings, write
+        self._settings, self._complain = settings, write
         self._quiet = {kind.name for kind in settings.quiet or ()}
+        silent = "ALL" in self._quiet and not settings.dryrun  # but for what went wrong
+        self._write = (lambda line: None) if silent else write
         self._results: Path | None = None
         self._planned: Callable[[], Iterable[tuple[str, str, bool]]] = lambda: ()
         self._names: dict[str, str] = {}
@@ -149,7 +151,7 @@ class Output:
         elif self._settings.dryrun and (again := AGAIN.fullmatch(text)):
             self._reasons[again[1]] = again[2]
         elif text not in ("", "None") and not text.startswith(CHATTER):
-            self._write(text)
+            (self._write if record.levelno == logging.INFO else self._complain)(text)
 
     def _begin(self, when: float) -> None:
         """Before the first job; a dry run tells it a second time at its end."""
@@ -220,11 +222,11 @@ class Output:
             return
         self._failed[number] = job
         status = f" ({job.status})" if job.status.startswith("SIG") else ""
-        self._write(f"failed: {job.label} after {clock(self._now - job.started)}{status}")
+        self._complain(f"failed: {job.label} after {clock(self._now - job.started)}{status}")
         if self._settings.show_failed_logs:
             for path in job.logs:
                 for line in end_of(Path(path)):
-                    self._write(f"    {line}")
+                    self._complain(f"    {line}")
 
     def _error(self, record: logging.LogRecord) -> None:
         text, kind = record.getMessage(), getattr(record, "exception", "")
@@ -241,7 +243,7 @@ class Output:
                 f"{here}: another run is at work here, or one was killed; then the same command with --unlock, "
                 "and once more without"
             )
-        self._write(f"error: {own_words(text)}")
+        self._complain(f"error: {own_words(text)}")
 
     def end(self) -> None:
         """The last lines: what has come of it, where it is, and the next command."""
@@ -266,11 +268,11 @@ class Output:
         took, done = clock(self._now - self._began), self._done.total()
         if self._failed:
             waiting = self._total - done - len(self._failed)
-            self._write(f"{_jobs(len(self._failed))} failed after {took}; {done:,} done, {waiting:,} not run:")
+            self._complain(f"{_jobs(len(self._failed))} failed after {took}; {done:,} done, {waiting:,} not run:")
             width = max(len(job.label) for job in self._failed.values())
             for job in self._failed.values():
-                self._write(f"    {job.label:<{width}}  {' '.join(job.logs)}".rstrip())
-            self._write("next: see their logs; then the same command goes on from what is there")
+                self._complain(f"    {job.label:<{width}}  {' '.join(job.logs)}".rstrip())
+            self._complain("next: see their logs; then the same command goes on from what is there")
         elif interrupted or self._stopped or done < self._total:
             self._write(
                 f"stopped after {took}: {done:,} of {_jobs(self._total)} done; the same command goes on from here"

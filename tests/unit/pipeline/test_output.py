@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from colpipe.pipeline.output import TAIL, Output, end_of, label_of, own_words
+from tests.conftest import CHECKOUT
 
 RESULTS = Path("results/mine")
 PLANNED = [
@@ -244,6 +247,18 @@ def test_quiet_leaves_the_jobs_out_and_not_the_failures(kind):
     assert [line.split()[0] for line in lines] == ["mine:", "failed:", "1", "distill", "next:"]
 
 
+def test_quiet_about_all_still_says_what_went_wrong():
+    output, lines, tell = run(quiet={Quietness.ALL}, show_failed_logs=False)
+    tell(0, **BEGIN)
+    tell(0, **job(3, "leakage"))
+    tell(0, **job(1, "distill", ancestor="a", member="90M"))
+    tell(0, "a warning", level=logging.WARNING)
+    tell(5, **done(3))
+    tell(5, **error(1, "distill", ["x.log"]))
+    output.end()
+    assert [line.split()[0] for line in lines] == ["a", "failed:", "1", "distill", "next:"]
+
+
 def test_nothing_to_be_done():
     output, lines, tell = run([("report", "report", False)])
     tell(0, "Nothing to be done (all requested files are present and up to date).")
@@ -329,3 +344,8 @@ def test_the_end_of_a_log(tmp_path):
 def test_labels():
     assert label_of("leakage", {}) == "leakage"
     assert label_of("recover", {"ancestor": "a", "desnet": "b", "init": "c", "budget": "1k"}) == "recover a/b/c/1k"
+
+
+def test_the_plugin_loads_no_torch():
+    code = "import sys, snakemake_logger_plugin_colpipe as plugin; sys.exit('torch' in sys.modules or plugin.__doc__ is None)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
