@@ -347,5 +347,5 @@ def test_labels():
 
 
 def test_the_plugin_loads_no_torch():
-    code = "import sys, snakemake_logger_plugin_colpipe as plugin; sys.exit('torch' in sys.modules or plugin.__doc__ is None)"
+    code = "import sys, snakemake_logger_plugin_colpipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
