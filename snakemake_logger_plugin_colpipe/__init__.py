@@ -1,5 +1,6 @@
 """`--logger colpipe`: Snakemake finds it by the name of this package. What it says is in `colpipe/pipeline/output.py`."""
 
+import os
 import sys
 from logging import LogRecord
 
@@ -22,7 +23,11 @@ class LogHandler(LogHandlerBase):
         self.begin_study = self._output.begin_study
 
     def _write(self, line: str) -> None:
-        print(line, file=sys.stdout if self.common_settings.stdout else sys.stderr, flush=True)
+        stream = sys.stdout if self.common_settings.stdout else sys.stderr
+        try:
+            print(line, file=stream, flush=True)
+        except BrokenPipeError:  # of `colpipe run … -n | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def emit(self, record: LogRecord) -> None:
         try:

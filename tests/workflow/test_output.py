@@ -123,6 +123,16 @@ def test_ctrl_c_is_one_line(home):
     assert code == 0 and lines[0] == "tiny: 1 job to run, 1 done; results/tiny/"
 
 
+def test_a_reader_that_leaves_is_no_error(home):
+    """As `head` does."""
+    process = subprocess.Popen(
+        [*COMMAND, "-n"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout.readline() == "tiny: 36 jobs to run, 0 done; results/tiny/\n"
+    process.stdout.close()
+    assert lines_of(process.stderr.read()) == [] and process.wait() == 0
+
+
 def test_an_error_before_the_first_job_is_one_line(home, study):
     (home / "my-study.yaml").write_text(yaml.safe_dump({**study, "nonsense": 1}, sort_keys=False))
     assert run(home, "-n") == (1, [f"error: {home}/my-study.yaml: nonsense: unknown key"])
