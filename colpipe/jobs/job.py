@@ -30,6 +30,7 @@ AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 METRICS = "metrics.jsonl"  # of a run, in its state folder and beside its result
 EVENTS = "events.jsonl"  # of all attempts, in the work folder
 RECORD = "made_from.json"  # in the work folder of a job whose files lie beside others', without a manifest
+TOLD = "COLPIPE_TELLS_WHAT_IS_DONE"  # in the environment where whoever runs the jobs says when each is done
 STOPPED = 143  # exit status of a job that saved its state when it was told to stop; not 0, or it would count as done
 PACKAGES = ("colpipe", "torch", "transformers", "trl", "tokenizers", "datasets")  # those that can change a result
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -202,19 +203,19 @@ class Job(Generic[SettingsT]):
         self.event("stopped", f"{why}: state saved; the same command goes on from here")
         raise SystemExit(STOPPED)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, console: bool = True) -> None:
         """One line to the console and to the logs; of several processes, the main one speaks."""
         if not self.is_main:
             return
-        line = f"{self.stage} {self.output}: {text}"
-        print(line, file=sys.stderr, flush=True)
+        if console:
+            print(f"{self.stage} {self.output}: {text}", file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):  # a full disk must be told of, and cannot be told there
             for log in self._logs:
                 print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=log)
 
     def event(self, kind: EventKind, text: str) -> None:
         """Say something that the report tells of this job's attempts, and keep it as a record beside the log."""
-        self.say(text)
+        self.say(text, console=not (kind == "done" and os.environ.get(TOLD)))
         if self.is_main:
             record = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), "kind": kind, "text": text}
             with contextlib.suppress(OSError), open(self.work / EVENTS, "a") as file:

@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
 from colpipe.jobs.start import SHARED
 from colpipe.pipeline import exhibits
+from colpipe.pipeline.output import label_of
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
 from colpipe.pipeline.resources import FIELDS
@@ -206,14 +207,25 @@ def _tell(reasons: Mapping[str, str], told: set[str]) -> None:
             logger.info("More results are made again, for reasons like these.")
 
 
-def show_time_left(handlers: Iterable[object], results: Path) -> None:
-    """Add the time left to the progress bars of `--logger rich`.
+def connect_loggers(workflow, results: Path) -> None:
+    """Give the logger plugins of this run what Snakemake does not tell them: `--logger colpipe` its jobs, the progress
+    bars of `--logger rich` the time left.
 
     Args:
-        handlers: the logger plugins of this run.
         results: `results/<study>/`.
     """
-    for handler in handlers:
+    names = {workflow.modifier.modify_rulename(name): name for name in RULES}
+
+    def planned() -> list[tuple[str, str, bool]]:
+        """(rule, label, whether it has to run) of every job that makes something."""
+        dag, jobs = workflow.dag, list(workflow.dag.jobs)
+        return [
+            (job.rule.name, label_of(job.rule.name, job.wildcards_dict), dag.needrun(job)) for job in jobs if job.output
+        ]
+
+    for handler in workflow.logger_manager.get_log_handlers():
+        if begin := getattr(handler, "begin_study", None):
+            begin(results, planned, names)
         if progress := getattr(handler, "progress", None):
             from colpipe.pipeline.progress import TimeLeft  # needs rich, which comes with the logger
 

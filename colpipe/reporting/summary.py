@@ -1,7 +1,8 @@
 """The summary table: one row per model, task and metric, and guessing beside it."""
 
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
+WIDTH = 100  # columns of the table as text
 UNIFORM = "uniform"  # `init` of the row of a uniform guess
 
 
@@ -122,3 +124,51 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             digits = 3 if column.endswith("loss") else 2
             shown[column] = [f"{value:.{digits}f}" if pd.notna(value) else "" for value in table[column]]
     return shown.fillna("")
+
+
+def table_text(study: Study, summary: pd.DataFrame) -> str:
+    """The table that is printed at the end of a run and kept as summary.txt, no wider than `WIDTH` where names allow it.
+
+    What is the same in all rows is said once above it; what does not fit is named below it, with the remarks.
+    """
+    table = readable(compact(study, summary))
+    values = {column: set(table[column]) - {""} for column in ("ancestor", "init", "alpha", "tokens")}
+    constant = {column: found for column, found in values.items() if len(found) < 2}
+    table = table.drop(columns=list(constant))
+    left_out = []
+    for column in _least_needed(list(table.columns)):
+        if max(map(len, _lines(table))) <= WIDTH:
+            break
+        table = table.drop(columns=column)
+        left_out.append(column)
+    once = ", ".join(f"{column} {found.pop()}" for column, found in constant.items() if found)
+    notes = [f"In all rows that have one: {once}."] if once else []
+    below = [f"Too wide for this table, and in summary.csv: {', '.join(left_out)}."] if left_out else []
+    below += remarks(study, summary)
+    return "\n".join([*_wrapped(notes), *_lines(table), *_wrapped(below)])
+
+
+def _least_needed(columns: Sequence[str]) -> list[str]:
+    """Columns of metrics, first those that can best be missed: what stands beside an accuracy, then the last ones."""
+    metrics = [column for column in reversed(columns) if " " in column]
+    beside = [
+        column
+        for metric in ("rouge-l", "likelihood")
+        for column in metrics
+        if column.endswith(f" {metric}") and f"{column.rpartition(' ')[0]} accuracy" in columns
+    ]
+    return list(dict.fromkeys([*beside, *metrics]))
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    """A table of texts, to the right; of `task metric`, the task stands above."""
+    headers = [column.rpartition(" ")[::2] for column in table.columns]
+    rows = [[above for above, _ in headers], [name for _, name in headers], *table.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [" ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    return [
+        part for line in lines for part in textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+    ]

@@ -10,7 +10,7 @@ from colpipe.jobs.job import Job
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import page
-from colpipe.reporting.summary import compact, readable, remarks, summarise
+from colpipe.reporting.summary import summarise, table_text
 
 
 def main(job: Job[Study]) -> None:
@@ -20,7 +20,7 @@ def main(job: Job[Study]) -> None:
     job.manifest["parents"] = fingerprints(study, results)
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)
-    table = "\n".join([readable(compact(study, summary)).to_string(index=False), *remarks(study, summary)])
+    table = table_text(study, summary)
     (job.staging / "summary.txt").write_text(f"{table}\n")
     cost = estimate_and_fact(study, results)
     cost.to_csv(job.staging / "cost.csv", index=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import colpipe
 from colpipe.errors import ColpipeError
+from colpipe.jobs.job import TOLD
 
 PACKAGE = Path(colpipe.__file__).parent
 
@@ -31,22 +32,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known, others = parser.parse_known_args(arguments)
     if not known.study.is_file():
         raise ColpipeError(f"{known.study}: no such file; the study comes first, then targets and options")
+    # Snakemake looks for logger plugins along the path only, where an editable installation is not.
+    places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    if not asks(others, "--logger"):
+        os.environ[TOLD] = "1"
     sys.stdout.flush()
     os.execv(sys.executable, command(known.study, others))
 
 
 def command(study: Path, others: Sequence[str]) -> list[str]:
     """Snakemake's command line. A folder called snakemake in the working directory is not taken for it (-P)."""
-    asked = any(word.startswith(("--cores", "-c", "--jobs", "-j")) for word in others)
-    cores = [] if asked else ["--cores", str(len(os.sched_getaffinity(0)))]
+    cores = [] if asks(others, "--cores", "-c", "--jobs", "-j") else ["--cores", str(len(os.sched_getaffinity(0)))]
     rules = snakefile()
-    own = any(word.startswith("--workflow-profile") for word in others)
-    profile = [] if own else ["--workflow-profile", str(rules.parent / "workflow" / "profiles" / "default")]
+    profile = (
+        []
+        if asks(others, "--workflow-profile")
+        else ["--workflow-profile", str(rules.parent / "workflow" / "profiles" / "default")]
+    )
+    logger = [] if asks(others, "--logger") else ["--logger", "colpipe"]
     # Options that take several values come before it: what follows the last of them is the study.
     return [
-        *(sys.executable, "-P", "-m", "snakemake", *others, *cores, *profile),
+        *(sys.executable, "-P", "-m", "snakemake", *others, *cores, *logger, *profile),
         *("--snakefile", str(rules), "--configfile", str(study)),
     ]
+
+
+def asks(words: Sequence[str], *options: str) -> bool:
+    """Whether a command line has one of these options, with its value or before it."""
+    return any(word.startswith(options) for word in words)
 
 
 def snakefile() -> Path:

@@ -51,15 +51,17 @@ def test_run_passes_everything_on(tmp_path):
     asked = run.command(study, ["chain", "-n", "--config", "seed=7"])
     assert asked[:8] == [sys.executable, "-P", "-m", "snakemake", "chain", "-n", "--config", "seed=7"]
     assert asked[8] == "--cores" and asked[9].isdecimal()
-    assert asked[10:12] == ["--workflow-profile", str(CHECKOUT / "workflow/profiles/default")]
-    assert asked[12:] == ["--snakefile", str(CHECKOUT / "Snakefile"), "--configfile", str(study)]
+    assert asked[10:12] == ["--logger", "colpipe"]
+    assert asked[12:14] == ["--workflow-profile", str(CHECKOUT / "workflow/profiles/default")]
+    assert asked[14:] == ["--snakefile", str(CHECKOUT / "Snakefile"), "--configfile", str(study)]
     assert run.command(study, ["--workflow-profile", "none"])[4:6] == ["--workflow-profile", "none"]
     assert run.command(study, ["--workflow-profile", "none"]).count("--workflow-profile") == 1
+    assert run.command(study, ["--logger", "rich"]).count("--logger") == 1
 
 
 @pytest.mark.parametrize("words", [["-c4"], ["--cores", "4"], ["--cores=4"], ["-j", "all"], ["--jobs", "9"]])
 def test_run_keeps_the_cores_that_are_asked_for(tmp_path, words):
-    assert run.command(tmp_path, words)[4:-6] == words
+    assert run.command(tmp_path, words)[4:-8] == words
 
 
 def test_run_without_a_study_is_a_line(tmp_path):

@@ -22,7 +22,7 @@ from tests.unit.export.llama_cpp import ask
 def package(tmp_path_factory):
     """A folder for PYTHONPATH with the wheel of this checkout in it."""
     home = tmp_path_factory.mktemp("installed")
-    for name in ("colpipe", "workflow", "config", "envs"):
+    for name in ("colpipe", "snakemake_logger_plugin_colpipe", "workflow", "config", "envs"):
         shutil.copytree(CHECKOUT / name, home / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, home / "source")

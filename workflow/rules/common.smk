@@ -32,10 +32,10 @@ from colpipe.pipeline.snakefile import (
     asked_by_name,
     asked_exhibits,
     asked_resources,
+    connect_loggers,
     declare_inputs,
     run_stages_here,
     share_start,
-    show_time_left,
     site_of,
     slow_here,
 )
@@ -52,7 +52,7 @@ except ColpipeError as error:
 if workflow.is_main_process:
     for line in (*remarks(STUDY), *slow_here(STUDY, workflow)):
         logger.info(line)
-show_time_left(workflow.logger_manager.get_log_handlers(), Path(PLAN.results))
+connect_loggers(workflow, Path(PLAN.results))
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them, micro models and

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 from rich.progress import Progress
 
-from colpipe.pipeline.progress import START, TimeLeft
-from colpipe.pipeline.snakefile import show_time_left
+from colpipe.pipeline.progress import TimeLeft
+from colpipe.pipeline.schedule import START
+from colpipe.pipeline.snakefile import connect_loggers
 from tests.conftest import CHECKOUT
 
 
@@ -86,7 +87,7 @@ def test_jobs_of_this_run_count(bars, tmp_path, monkeypatch):
     bars.text("sft")
     finish(tmp_path / "results/mine/sft/a", "sft", 6.5)
     assert bars.text("sft") == "1:40 of work left"  # not looked again so soon
-    bars.column._last_look -= 60
+    bars.column.estimate._last_look -= 60
     assert bars.text("sft") == "0:20 of work left"
 
 
@@ -109,7 +110,9 @@ def test_without_earlier_runs_it_says_so(tmp_path, monkeypatch):
 
 
 def test_loggers_without_bars_stay_as_they_are(tmp_path):
-    show_time_left([SimpleNamespace()], tmp_path)
+    handlers = SimpleNamespace(get_log_handlers=lambda: [SimpleNamespace()])
+    modifier = SimpleNamespace(modify_rulename=lambda name: name)
+    connect_loggers(SimpleNamespace(logger_manager=handlers, modifier=modifier), tmp_path)
 
 
 def test_snakemake_with_the_rich_logger_shows_it(tmp_path):
@@ -118,8 +121,8 @@ def test_snakemake_with_the_rich_logger_shows_it(tmp_path):
     finish(tmp_path / "results/mine/sft/a", "sft", 600)
     (tmp_path / "Snakefile").write_text(
         "from pathlib import Path\n"
-        "from colpipe.pipeline.snakefile import show_time_left\n"
-        "show_time_left(workflow.logger_manager.get_log_handlers(), Path('results/mine'))\n"
+        "from colpipe.pipeline.snakefile import connect_loggers\n"
+        "connect_loggers(workflow, Path('results/mine'))\n"
         "rule sft:\n    output: 'done'\n    shell: 'sleep 1; touch done'\n"
     )
     terminal, inside = pty.openpty()

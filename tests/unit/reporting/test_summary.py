@@ -1,7 +1,18 @@
 """The summary and its table from scores written here."""
 
+import pandas as pd
+
 from colpipe.pipeline.plan import Plan
-from colpipe.reporting.summary import COLUMNS, broken_models, compact, readable, remarks, summarise
+from colpipe.reporting.summary import (
+    COLUMNS,
+    WIDTH,
+    broken_models,
+    compact,
+    readable,
+    remarks,
+    summarise,
+    table_text,
+)
 
 
 def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
@@ -47,3 +58,36 @@ def test_a_uniform_guess_stands_once_beside_losses_and_what_is_worse_is_broken(r
         value=[2.0 if metric == "loss" else value for metric, value in zip(summary.metric, summary.value, strict=True)]
     )
     assert remarks(study, good) == [first]
+
+
+def test_the_table_as_text_says_once_what_is_the_same_in_all_rows(results):
+    study, folder = results
+    lines = table_text(study, summarise(study, folder)).splitlines()
+    assert lines[0] == "In all rows that have one: ancestor llama."
+    assert [line.split() for line in lines[1:3]] == [
+        ["stories", "boolq", "boolq"],
+        ["desnet", "params", "init", "alpha", "tokens", "loss", "rouge-l", "accuracy"],
+    ]
+    assert lines[3].split()[:3] == ["bridge", "71,360", "seqkd"]
+    assert "Loss: nats per token; a uniform guess has 6.24 (ln 512)." in lines
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_what_is_too_wide_for_the_table_is_named_below_it(results):
+    """Rouge-L and likelihood beside an accuracy go first, from the right; then the last columns."""
+    study, folder = results
+    summary = summarise(study, folder)
+    rows = summary[summary.task == "boolq"]
+    names = [f"one-task-{number}" for number in range(4)]
+    likelihood = rows[rows.metric == "accuracy"].assign(metric="likelihood", task="one-task-1")
+    wide = pd.concat([summary, *(rows.assign(task=name) for name in names), likelihood], ignore_index=True)
+    study = study.model_copy(update={"tasks": {**study.tasks, **dict.fromkeys(names, study.tasks["boolq"])}})
+    lines = table_text(study, wide).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    text = " ".join(lines)
+    assert (
+        "Too wide for this table, and in summary.csv: one-task-3 rouge-l, one-task-2 rouge-l, one-task-1 rouge-l, "
+        "one-task-0 rouge-l, boolq rouge-l, one-task-1 likelihood." in text
+    )
+    assert lines[1].split() == ["stories", "boolq", *names]
+    assert lines[2].split()[-6:] == ["loss", *["accuracy"] * 5]

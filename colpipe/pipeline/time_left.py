@@ -1,0 +1,82 @@
+"""Time left of a run, from what earlier jobs took (no torch here)."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from colpipe.pipeline.rules import RULES
+from colpipe.pipeline.schedule import START
+
+PATIENCE = 10  # seconds between two looks at what has finished
+
+
+class Estimate:
+    """Seconds that jobs will take one after the other, and a run at the speed that it has had so far.
+
+    Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies. Where
+    there are none, it is unknown.
+
+    Args:
+        results: `results/<study>/`.
+    """
+
+    def __init__(self, results: Path):
+        self._results = results
+        self._known: dict[Path, tuple[str, float] | None] = {}
+        self._seconds: dict[str, float] = {}
+        self._last_look = -float("inf")
+        self._jobs, self._at, self._speed = -1.0, 0.0, 1.0
+
+    def is_unknown(self, rule: str) -> bool:
+        """Whether models work in the jobs of a rule, and none of them has run yet."""
+        row = RULES.get(rule)
+        return bool(row and row.kind != "light" and (row.stage or rule) not in self._seconds)
+
+    def of_job(self, rule: str) -> float:
+        """Seconds of a job of a rule; those that none has run yet take nothing but their start."""
+        row = RULES.get(rule)
+        return START + self._seconds.get(row.stage or rule, 0.0) if row else 0.0  # else a target
+
+    def of_run(self, remaining: Mapping[str, float], completed: Mapping[str, float], elapsed: float) -> float | None:
+        """Seconds left; None: unknown.
+
+        Args:
+            remaining, completed: rule → jobs.
+            elapsed: seconds since the run began.
+        """
+        if any(self.is_unknown(rule) for rule, jobs in remaining.items() if jobs):
+            return None
+        if (jobs := sum(completed.values())) != self._jobs:
+            done = sum(jobs * self.of_job(rule) for rule, jobs in completed.items())
+            self._speed = done / elapsed if done and elapsed else 1.0
+            self._jobs, self._at = jobs, elapsed
+        work = sum(jobs * self.of_job(rule) for rule, jobs in remaining.items())
+        seconds = work / self._speed - (elapsed - self._at)
+        if seconds <= 0 and any(remaining.values()):  # longer than what was known of
+            return None
+        return max(0.0, seconds)
+
+    def look(self) -> None:
+        """Read what has finished since the last look."""
+        if time.monotonic() - self._last_look < PATIENCE:
+            return
+        self._last_look = time.monotonic()
+        others: dict[str, list[float]] = defaultdict(list)
+        own: dict[str, list[float]] = defaultdict(list)
+        for path in (*self._results.parent.glob("*/**/run.json"), *Path("resources").glob("*/*/run.json")):
+            if path not in self._known:
+                self._known[path] = _read_seconds(path)
+            if known := self._known[path]:
+                (own if path.is_relative_to(self._results) else others)[known[0]].append(known[1])
+        self._seconds = {stage: sum(seconds) / len(seconds) for stage, seconds in {**others, **own}.items()}
+
+
+def _read_seconds(path: Path) -> tuple[str, float] | None:
+    """(stage, seconds) of a result; None of one that is being replaced."""
+    with suppress(OSError, ValueError, KeyError):
+        stage = json.loads(path.with_name("manifest.json").read_text())["stage"]
+        return stage, json.loads(path.read_text())["seconds"]
+    return None
