@@ -4,11 +4,12 @@ import atexit
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from colpipe.config.needs import shortages
+from colpipe.config.trackers import Tracker, require_trackers
 from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
@@ -63,6 +64,17 @@ def require_folders(*paths: str) -> None:
         for each in (Path(path), *Path(path).parents):
             if each.exists() and not each.is_dir():
                 raise ColpipeError(f"{each}: is a file, where a folder of results is to be; move it away")
+
+
+def require_trackers_here(workflow, names: Sequence[Tracker]) -> None:
+    """Refuse trackers that this Python lacks, where it runs the jobs; elsewhere each job refuses them as it starts.
+
+    Raises:
+        ColpipeError: names them, and the command that installs them.
+    """
+    elsewhere = workflow.remote_exec or workflow.resource_settings.nodes
+    if workflow.is_main_process and not elsewhere and not workflow.deployment_settings.deployment_method:
+        require_trackers(names)
 
 
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:

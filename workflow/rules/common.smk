@@ -31,6 +31,7 @@ from colpipe.pipeline.snakefile import (
     RUN,
     asked_resources,
     declare_inputs,
+    require_trackers_here,
     run_stages_here,
     share_start,
     show_time_left,
@@ -43,6 +44,7 @@ try:
         check_text(path)
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
     PLAN = Plan(STUDY, workflow.remote_exec, place=lambda folder: str(workflow.modifier.modify_path(folder)))
+    require_trackers_here(workflow, STUDY.runtime.report_to)
     inputs_of = declare_inputs(PLAN, workflow)
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None
