@@ -51,7 +51,7 @@ class Hub:
             private = asked.get("visibility") == "private"
             self.models[name] = {"private": private, "branches": {"main": {".gitattributes": b"*.gguf lfs\n"}}}
             return 200, {"url": f"{self.address}/{name}"}
-        if match := re.fullmatch(r"/(\w+/[\w.-]+)\.git/info/lfs/objects/batch", path):
+        if path.endswith(".git/info/lfs/objects/batch"):
             objects = [
                 {**each, "actions": {"upload": {"href": f"{self.address}/lfs/{each['oid']}"}}}
                 for each in json.loads(body)["objects"]
