@@ -17,6 +17,7 @@ COMMANDS = {  # in the order of use: command → module of colpipe/tools, what i
     "run": ("run", "a study, by Snakemake: targets and options are passed on"),
     "show": ("show", "what a study has come to: its table, its models, the next command"),
     "export": ("export", "a model as GGUF files, for llama.cpp and Ollama"),
+    "push": ("push", "a published model to the Hugging Face hub, with its card"),
     "fit": ("fit", "one smaller model out of yours, fitted to it on some text; nothing is trained"),
     "cut": ("cut", "the same without the fit, or out of an elastic member as it was trained there"),
     "plan": ("plan", "a shape of so many parameters between two models"),

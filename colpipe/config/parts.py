@@ -24,6 +24,7 @@ from pydantic import (
 from colpipe.architectures.families import FAMILIES, Family
 from colpipe.architectures.settable import config_problems
 from colpipe.architectures.widths import BLOCK
+from colpipe.config.trackers import Tracker
 from colpipe.errors import first_line
 
 READERS = tuple(
@@ -380,3 +381,6 @@ class Runtime(Strict):
     """Minutes between saved states of a running stage; 0 saves at every step."""
     progress_seconds: Annotated[float, Field(ge=0)] = 15.0
     """Seconds between progress lines."""
+    report_to: list[Tracker] = []
+    """Experiment trackers that get the curves of all trainings: `tensorboard`, `wandb`, `trackio`, `mlflow`, whose packages
+    have to be installed. Credentials and servers are taken from the environment, as each tracker does."""

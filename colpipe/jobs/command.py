@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from colpipe.config.needs import JobRuntime
+from colpipe.config.trackers import require_trackers
 from colpipe.errors import ColpipeError, failure_text
 from colpipe.jobs.job import Job, JobSpec, SettingsT
 
@@ -62,6 +63,7 @@ def run_stage(
             asked,
         )
         with Job(spec) as job:
+            require_trackers(job.runtime.report_to)
             if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                 from colpipe.jobs.device import join_processes
 

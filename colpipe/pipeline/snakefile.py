@@ -4,13 +4,14 @@ import atexit
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from colpipe.config.needs import shortages
 from colpipe.config.paper import paper
 from colpipe.config.study import Study
+from colpipe.config.trackers import Tracker, require_trackers
 from colpipe.cost.processor import NO_BFLOAT16, lacks_bfloat16
 from colpipe.errors import ColpipeError
 from colpipe.jobs import artifacts
@@ -82,12 +83,13 @@ def require_folders(*paths: str) -> None:
 def asked_by_name(plan: Plan, workflow) -> dict[str, list[str]]:
     """Targets that are models, by name: `90M`, or `desnets/90M` and `chain/90M` where that is a rule or both: target → cards
     of all its versions. Thousands may be there, and each would take its time: only those that are asked for."""
-    rename, found = workflow.modifier.modify_rulename, {}
-    for target in _words() - {rule.name for rule in workflow.rules}:
-        for kind, names in (("chain", plan.study.chain), ("desnets", plan.study.desnets)):  # a DesNet before a member
-            for name in names:
-                if target in (rename(name), rename(f"{kind}/{name}")) and not Path(target).exists():
-                    found[target] = plan.cards(name, kind)
+    imported = workflow.modifier.parent_modifier is not None
+    words = set() if imported else _words() - {rule.name for rule in workflow.rules}
+    found: dict[str, list[str]] = {}
+    for kind, names in (("chain", plan.study.chain), ("desnets", plan.study.desnets)):  # a DesNet before a member
+        for name in names:
+            for target in {name, f"{kind}/{name}"} & words:
+                found[target] = plan.cards(name, kind)
     return found
 
 
@@ -101,6 +103,17 @@ def asked_exhibits(plan: Plan, workflow) -> list[str]:
 def _words() -> set[str]:
     """Of the command line. Snakemake itself knows its targets when all rules are made."""
     return set(sys.argv[1:])
+
+
+def require_trackers_here(workflow, names: Sequence[Tracker]) -> None:
+    """Refuse trackers that this Python lacks, where it runs the jobs; elsewhere each job refuses them as it starts.
+
+    Raises:
+        ColpipeError: names them, and the command that installs them.
+    """
+    elsewhere = workflow.remote_exec or workflow.resource_settings.nodes
+    if workflow.is_main_process and not elsewhere and not workflow.deployment_settings.deployment_method:
+        require_trackers(names)
 
 
 def declare_inputs(plan: Plan, workflow) -> Callable[[str], Callable]:

@@ -22,6 +22,7 @@ from colpipe.jobs.job import METRICS, Job, clock
 from colpipe.jobs.state import is_complete, is_valid, mark_complete
 from colpipe.training import sharding
 from colpipe.training.arguments import warmup_steps
+from colpipe.training.trackers import reported
 
 # Recorded beside the validation loss.
 VALIDATION = ("eval_cross_entropy", "eval_smallest_cross_entropy", "eval_rouge_l")
@@ -47,9 +48,11 @@ def run_resumable(
             f"{state}: was saved with{'out' if trainer.is_fsdp_enabled else ''} runtime.shard on several devices; "
             "go on so, or delete it"
         )
+    step = int(state.name.rpartition("-")[2]) if state else 0
     if state:
-        job.event("resumed", f"{label}resumes at step {state.name.rpartition('-')[2]}")
-    trainer.train(resume_from_checkpoint=str(state) if state else None)
+        job.event("resumed", f"{label}resumes at step {step}")
+    with reported(job, trainer, step, label):
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
     model = sharding.gathered(trainer.accelerator.unwrap_model(trainer.model), job.is_main)
     job.ledger.keep()  # before the main process adds up
     leave_processes()
@@ -159,6 +162,7 @@ class _Watch(TrainerCallback):
         now = time.monotonic()
         speed = (tokens - self.first_tokens) / (now - self.started)
         wait = round(self.trainer.data_wait / (now - self.started), 4)
+        logs |= {"tokens_per_second": round(speed), "data_wait": wait}  # for trackers, which look at them after this
         self._record(
             state.global_step,
             tokens,

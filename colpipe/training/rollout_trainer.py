@@ -216,6 +216,7 @@ class RolloutTrainer(ObjectiveTrainer):
                 for row, weight in zip(rows, weights, strict=True)
             ]
         self.job.measure(step=self.state.global_step, split="rollout", **measured)
+        self.log({f"rollout_{name}": value for name, value in measured.items()})
         return items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -111,3 +111,27 @@ def test_a_study_is_not_filled_up_with_the_demos_keys(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     refused = snakemake(tmp_path, "-n", "--configfile", "study.yaml", check=False)
     assert "study.yaml: chain: missing" in refused
+
+
+def test_the_example(tmp_path):
+    """examples/module: a published model of a study, and what a rule of the other workflow makes of it."""
+    example = CHECKOUT / "examples" / "module"
+    (tmp_path / "config.yaml").write_text((example / "config.yaml").read_text())
+    dry = snakemake(tmp_path, "-n", checkout=example)
+    assert all(f"rule {name}:" in dry for name in ("colpipe_distill", "colpipe_publish", "write"))
+    assert "output: sentence.txt" in dry and "results/module/published/desnets/smollm2/99M/fit/0/README.md" in dry
+    assert set(yaml.safe_load((example / "config.yaml").read_text())) == {"begins", "colpipe"}
+
+
+def test_where_the_workflow_catalogue_looks(tmp_path):
+    """It wants workflow/Snakefile, config/README.md and its own file beside them."""
+    dry = snakemake(tmp_path, "-n", "chain", checkout=CHECKOUT / "workflow")
+    assert "rule distill:" in dry and "results/demo/chain/smollm2/small" in dry
+    usage = yaml.safe_load((CHECKOUT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert usage["software-stack-deployment"] == {
+        "conda": True,
+        "apptainer": False,
+        "apptainer+conda": False,
+        "report": True,
+    }
+    assert usage["mandatory-flags"]["flags"] == [] and (CHECKOUT / "config" / "README.md").is_file()

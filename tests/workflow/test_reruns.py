@@ -137,7 +137,9 @@ def test_one_more_budget_makes_only_what_is_new(finished, other_study):
 
 
 def test_runtime_settings_rerun_nothing(finished, other_study):
-    study = other_study(lambda s: s.update(runtime={"micro_batch": 1, "save_minutes": 0, "progress_seconds": 1}))
+    pytest.importorskip("tensorboard")
+    runtime = {"micro_batch": 1, "save_minutes": 0, "progress_seconds": 1, "report_to": ["tensorboard"]}
+    study = other_study(lambda s: s.update(runtime=runtime))
     assert planned(finished.home, "--set-threads", "distill=1", study=study) - {"report"} == set()
 
 

@@ -34,6 +34,7 @@ from colpipe.pipeline.snakefile import (
     asked_resources,
     connect_loggers,
     declare_inputs,
+    require_trackers_here,
     run_stages_here,
     share_start,
     site_of,
@@ -46,6 +47,7 @@ try:
         check_text(path)
     STUDY = load_study(config, str((workflow.configfiles or ["study"])[-1]))
     PLAN = Plan(STUDY, workflow.remote_exec, place=lambda folder: str(workflow.modifier.modify_path(folder)))
+    require_trackers_here(workflow, STUDY.runtime.report_to)
     inputs_of = declare_inputs(PLAN, workflow)
 except ColpipeError as error:
     raise WorkflowError(str(error)) from None

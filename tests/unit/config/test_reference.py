@@ -61,6 +61,7 @@ def test_conda_environments_hold_the_versions_of_the_constraints(name):
         "codespell",
         "mypy",
         "types-",
+        "tensorboard",
         "snakemake-executor",
         "snakemake-logger",
         "xllamacpp",

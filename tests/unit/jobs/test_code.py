@@ -18,6 +18,7 @@ MOVERS = {
     "config.stages",
     "config.starts",
     "config.study",
+    "config.trackers",
     "config.validation",
     "errors",
     "evaluation.remark",
@@ -30,6 +31,7 @@ MOVERS = {
     "jobs.state",
     "jobs.usage",
     "pipeline.plan",
+    "training.trackers",
 }
 
 
