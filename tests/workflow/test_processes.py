@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from tests.conftest import CHECKOUT
 from tests.workflow.test_resume import command, progress
 
 pytestmark = pytest.mark.slow
+TRACKERS = ["tensorboard"] if find_spec("tensorboard") else []
 
 
 def launch(name: str, output, devices: int, world, shard: bool = False) -> subprocess.Popen:
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices), "--parallel"]
-    words += [*command(name, output, steps=12, shard=shard), "--log", f"{output}.log"]
+    words += [*command(name, output, steps=12, shard=shard, report_to=TRACKERS), "--log", f"{output}.log"]
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -38,6 +40,7 @@ def test_two_processes_learn_as_one(name, shard, finished, tmp_path):
     assert len(losses(tmp_path / "1")) == 12
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
     assert json.loads((tmp_path / "2" / "run.json").read_text())["processes"] == 2
+    assert len(list(tmp_path.glob("2.work/tensorboard/*/*"))) == len(TRACKERS)  # the first process alone reports
     manifests = [json.loads((tmp_path / each / "manifest.json").read_text()) for each in "12"]
     assert set(manifests[0]["files"]) == set(manifests[1]["files"])
 
