@@ -6,9 +6,8 @@ BIN := .venv/bin
 .PHONY: demo test faults lint bench site clean initialisers ablation elastic paper-micro
 
 demo: .venv/installed  ## run the demo study and print its table
-	$(BIN)/snakemake all published --cores $(CORES) --quiet rules progress
-	@cat results/demo/summary.txt
-	@echo "The page: results/demo/report.html  The numbers: results/demo/summary.csv  The models: results/demo/published/"
+	$(BIN)/colpipe run config/config.yaml all published --cores $(CORES)
+	@$(BIN)/colpipe show results/demo
 
 test: .venv/installed  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder

@@ -1,12 +1,13 @@
 """The study's summary.csv, cost.csv, report.html and the table that is printed at the end."""
 
+import os
 from pathlib import Path
 
 from colpipe.config.loading import load_study
 from colpipe.config.study import Study
 from colpipe.jobs.artifacts import fingerprint
 from colpipe.jobs.command import run_stage
-from colpipe.jobs.job import Job
+from colpipe.jobs.job import TOLD, Job
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import page
@@ -26,7 +27,8 @@ def main(job: Job[Study]) -> None:
     cost.to_csv(job.staging / "cost.csv", index=False)
     (job.staging / "report.html").write_text(page(study, results, summary, cost))
     job.publish_files()
-    print(table, flush=True)
+    if TOLD not in os.environ:  # `colpipe run` ends with the command that shows it
+        print(table, flush=True)
 
 
 def fingerprints(study: Study, results: Path) -> dict[str, str]:

@@ -87,8 +87,8 @@ def test_what_is_scored_is_not_what_is_fitted_on(home):
     ("words", "line"),
     [
         (
-            ["cut", "llama", "layers=1,hiden=4", "out"],
-            "cut: error: SHAPE 'layers=1,hiden=4': hiden=4; axes are layers, ",
+            ["cut", "llama", "layers=1,widt=4", "out"],
+            "cut: error: SHAPE 'layers=1,widt=4': widt=4; axes are layers, ",
         ),
         (["cut", "llama", "layers=one", "out"], "cut: error: SHAPE 'layers=one': layers=one; axes are "),
         (["cut", "llama", "layers=9", "out"], "cut: error: llama: layer is "),
