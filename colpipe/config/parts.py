@@ -212,6 +212,12 @@ class Shape(Strict):
         self.head_dim = self.head_dim or self.hidden // self.heads
         return self
 
+    @classmethod
+    def of(cls, sizes: dict[str, int]) -> "Shape":
+        """That of a model, by the size of every named axis: the inverse of `Architecture.sizes`."""
+        axes = {"layers": "layer", "heads": "head", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group"}
+        return cls(**{key: sizes[axis] for key, axis in axes.items()}, head_dim=sizes["head_dim"])
+
     @property
     def widths(self) -> dict[str, int]:
         """Lengths of the rows of its matrices, by name: what is quantised in blocks."""

@@ -78,9 +78,7 @@ def parameters_of(text: str) -> int:
 
 def endpoint_of(weights: Weights) -> Endpoint:
     """A model's name and shape."""
-    axes = {"layers": "layer", "heads": "head", "hidden": "hidden", "ffn": "ffn", "kv_heads": "group"}
-    sizes = {name: weights.sizes[axis] for name, axis in axes.items()}
-    return Endpoint(weights.name, Shape(**sizes, head_dim=weights.sizes["head_dim"]))
+    return Endpoint(weights.name, Shape.of(weights.sizes))
 
 
 def _architecture(larger: Weights, *others: Weights) -> Architecture:

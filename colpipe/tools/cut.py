@@ -15,6 +15,7 @@ from colpipe import api
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import read_manifest
 from colpipe.learngene.inheritance import inheritance
+from colpipe.learngene.shapes import parameter_count
 from colpipe.learngene.weights import Weights
 
 AXES = ("layers", "heads", "kv_heads", "head_dim", "hidden", "ffn")
@@ -92,5 +93,5 @@ def free(out: Path) -> Path:
 
 def described(out: Path, model: Path) -> str:
     """A line on a folder that was made."""
-    count, whole = read_manifest(out)["parameters"], Weights(model)
-    return f"{out}: {count:,} parameters, {count / whole.family.parameters(whole.sizes, whole.tied):.0%} of {model}"
+    count, whole = read_manifest(out)["parameters"], parameter_count(Weights(model))
+    return f"{out}: {count:,} parameters, {count / whole:.0%} of {model}"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 import colpipe
-from colpipe.cost.processor import lacks_bfloat16
+from colpipe.cost.processor import cores, lacks_bfloat16
 from colpipe.tools.run import snakefile
 
 LITTLE_DISK = 10  # GB: a chain of 135M models and its DesNets
@@ -82,7 +82,7 @@ def _lack(requirement: Requirement) -> str | None:
 
 
 def _processors() -> Finding:
-    count = len(os.sched_getaffinity(0))
+    count = cores()
     if lacks_bfloat16():
         return Finding(
             NOTE, "processors", f"{count}, without bfloat16: keep `precision: float32` for what runs on them"

@@ -112,15 +112,7 @@ def read_model(given: str) -> Model:
             f"{given}: has no weights in safetensors ({' or '.join(WEIGHTS)}); model.save_pretrained writes them"
         )
     architecture = Architecture(**read_architecture(folder))
-    sizes = FAMILIES[architecture.family].variant(found).sizes(found)
-    whole = Shape(
-        layers=sizes["layer"],
-        heads=sizes["head"],
-        kv_heads=sizes["group"],
-        head_dim=sizes["head_dim"],
-        hidden=sizes["hidden"],
-        ffn=sizes["ffn"],
-    )
+    whole = Shape.of(FAMILIES[architecture.family].variant(found).sizes(found))
     name = name_of(Path(given).resolve() if "path" in source else Path(given), "model")
     return Model(name, source, folder, architecture, whole)
 

@@ -86,14 +86,7 @@ def read_chain(folders: list[Path]) -> tuple[Architecture, dict[str, Shape]]:
             positions=sizes["position"],
             tied=family.is_tied(config),
         )
-        members[str(folder)] = Shape(
-            layers=sizes["layer"],
-            heads=sizes["head"],
-            hidden=sizes["hidden"],
-            ffn=sizes["ffn"],
-            kv_heads=sizes["group"],
-            head_dim=sizes["head_dim"],
-        )
+        members[str(folder)] = Shape.of(sizes)
     if len(families) > 1:
         raise ColpipeError(f"the folders are of {len(families)} families ({', '.join(families)}); a chain has one")
     return next(iter(families.values())), members
