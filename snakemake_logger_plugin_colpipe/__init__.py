@@ -6,8 +6,6 @@ from logging import LogRecord
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from colpipe.pipeline.output import Output
-
 
 class LogHandler(LogHandlerBase):
     """Writes one line at a time to where Snakemake would, and the last ones when it is closed."""
@@ -19,6 +17,9 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
+        # Not above: Snakemake loads every plugin at every start, and which colpipe is imported is for the Snakefile to say.
+        from colpipe.pipeline.output import Output
+
         self._output = Output(self.common_settings, self._write)
         self.begin_study = self._output.begin_study
 
