@@ -8,7 +8,7 @@ from torch import Tensor
 
 from colpipe.learngene.stored import is_finite
 
-BLOCK = 384  # columns of H at a time, so that only the upper triangle of HᵀH is computed, and a little beside it
+BLOCK = 192  # columns of H at a time, so that only the upper triangle of HᵀH is computed, and a little beside it
 SINGULAR = 1e-12  # of the squared ratio of pivots: below it a system counts as singular
 
 
@@ -38,7 +38,7 @@ class Normal:
 
     def __init__(self, inside: int, hidden: int):
         self.upper = torch.zeros(inside, inside, dtype=torch.float64)
-        self.right = torch.zeros(inside, hidden, dtype=torch.float64)
+        self.right = torch.zeros(hidden, inside, dtype=torch.float64).T  # by columns, as LAPACK wants it
         self.heard = torch.zeros(inside, dtype=torch.float64)
         self.missing = torch.zeros(hidden, dtype=torch.float64)
         self.error = self.size = 0.0
@@ -48,7 +48,7 @@ class Normal:
         """Some tokens more: H (tokens, inside), R and Y (tokens, hidden), and their weights (tokens,)."""
         weighted = heard * weight[:, None]
         add_upper(self.upper, weighted, heard)
-        self.right += (weighted.T @ missing).cpu()
+        self.right.T.add_((missing.T @ weighted).cpu())
         self.heard += weighted.sum(0).cpu()
         self.missing += (weight @ missing).cpu()
         self.error += (weight @ missing.square()).sum().item()
@@ -66,17 +66,17 @@ class Normal:
         Args:
             affine: whether there is a bias b. It has no ridge; its column is eliminated by taking means away.
         """
-        gram, right, error = symmetric(self.upper), self.right, self.error
+        gram, right, error = self.upper, self.right, self.error
         scale = gram.diagonal().mean()
         if affine:
             gram = gram - torch.outer(self.heard, self.heard) / self.weight
-            right = right - torch.outer(self.heard, self.missing) / self.weight
+            right = (right.T - torch.outer(self.missing, self.heard) / self.weight).T
             error -= (self.missing @ self.missing).item() / self.weight
         change = torch.zeros_like(right)
         while scale > 0 and ridge * scale < math.inf:  # where nothing is read, or held so fast, nothing can be changed
             system = gram.clone()
             system.diagonal().add_(ridge * scale)
-            root, failed = torch.linalg.cholesky_ex(system)
+            root, failed = torch.linalg.cholesky_ex(system.T)  # reads the lower triangle, by columns: copied as it is
             pivots = root.diagonal()
             if not failed and pivots.min() ** 2 > SINGULAR * pivots.max() ** 2:
                 change = torch.cholesky_solve(right, root)
