@@ -62,6 +62,11 @@ class Layout:
         """Folder of a teacher: a member, or (None) what the chain descends from."""
         return f"{self.results}/chain/{ancestor}/{member}" if member else self.origin(ancestor)
 
+    @property
+    def exports(self) -> list[str]:
+        """Paths of every DesNet's GGUF files, under the results."""
+        return [f"exported/{path}" for path in self.models if path.startswith("desnets/")]
+
     @cached_property
     def models(self) -> dict[str, dict]:
         """Every model that is scored: its path under the results → the columns that describe it in the summary."""

@@ -242,6 +242,9 @@ class Export(Strict):
 
     types: list[Literal["f16", "q8_0", "q4_0"]] = Field(default=["f16", "q8_0", "q4_0"], min_length=1)
     """A file of each: half precision, 8 bits (8.5 with scales) and 4 bits (4.5) a weight."""
+    reported: bool = False
+    """Whether the report and the model cards show the files, bytes and, where llama.cpp is installed, tokens a second; they
+    are then made with the report."""
 
 
 class FineTune(Training):

@@ -37,6 +37,7 @@ class Exported:
         path, modelfile: of the file, and of the Modelfile beside it.
         type: `f16`, `q8_0` or `q4_0`.
         bytes: of the file.
+        vocabulary, positions: of the model.
         not_quantised: tensors that stay in F16 because their width is no multiple of 32.
         notes: what is different in llama.cpp, or was added, a phrase each.
     """
@@ -45,6 +46,8 @@ class Exported:
     modelfile: Path
     type: str
     bytes: int
+    vocabulary: int
+    positions: int
     not_quantised: int
     notes: list[str]
 
@@ -115,10 +118,12 @@ def _write(
     add_settings(writer, family, config)
     add_vocabulary(writer, words, tokenizer, ends, template)
     _put(path, lambda partial: _write_tensors(writer, partial, found, kinds, where))
-    text = modelfile(path.name, tokenizer, template, ends, family.sizes(config)["position"])
+    sizes = family.sizes(config)
+    text = modelfile(path.name, tokenizer, template, ends, sizes["position"])
     about = path.with_suffix(".Modelfile")
     _put(about, lambda partial: partial.write_text(text))
-    return Exported(path, about, type, path.stat().st_size, len(narrow), notes)
+    size = path.stat().st_size
+    return Exported(path, about, type, size, sizes["vocabulary"], sizes["position"], len(narrow), notes)
 
 
 def kind_of(name: str, tensor: torch.Tensor, asked: Kind, head: bool) -> Kind:

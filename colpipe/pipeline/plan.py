@@ -58,7 +58,7 @@ class Plan(Layout):
             "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
             "recovered": [path for path in models if path.startswith("desnets/")],
             "scores": [f"scores/{path}" for path in models],
-            "exported": [f"exported/{path}" for path in models if path.startswith("desnets/")],
+            "exported": self.exports,
             "paper": [f"paper/{name}" for name in paper() if exhibits.has(self, name)],
         }
         return [self.declared(f"{self.results}/{path}/{artifacts.MANIFEST}") for path in chosen[kind]]

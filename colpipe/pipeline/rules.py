@@ -21,8 +21,10 @@ from colpipe.pipeline.model_inputs import Parents
 
 def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     model, evaluated = f"{layout.results}/{wildcards.model}", score.evaluate_parents(layout, wildcards)
+    study, path = layout.study, f"exported/{wildcards.model}"
     return {
         **evaluated,
+        **({"exported": f"{layout.results}/{path}"} if study.stages.export.reported and path in layout.exports else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
         "made-of": {
             folder.removeprefix(f"{layout.results}/"): folder for folder in list(lineage(RULES, layout, model))[:-1]

@@ -85,10 +85,12 @@ def _evaluated(layout: Layout) -> list[str]:
 def report_parents(layout: Layout, _: Wildcards) -> Parents:
     tasks = layout.study.tasks.values()
     used = {*layout.study.perplexity, *(name for task in tasks for name in (task.instructions, task.train) if name)}
+    exports = layout.exports if layout.study.stages.export.reported else []
     return {
         "score": {model: f"{layout.results}/scores/{model}" for model in layout.models},
         "data": {name: layout.data(name) for name in sorted(used)},
         **({"leakage": f"{layout.results}/leakage"} if _evaluated(layout) and _trained(layout) else {}),
+        **({"exported": {path: f"{layout.results}/{path}" for path in exports}} if exports else {}),
     }
 
 

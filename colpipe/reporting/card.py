@@ -98,6 +98,7 @@ def card(
     guesses: Mapping[str, list[dict]],
     prompt: str | None,
     seed: int,
+    exported: Mapping | None = None,
 ) -> ModelCard:
     """The card of a model.
 
@@ -107,6 +108,7 @@ def card(
         scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
         guesses: task → rows of what guessing scores.
         prompt: that it was trained with; None where it has seen no instructions.
+        exported: manifest of its GGUF files, where the study reports them.
     """
     descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
@@ -138,6 +140,7 @@ def card(
         parameters=manifests[known.path][0]["parameters"],
         positions=FAMILIES[known.family].sizes(config)["position"],
         prompt=prompt,
+        exported=exported,
         seed=seed,
         broken=[
             f"{name}: {value:.2f}"

@@ -69,6 +69,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         comparisons=tables.comparison_table(comparisons) if comparisons else None,
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
+        files=tables.files(summary),
         cost=tables.plain(readable(cost)),
         sizes_cost=sizes_cost,
         sizes_table=tables.plain(pd.DataFrame(sizes_cost.rows(len(study.desnets)))) if sizes_cost else None,

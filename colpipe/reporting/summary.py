@@ -20,6 +20,8 @@ from colpipe.jobs.artifacts import read_manifest
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 WIDTH = 100  # columns of the table as text
 UNIFORM = "uniform"  # `init` of the row of a uniform guess
+# Of a GGUF file, whose type stands where a task does: metric → heading in the table, unit, digits.
+FILE_METRICS = {"bytes": ("MB", 1e6, 1), "prompt": ("prompt tok/s", 1, 0), "answer": ("answer tok/s", 1, 0)}
 
 
 def summarise(study: Study, results: Path) -> pd.DataFrame:
@@ -30,7 +32,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`; `low` and `high` are the ends of the value's 95 % interval. Guessing rows have `init` chance
-        or majority, or uniform on text, and no model.
+        or majority, or uniform on text, and no model. Of GGUF files that the study reports, the task is their type, and
+        metrics are `bytes` and, tokens a second, `prompt` and `answer`.
     """
     rows = []
     for path, columns in Layout(study).models.items():
@@ -42,6 +45,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
             for metric, value in metrics.items():
                 low, high = intervals[task].get(metric, (None, None))  # a deviation has none
                 rows.append({**columns, "task": task, "metric": metric, "value": value, "low": low, "high": high})
+        if study.stages.export.reported and path.startswith("desnets/"):
+            rows += [{**columns, **row} for row in file_rows(results / "exported" / path)]
     for task, settings in study.tasks.items():
         folder = results / "data" / settings.instructions
         read_manifest(folder)
@@ -51,6 +56,14 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
     rows += [{"init": UNIFORM, "task": corpus, **uniform_row(vocabulary)} for corpus in study.perplexity]
     frame = pd.DataFrame(rows, columns=COLUMNS).assign(seed=study.seed)
     return frame.astype({"params": "Int64", "tokens": "Int64"})
+
+
+def file_rows(folder: Path) -> Iterator[dict]:
+    """Sizes and speeds of a model's GGUF files: task (the type), metric, value."""
+    made = read_manifest(folder)
+    for type, size in made["bytes"].items():
+        values = {"bytes": size, **made["tokens_per_second"].get(type, {})}
+        yield from ({"task": type, "metric": metric, "value": value} for metric, value in values.items())
 
 
 def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
@@ -104,14 +117,19 @@ def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     """The table that people read: a row per model, a column per main metric of each task."""
     columns = [(corpus, "loss") for corpus in study.perplexity]
     columns += [(task, metric) for task in study.tasks for metric in ("rouge_l", "accuracy", "likelihood")]
+    columns += [(type, metric) for type in study.stages.export.types for metric in FILE_METRICS]
     keys = ["ancestor", "desnet", "params", "init", "alpha", "tokens"]
     wide = summary.pivot_table(
         index=keys, columns=["task", "metric"], values="value", dropna=False, observed=True, sort=False
     )
     wide = wide.dropna(how="all").dropna(how="all", axis="columns")
     wide = wide[[column for column in columns if column in wide.columns]]
-    wide.columns = [f"{task} {metric.replace('_', '-')}" for task, metric in wide.columns]
+    wide.columns = [f"{task} {_heading(metric)}" for task, metric in wide.columns]
     return wide.reset_index()
+
+
+def _heading(metric: str) -> str:
+    return FILE_METRICS[metric][0] if metric in FILE_METRICS else metric.replace("_", "-")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,10 +137,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.copy()
     shown["params"] = [f"{value:,}" if pd.notna(value) else "" for value in table["params"]]
     shown["tokens"] = [tokens_label(int(value)) if pd.notna(value) else "" for value in table["tokens"]]
+    files = {heading: (unit, digits) for heading, unit, digits in FILE_METRICS.values()}
     for column in table.columns[table.columns.get_loc("alpha") :]:
         if column != "tokens":
-            digits = 3 if column.endswith("loss") else 2
-            shown[column] = [f"{value:.{digits}f}" if pd.notna(value) else "" for value in table[column]]
+            unit, digits = files.get(column.partition(" ")[2], (1, 3 if column.endswith("loss") else 2))
+            shown[column] = [f"{value / unit:,.{digits}f}" if pd.notna(value) else "" for value in table[column]]
     return shown.fillna("")
 
 
@@ -149,15 +168,17 @@ def table_text(study: Study, summary: pd.DataFrame) -> str:
 
 
 def _least_needed(columns: Sequence[str]) -> list[str]:
-    """Columns of metrics, first those that can best be missed: what stands beside an accuracy, then the last ones."""
+    """Columns of metrics, first those that can best be missed: how fast prompts are read, what stands beside an accuracy,
+    then the last ones."""
     metrics = [column for column in reversed(columns) if " " in column]
+    read = [column for column in metrics if column.endswith(FILE_METRICS["prompt"][0])]
     beside = [
         column
         for metric in ("rouge-l", "likelihood")
         for column in metrics
         if column.endswith(f" {metric}") and f"{column.rpartition(' ')[0]} accuracy" in columns
     ]
-    return list(dict.fromkeys([*beside, *metrics]))
+    return list(dict.fromkeys([*read, *beside, *metrics]))
 
 
 def _lines(table: pd.DataFrame) -> list[str]:

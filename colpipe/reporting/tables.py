@@ -13,6 +13,7 @@ from colpipe.evaluation.uniform import is_broken
 from colpipe.reporting.charts import interval
 from colpipe.reporting.history import Event
 from colpipe.reporting.recovery import Comparison
+from colpipe.reporting.summary import FILE_METRICS
 
 # Metrics in the order in which they are shown → heading, digits. Deviations over samples are in summary.csv.
 METRICS = {
@@ -116,6 +117,25 @@ def _scores(study: Study, part: pd.DataFrame) -> Table:
         columns += [METRICS[metric][0], *(["95 % interval"] if place == 0 else [])]
     columns += [*(["ancestor"] if ancestors else []), "parameters"]
     return Table(columns, rows)
+
+
+def files(summary: pd.DataFrame) -> Table | None:
+    """Size and speed of every GGUF file that the study reports; None where it reports none."""
+    found = summary[summary.metric.isin(FILE_METRICS)]
+    if found.empty:
+        return None
+    keys = ["desnet", "init", "tokens", "task", "ancestor", "params"]
+    wide = found.pivot_table(index=keys, columns="metric", values="value", observed=True, sort=False, dropna=False)
+    wide = wide.dropna(how="all").reindex(columns=list(FILE_METRICS)).reset_index()
+    rows = [
+        [
+            Cell(row.desnet), Cell(row.init), tokens(row.tokens), Cell(row.task.upper()), number(row.bytes),
+            number(row.prompt, 1), number(row.answer, 1), Cell(row.ancestor), number(row.params),
+        ]
+        for row in wide.itertuples()
+    ]  # fmt: skip
+    speeds = ["tokens/s of a prompt", "tokens/s of an answer"]
+    return Table(["model", "made by", "tokens", "type", "bytes", *speeds, "ancestor", "parameters"], rows)
 
 
 def comparison_table(found: Iterable[Comparison]) -> Table:

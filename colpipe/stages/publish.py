@@ -37,7 +37,8 @@ def main(job: Job[Described]) -> None:
     trained = {**tasks, **job.parents_of("train")}
     guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
     prompt = WITHOUT_INPUT if instructed else None
-    text = card(known, config, manifests, scores, intervals, guessed, prompt, job.seed)
+    exported = read_manifest(job.parents["exported"]) if "exported" in job.parents else None
+    text = card(known, config, manifests, scores, intervals, guessed, prompt, job.seed, exported)
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()
@@ -85,6 +86,8 @@ if __name__ == "__main__":
             "corpus*": "prepared corpora that it was scored on",
             "task*": "prepared instructions of each task",
             "train*": "prepared instructions to fine-tune on, of tasks that have others than their own",
+            "exported": "its GGUF files, where the study reports them",
         },
         settings=Described,
+        optional=("exported",),
     )

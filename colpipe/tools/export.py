@@ -39,10 +39,14 @@ def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
         raise ColpipeError(f"{to}: is a result of a study, whose files decide what is made again; give another place")
     if not (model / "config.json").is_file():
         raise ColpipeError(f"{model}: has no config.json; it is no folder of a transformers model")
-    from colpipe.export.files import write_gguf_files  # seconds, spared those who only ask for help
+    import torch  # seconds, spared those who only ask for help
+
+    from colpipe.export.files import write_gguf_files
+    from colpipe.export.llama_cpp import speed
 
     exported = write_gguf_files(model, {type: to / f"{name}-{type}.gguf" for type in types})
     for each in exported:
-        print(f"{each.path}: {each.bytes:,} bytes; {each.modelfile.name} beside it")
+        _, told = speed(each.path, each.vocabulary, each.positions, torch.get_num_threads())
+        print(f"{each.path}: {each.bytes:,} bytes; {told}; {each.modelfile.name} beside it")
     for note in dict.fromkeys(note for each in exported for note in each.notes):
         print(f"note: {note}")

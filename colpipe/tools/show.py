@@ -48,6 +48,9 @@ def sections(results: Path) -> Iterator[str]:
     yield f"Finished: {', '.join(f'{count:,} {stage}' for stage, count in stages.items())}."
     if models := sorted((results / "published").rglob("README.md")):
         yield "\n".join(["Models, to use or upload as they are:", *(f"    {_model(card.parent)}" for card in models)])
+    if files := sorted(path.parent for path in (results / "exported").rglob(MANIFEST)):
+        lines = [f"    {line}" for folder in files for line in _files(folder)]
+        yield "\n".join(["Files for llama.cpp and Ollama:", *lines])
     failed = [event for event in read_events(results) if event.kind == "failed" and not event.ended]
     if failed:
         more = [f"    and {len(failed) - MOST:,} more"] if len(failed) > MOST else []
@@ -63,6 +66,16 @@ def _manifests(results: Path) -> list[Path]:
 def _model(folder: Path) -> str:
     weights = sum(path.stat().st_size for path in content_files(folder) if path.suffix == ".safetensors")
     return f"{folder}  {weights / 1e6:,.1f} MB"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    made = read_manifest(folder)
+    for path in content_files(folder):
+        type = path.stem.rpartition("-")[2]
+        if path.suffix == ".gguf":
+            speed = made.get("tokens_per_second", {}).get(type)
+            told = f", {speed['answer']:,.0f} tokens/s" if speed else ""
+            yield f"{path}  {path.stat().st_size / 1e6:,.1f} MB{told}"
 
 
 def _next(results: Path, reported: bool, published: bool) -> Iterator[str]:
