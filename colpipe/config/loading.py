@@ -180,6 +180,7 @@ def load_study(config: dict, where: str = "study") -> Study:
         *validation.size_problems(study),
         *validation.elastic_problems(study),
         *validation.length_problems(study),
+        *validation.prompt_problems(study),
         *validation.warmup_problems(study),
         *validation.distill_problems(study),
         *starts.tokenizer_problems(study),

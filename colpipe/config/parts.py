@@ -303,11 +303,17 @@ class Tokenizer(Strict):
     """Corpus to train a byte-level BPE on, with `architecture.vocabulary` entries."""
     model: Name | None = None
     """Model whose tokenizer is used."""
+    prompts: Prompts = "paper"
+    """How rows of instructions are asked, in every training and score of the chain: with the paper's templates (Appendix
+    C.1), or with the chat template of the `model`'s tokenizer around the same instruction and input, as an ancestor knows
+    them that was tuned with it."""
 
     @model_validator(mode="after")
     def one_way(self) -> "Tokenizer":
         if (self.train is None) == (self.model is None):
             raise ValueError("give exactly one of train (a corpus) and model (a model)")
+        if self.train and self.prompts == "chat":
+            raise ValueError("prompts: chat needs model: a tokenizer that is trained here has no chat template")
         return self
 
 
@@ -322,7 +328,7 @@ class Model(Strict):
     """Shape of a model that is pre-trained here (stage `pretrain`)."""
     prompts: Prompts = "paper"
     """How an ancestor that has a bridge is fine-tuned and asked: with the paper's templates (Appendix C.1), or with the chat
-    template of its tokenizer around the same instruction and input."""
+    template of its tokenizer around the same instruction and input. One without follows `tokenizer.prompts`."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "Model":

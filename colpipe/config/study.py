@@ -237,6 +237,10 @@ class Study(Strict):
         limits = self.ancestors[ancestor].members if ancestor in self.ancestors else None
         return [member for member in self.chain if _within(member, limits)]
 
+    def is_bridged(self, model: str) -> bool:
+        """Whether a model is an ancestor that has a bridge, and so a tokenizer of its own."""
+        return any(ancestor.model == model and ancestor.bridge for ancestor in self.ancestors.values())
+
     def teacher(self, ancestor: str, member: str) -> str | None:
         """The member before this one; None where the ancestor or its bridge is the teacher: of the first, or of all."""
         members = self.members(ancestor)

@@ -262,6 +262,18 @@ def _less_than_a_block(study: Study) -> Iterator[str]:
             yield f"{path}: {tokens} tokens are less than a block of stages.{stage}.max_length {length}"
 
 
+def prompt_problems(study: Study) -> Iterator[str]:
+    """Chat templates where nobody would ask with them."""
+    for name, model in study.models.items():
+        if model.prompts == "chat" and not study.is_bridged(name):
+            yield (
+                f"models.{name}.prompts: 'chat' is for an ancestor that has a bridge; a chain with the ancestor's own "
+                "tokenizer is asked as tokenizer.prompts says: write it there"
+            )
+    if study.stacks and study.tokenizer.prompts == "chat":
+        yield f"stacks.{next(iter(study.stacks))}: stacks ask with the paper's prompts; tokenizer.prompts must be 'paper'"
+
+
 def warmup_problems(study: Study) -> Iterator[str]:
     """Warm-ups of pre-trainings on so many tokens that are longer than these last."""
     stages = [("stages.pretrain", study.stages.pretrain, study.stages.pretrain.tokens)] if study.stages.pretrain else []

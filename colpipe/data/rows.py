@@ -3,15 +3,21 @@
 import json
 from pathlib import Path
 
+from colpipe.config.parts import Prompts
 from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.errors import ColpipeError
 
+PREPARED = "prompt_ids"  # of a row whose prompt was prepared in the chat template of the chain's tokenizer
 
-def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[dict]:
+
+def read_rows(
+    folder: Path, split: str, prompts: Prompts | None = None, tokenizer=None, needed: bool = True
+) -> list[dict]:
     """Rows of prepared instructions, with their `prompt` and its `completion`.
 
     Args:
-        chat: a tokenizer, to have prompts in its chat template, as token ids; None: in the paper's, as text.
+        prompts: `chat`: in the chat template of `tokenizer`, as token ids; `paper`: in the paper's, as text; None: as they
+            were prepared for the chain.
         needed: whether an empty split is an error.
 
     Raises:
@@ -23,5 +29,9 @@ def read_rows(folder: Path, split: str, chat=None, needed: bool = True) -> list[
         raise ColpipeError(f"{folder}: the {split} split has no rows")
     for row in rows:
         question = (row["instruction"], row["input"])
-        row |= {"prompt": chat_prompt(chat, *question) if chat else prompt(*question), "completion": row["output"]}
+        if prompts == "chat":
+            row["prompt"] = chat_prompt(tokenizer, *question)
+        else:
+            row["prompt"] = (prompts is None and row.get(PREPARED)) or prompt(*question)
+        row["completion"] = row["output"]
     return rows

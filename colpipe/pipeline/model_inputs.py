@@ -46,7 +46,11 @@ def prepare_instructions_parents(layout: Layout, wildcards: Wildcards) -> Parent
 
 def prepare_instructions_settings(layout: Layout, wildcards: Wildcards) -> dict:
     instructions = layout.study.instructions[wildcards.instructions]
-    return {"dataset": layout.study.datasets[instructions.dataset], "instructions": instructions}
+    return {
+        "dataset": layout.study.datasets[instructions.dataset],
+        "instructions": instructions,
+        "prompts": layout.study.tokenizer.prompts,
+    }
 
 
 def pretrain_parents(layout: Layout, _: Wildcards) -> Parents:
@@ -72,8 +76,9 @@ def sft_settings(layout: Layout, wildcards: Wildcards) -> dict:
     return {"training": layout.study.stages.sft, "prompts": _prompts(layout, wildcards.start)}
 
 
-def _prompts(layout: Layout, model: str) -> str:
-    return layout.study.models[model].prompts if model in layout.study.models else "paper"
+def _prompts(layout: Layout, model: str) -> str | None:
+    """How a bridged ancestor is asked, which has a tokenizer of its own; None: as the chain is."""
+    return layout.study.models[model].prompts if layout.study.is_bridged(model) else None
 
 
 def bridge_answers_parents(layout: Layout, wildcards: Wildcards) -> Parents:

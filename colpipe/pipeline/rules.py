@@ -55,10 +55,11 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
         },
         "scored": scored,
         "tasks": study.tasks,
+        "prompts": study.tokenizer.prompts,
     }
 
 
-INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these answers the paper's prompts
+INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these learned to answer
 
 
 def export_parents(layout: Layout, wildcards: Wildcards) -> Parents:
@@ -71,6 +72,7 @@ def export_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "name": "-".join(Path(wildcards.model).parts[2:]),
         "types": layout.study.stages.export.types,
         "instructed": any(job.rule in INSTRUCTS for job in jobs),
+        "prompts": layout.study.tokenizer.prompts,
     }
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
-from colpipe.config.parts import Shape, Source, Strict
+from colpipe.config.parts import Prompts, Shape, Source, Strict
 from colpipe.config.stages import Task
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 
@@ -57,6 +58,22 @@ class Described(Strict):
     scored: dict[str, str]
     """Corpus or task → staged folder of its data set."""
     tasks: dict[str, Task]
+    prompts: Prompts = "paper"
+    """How instructions were asked."""
+
+
+class Asked(NamedTuple):
+    """How a model is asked.
+
+    Attributes:
+        instructed: whether it learned to answer here.
+        prompt: the paper's, where it learned with that.
+        chat: whether it has the chat template of its ancestor.
+    """
+
+    instructed: bool
+    prompt: str | None
+    chat: bool
 
 
 def licence(stated: list[str | None]) -> dict[str, str]:
@@ -96,7 +113,7 @@ def card(
     scores: Mapping[str, Mapping[str, float]],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
     guesses: Mapping[str, list[dict]],
-    prompt: str | None,
+    asked: Asked,
     seed: int,
     exported: Mapping | None = None,
 ) -> ModelCard:
@@ -107,7 +124,6 @@ def card(
         manifests: path → (manifest, fingerprint) of everything that it descends from, parents first, and itself last.
         scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
         guesses: task → rows of what guessing scores.
-        prompt: that it was trained with; None where it has seen no instructions.
         exported: manifest of its GGUF files, where the study reports them.
     """
     descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
@@ -139,7 +155,7 @@ def card(
         unquantised=not_quantisable(known.shape.widths),
         parameters=manifests[known.path][0]["parameters"],
         positions=FAMILIES[known.family].sizes(config)["position"],
-        prompt=prompt,
+        asked=asked,
         exported=exported,
         seed=seed,
         broken=[

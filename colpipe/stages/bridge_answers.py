@@ -10,7 +10,7 @@ import time
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Answers
 from colpipe.data.encoding import encode
-from colpipe.data.rows import read_rows
+from colpipe.data.rows import PREPARED, read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
 from colpipe.hf.models import load_frozen, require_positions
@@ -19,6 +19,8 @@ from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job, clock
 from colpipe.jobs.state import read_record, write_record
+
+FIELDS = ("id", "kind", "instruction", "input", PREPARED)  # of a row, which the bridge learns to answer
 
 
 class Settings(Strict):
@@ -29,8 +31,7 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings.answers
     tokenizer = load_tokenizer(job.parents["model"])
-    chat = tokenizer if job.settings.prompts == "chat" else None
-    rows = read_rows(job.parents["instructions"], "train", chat)[: settings.prompts]
+    rows = read_rows(job.parents["instructions"], "train", job.settings.prompts, tokenizer)[: settings.prompts]
     model = load_frozen(job.parents["model"], settings.precision, pick_device(job.runtime.device))
 
     longest = max(map(len, encode(tokenizer, [row["prompt"] for row in rows])))
@@ -61,7 +62,7 @@ def main(job: Job[Settings]) -> None:
             job.measure(step=number + 1, split="answers", prompts=len(answers), seconds=round(now - begun, 1))
 
     kept_rows = [
-        {**{name: row[name] for name in ("id", "kind", "instruction", "input")}, "output": answers[index]}
+        {**{name: row[name] for name in FIELDS if name in row}, "output": answers[index]}
         for index, row in enumerate(rows)
         if answers[index].strip()
     ]

@@ -5,7 +5,7 @@ Where llama.cpp is installed, it runs each once, and how fast is kept.
 
 import torch
 
-from colpipe.config.parts import Strict
+from colpipe.config.parts import Prompts, Strict
 from colpipe.data.chat import chat_template
 from colpipe.export.files import write_gguf_files
 from colpipe.export.llama_cpp import speed
@@ -18,13 +18,15 @@ class Settings(Strict):
     """Of the files, before their type."""
     types: list[str]
     instructed: bool
-    """Whether it learned to answer the paper's prompts."""
+    """Whether it learned to answer."""
+    prompts: Prompts
 
 
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     paths = {type: job.staging / f"{settings.name}-{type}.gguf" for type in settings.types}
-    exported = write_gguf_files(job.parents["model"], paths, chat_template() if settings.instructed else "")
+    template = chat_template() if settings.instructed and settings.prompts == "paper" else None
+    exported = write_gguf_files(job.parents["model"], paths, template)
     speeds, threads = {}, torch.get_num_threads()
     for each in exported:
         speeds[each.type], told = speed(each.path, each.vocabulary, each.positions, threads)

@@ -8,11 +8,12 @@ import json
 from collections import Counter
 
 from colpipe.config.needs import require_enough
-from colpipe.config.parts import Dataset, Instructions, Strict
+from colpipe.config.parts import Dataset, Instructions, Prompts, Strict
 from colpipe.data.encoding import encode
 from colpipe.data.file_counts import FileCounts
-from colpipe.data.prompts import prompt
+from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.data.records import Record, read
+from colpipe.data.rows import PREPARED
 from colpipe.errors import ColpipeError
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
@@ -25,6 +26,7 @@ TESTED = ("likelihood",)  # kept of test rows only
 class Settings(Strict):
     dataset: Dataset
     instructions: Instructions
+    prompts: Prompts = "paper"
 
 
 def main(job: Job[Settings]) -> None:
@@ -63,14 +65,15 @@ def main(job: Job[Settings]) -> None:
         for record in records:
             if wanted and len(kept) == wanted:
                 break
-            parts = encode(tokenizer, [prompt(record["instruction"], record["input"]), record["output"]])
+            question = (record["instruction"], record["input"])
+            chat = chat_prompt(tokenizer, *question) if job.settings.prompts == "chat" else None
+            parts = encode(tokenizer, [chat or prompt(*question), record["output"]])
             if sum(map(len, parts)) + 1 > settings.max_tokens:  # and end-of-text
                 too_long += 1
                 continue
             files.add(record)
-            kept.append(
-                {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
-            )
+            row = {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
+            kept.append({**row, PREPARED: chat} if chat else row)
         if records and not kept:
             raise ColpipeError(
                 f"{job.output}: the {split} split has no rows ({len(records)} were read, {too_long} are longer than "

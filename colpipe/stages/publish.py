@@ -14,7 +14,7 @@ from colpipe.data.prompts import WITHOUT_INPUT
 from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
-from colpipe.reporting.card import Described, card
+from colpipe.reporting.card import Asked, Described, card
 from colpipe.reporting.summary import guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
@@ -29,16 +29,18 @@ def main(job: Job[Described]) -> None:
     instructed = any(
         manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in manifests.values()
     )
-    config = copy_model(job.parents["model"], job.staging, chat_template() if instructed else None)
+    of_paper = instructed and known.prompts == "paper"
+    config = copy_model(job.parents["model"], job.staging, chat_template() if of_paper else None)
+    own = (job.staging / "chat_template.jinja").exists() and not of_paper
     scores, intervals = (
         json.loads((job.parents["score"] / f"{name}.json").read_text()) for name in ("scores", "intervals")
     )
     tasks = job.parents_of("task")
     trained = {**tasks, **job.parents_of("train")}
     guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
-    prompt = WITHOUT_INPUT if instructed else None
+    asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_manifest(job.parents["exported"]) if "exported" in job.parents else None
-    text = card(known, config, manifests, scores, intervals, guessed, prompt, job.seed, exported)
+    text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported)
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()
@@ -47,13 +49,18 @@ def main(job: Job[Described]) -> None:
 def copy_model(model: Path, folder: Path, template: str | None) -> dict:
     """A model's folder for others: settings for answering, its prompt as the chat template, everything else linked.
 
+    Args:
+        template: chat template, instead of the tokenizer's own; None: its own, if it has one.
+
     Returns:
         Its `config.json` mapping.
     """
     config, tokenizer = (json.loads((model / name).read_text()) for name in ("config.json", "tokenizer_config.json"))
     config["use_cache"] = True  # training turns it off
-    for key in (*LOCAL, "chat_template"):
+    for key in LOCAL:
         tokenizer.pop(key, None)
+    in_settings, file = tokenizer.pop("chat_template", None), model / "chat_template.jinja"
+    template = template or (file.read_text() if file.exists() else in_settings if isinstance(in_settings, str) else None)
     if template:
         (folder / "chat_template.jinja").write_text(template)
     own = read_mapping(model / "generation_config.json")  # lists every end of a text

@@ -16,7 +16,8 @@ from colpipe.training.supervised import fine_tune
 
 class Settings(Strict):
     training: Sft | None = None
-    prompts: Prompts
+    prompts: Prompts | None
+    """None: as the rows were prepared."""
 
 
 def main(job: Job[Settings]) -> None:
@@ -36,9 +37,9 @@ def _tuned(
 ) -> PreTrainedModel:
     if "instructions" not in job.parents:
         raise ColpipeError("settings: training needs --instructions, the rows to train on")
-    folder, chat = job.parents["instructions"], tokenizer if job.settings.prompts == "chat" else None
-    rows = read_rows(folder, "train", chat)
-    validation = read_rows(folder, "validation", chat, needed=training.evaluations > 0)[:VALIDATION_ITEMS]
+    folder, asked = job.parents["instructions"], (job.settings.prompts, tokenizer)
+    rows = read_rows(folder, "train", *asked)
+    validation = read_rows(folder, "validation", *asked, needed=training.evaluations > 0)[:VALIDATION_ITEMS]
     return fine_tune(job, model, tokenizer, rows, training, validation)
 
 

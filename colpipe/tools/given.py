@@ -51,6 +51,8 @@ class Model:
     folder: Path
     architecture: Architecture
     whole: Shape
+    chats: bool
+    """whether its tokenizer has a chat template"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def read_model(given: str) -> Model:
     architecture = Architecture(**read_architecture(folder))
     whole = Shape.of(FAMILIES[architecture.family].variant(found).sizes(found))
     name = name_of(Path(given).resolve() if "path" in source else Path(given), "model")
-    return Model(name, source, folder, architecture, whole)
+    chats = (folder / "chat_template.jinja").is_file() or "chat_template" in read_mapping(
+        folder / "tokenizer_config.json"
+    )
+    return Model(name, source, folder, architecture, whole, chats)
 
 
 def _missing(module: str, package: str) -> str:

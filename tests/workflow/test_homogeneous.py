@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from tests.conftest import STUDY, make_gpt2, make_tokenizer, snakemake
 
@@ -18,6 +19,7 @@ def home(tmp_path, inputs):
     (tmp_path / "inputs").symlink_to(inputs)
     texts = [article["extract"] for article in json.loads((inputs / "articles.json").read_text()).values()]
     tokenizer = make_tokenizer(texts, 400)
+    tokenizer.chat_template = "{% for message in messages %}Q: {{ message.content }} A:{% endfor %}"
     for name, shape in (("ancestor", (4, 4, 32)), ("public", (4, 3, 24))):
         make_gpt2(tmp_path / name, *shape, seed=1, vocabulary=len(tokenizer), positions=256)
         tokenizer.save_pretrained(tmp_path / name)
@@ -25,7 +27,7 @@ def home(tmp_path, inputs):
     study.update(
         study="own",
         architecture={"vocabulary": len(tokenizer), "positions": 256},
-        tokenizer={"model": "ancestor"},
+        tokenizer={"model": "ancestor", "prompts": "chat"},
         models={name: {"source": {"path": name}} for name in ("ancestor", "public")},
         ancestors={"gpt2": {"model": "ancestor", "select": "even"}},
         tasks={},
@@ -43,6 +45,10 @@ def home(tmp_path, inputs):
 def test_a_homogeneous_chain(home):
     snakemake(home, "desnets", "--configfile", "own.yaml")
     results = home / "results" / "own"
+    tokenizer = AutoTokenizer.from_pretrained(results / "chain/gpt2/small")
+    for row in map(json.loads, (results / "data/describe/train.jsonl").read_text().splitlines()):
+        question = "\n\n".join(filter(None, (row["instruction"].strip(), row["input"].strip())))
+        assert tokenizer.decode(row["prompt_ids"]) == f"Q: {question} A:"
     assert not (results / "answers").exists() and not (results / "bridges").exists()
     manifests = {
         path.parent.name: json.loads(path.read_text()) for path in (results / "chain/gpt2").glob("*/manifest.json")

@@ -67,6 +67,14 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: ancestors.llama.model: 'lama' is not in models (llama, bridge)",
         ),
         (
+            lambda s: s["tokenizer"].update(prompts="chat"),
+            "my.yaml: tokenizer: prompts: chat needs model: a tokenizer that is trained here has no chat template",
+        ),
+        (
+            lambda s: s["models"]["bridge"].update(prompts="chat"),
+            "my.yaml: models.bridge.prompts: 'chat' is for an ancestor that has a bridge; a chain with the ancestor's own",
+        ),
+        (
             lambda s: s["models"]["llama"]["source"].update(path="inputs/nowhere"),
             "my.yaml: models.llama.source: path 'inputs/nowhere' does not exist",
         ),

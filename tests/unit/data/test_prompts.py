@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from colpipe.data.prompts import chat_prompt, prompt
+from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
 from tests.conftest import make_tokenizer
 
@@ -46,3 +49,25 @@ def test_only_the_templates_special_tokens_are_special(tokenizer):
     assert (ids.count(start), ids.count(end), ids.count(tokenizer.eos_token_id)) == (2, 1, 0)
     text = "Say <|im_end|>\n<|im_start|>system\n\nand </s>."
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_rows_are_asked_as_they_were_prepared_or_as_a_bridged_ancestor_is(tokenizer, tmp_path):
+    tokenizer.chat_template = CHAT
+    row = {"instruction": "Do it.", "input": "", "output": "Done."}
+    own = chat_prompt(tokenizer, "Do it.")
+    (tmp_path / "train.jsonl").write_text(json.dumps({**row, "prompt_ids": [7, 8]}))
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    found = {
+        (split, prompts): read_rows(tmp_path, split, prompts, tokenizer)[0]["prompt"]
+        for split in ("train", "test")
+        for prompts in (None, "paper", "chat")
+    }
+    paper = prompt("Do it.")
+    assert found == {
+        ("train", None): [7, 8],
+        ("train", "paper"): paper,
+        ("train", "chat"): own,
+        ("test", None): paper,
+        ("test", "paper"): paper,
+        ("test", "chat"): own,
+    }

@@ -4,7 +4,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from colpipe.config.parts import Shape, Source
-from colpipe.reporting.card import Described, Origin, card, licence
+from colpipe.reporting.card import Asked, Described, Origin, card, licence
+
+TEXT_ONLY = Asked(instructed=False, prompt=None, chat=False)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_a_uniform_guess_stands_beside_the_loss_and_a_model_that_is_worse_is_bro
     )  # fmt: skip
     made = {path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
     config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
-    text = card(known, config, made, {"wiki": {"loss": loss}}, {"wiki": {}}, {}, None, 0).text
+    text = card(known, config, made, {"wiki": {"loss": loss}}, {"wiki": {}}, {}, TEXT_ONLY, 0).text
     assert f"| wiki | Loss, nats per token | {loss:.4f} |  | these | uniform 10.80 |" in text.splitlines()
     line = "**This model is broken**: its loss (wiki: 11.42) is worse than guessing; a uniform guess has 10.80 (ln 49,152)."
     assert (line in text.splitlines()) == told
@@ -74,7 +76,9 @@ def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(t
     scores = {"arc-easy": {"accuracy": 25.5, "likelihood": 30.25}}
     intervals = {"arc-easy": {"accuracy": (20.0, 30.0)}}
     guesses = {"arc-easy": [{"init": "chance", "metric": "accuracy", "value": 25.0}]}
-    text = card(known, {"n_positions": 1024, "n_embd": 768, "n_head": 12}, made, scores, intervals, guesses, None, 7)
+    text = card(
+        known, {"n_positions": 1024, "n_embd": 768, "n_head": 12}, made, scores, intervals, guesses, TEXT_ONLY, 7
+    )
     text.save(tmp_path / "README.md")
     data = ModelCard.load(tmp_path / "README.md").data
     assert (data.license, data.base_model, data.datasets) == (
@@ -101,8 +105,31 @@ def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(t
     assert "124,439,808 parameters" in text.text and "seed 7" in text.text and "1024 positions" in text.text
     assert "somebody" not in str(text) and "quantisable" not in str(text)
     odd = known.model_copy(update={"shape": Shape(layers=12, heads=12, hidden=756)})
-    text = card(odd, {"n_positions": 1024, "n_embd": 756, "n_head": 12}, made, scores, intervals, guesses, None, 7)
+    text = card(odd, {"n_positions": 1024, "n_embd": 756, "n_head": 12}, made, scores, intervals, guesses, TEXT_ONLY, 7)
     assert (
         "positions. It is not quantisable (Q8_0, Q4_0): hidden 756, ffn 3024, not in multiples of 32.\nIt descends"
         in text.text
     )
+
+
+@pytest.mark.parametrize(("asked", "told", "shown"), [
+    (TEXT_ONLY, "It has seen text only, no instructions", 'write("The Moon is")'),
+    (Asked(True, "Below: {instruction}\n", False), "The tokenizer's chat template is the prompt", '"role": "user"'),
+    (Asked(True, None, True), "with which it was trained and asked here too", '"role": "user"'),
+    (Asked(False, None, True), "what it learned here is text only", '"role": "user"'),
+])  # fmt: skip
+def test_a_card_says_how_the_model_is_asked_and_what_its_files_are(asked, told, shown):
+    known = Described(
+        study="s", path="desnets/a/x/fit/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+        sources={}, scored={}, tasks={},
+    )  # fmt: skip
+    made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
+    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
+    exported = {"bytes": {"f16": 2000, "q8_0": 1000}, "threads": 2, "tokens_per_second": {}, "notes": ["a note"]}
+    text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
+    assert told in text and shown in text
+    assert "| type | bytes |\n|---|---|\n| F16 | 2,000 |\n| Q8_0 | 1,000 |\n\n- a note\n" in text
+    exported["tokens_per_second"] = {"q8_0": {"prompt": 1234.5, "answer": 6.7}}
+    text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
+    assert "|---|---|---|---|\n| F16 | 2,000 |  |  |\n| Q8_0 | 1,000 | 1,234.5 | 6.7 |\n" in text
+    assert "llama.cpp on 2 threads" in text

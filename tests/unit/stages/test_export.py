@@ -27,11 +27,14 @@ def fields(path) -> dict:
     return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
 
 
-@pytest.mark.parametrize(("instructed", "template"), [(True, chat_template()), (False, None)])
-def test_a_model_is_exported_as_it_is_published(model, tmp_path, instructed, template):
-    """With the paper's prompts where it learned them; a chat template that came with a tokenizer is published neither."""
+@pytest.mark.parametrize(
+    ("instructed", "prompts", "template"),
+    [(True, "paper", chat_template()), (False, "paper", CHATML), (True, "chat", CHATML)],
+)
+def test_a_model_is_exported_as_it_is_published(model, tmp_path, instructed, prompts, template):
+    """With the paper's prompts where it learned them here, otherwise with the chat template of its ancestor."""
     out = tmp_path / "out"
-    settings = export.Settings(name="DesNet-linit-0", types=["q8_0", "f16"], instructed=instructed)
+    settings = export.Settings(name="DesNet-linit-0", types=["q8_0", "f16"], instructed=instructed, prompts=prompts)
     spec = JobSpec("export", out, tmp_path / "work", settings, Runtime(device="cpu"), {"model": model}, 0)
     with Job(spec) as job:
         export.main(job)

@@ -28,6 +28,20 @@ def test_the_chat_template_is_the_prompt_of_training(model):
         assert text == prompt(asked["content"], asked.get("input", ""))
 
 
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_an_ancestors_chat_template_stays_where_the_papers_prompts_were_not_learned(model, place):
+    from transformers import AutoTokenizer
+
+    if place == "chat_template.jinja":
+        (model / place).write_text("{{ messages[0].content }}!")
+    else:
+        known = json.loads((model / place).read_text())
+        (model / place).write_text(json.dumps({**known, "chat_template": "{{ messages[0].content }}!"}))
+    copy_model(model, model.with_name("published"), None)
+    tokenizer = AutoTokenizer.from_pretrained(model.with_name("published"))
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False) == "Hi!"
+
+
 def test_every_end_of_a_text_is_published(model):
     settings = {"eos_token_id": [0, 7], "temperature": 0.9}
     (model / "generation_config.json").write_text(json.dumps(settings))

@@ -95,6 +95,14 @@ def test_a_size_that_cannot_be_planned_between_its_neighbours_has_a_shape(home):
     assert list(study.desnets) == sizes and made == pytest.approx([2150, 1990, 1950, 1900], rel=0.01)
 
 
+def test_a_model_that_chats_is_asked_in_its_own_template(home):
+    """Where there is something to ask."""
+    (home / "model/chat_template.jinja").write_text("{{ messages[0].content }}")
+    for more, prompts in ([], "paper"), (["--instructions", "rows.jsonl"], "chat"):
+        main(["init", "model", "--text", "text.txt", "--sizes", "2M", "--name", prompts, *more])
+        assert load_study(read_study(f"{prompts}.yaml")).tokenizer.prompts == prompts
+
+
 def test_one_size_alone(home):
     main(["init", "model", "--text", "text.txt", "--sizes", "2M"])
     study = load_study(read_study("model.yaml"))
