@@ -7,7 +7,7 @@ are not counted. What Snakemake says beside its events is passed on, except for 
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,16 +96,23 @@ class Output:
         self._began = self._now = 0.0
         self._state = ""  # "", running, nothing, interrupted
 
-    def begin_study(self, results: Path, planned: Callable[[], Iterable[tuple[str, str, bool]]], names: dict) -> None:
+    def begin_study(
+        self,
+        results: Path,
+        planned: Callable[[], Iterable[tuple[str, str, bool]]],
+        names: dict,
+        guess: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         """What Snakemake does not tell a logger.
 
         Args:
             results: `results/<study>/`.
             planned: gives (rule, label, whether it has to run) of every job that makes something.
             names: of rules in Snakemake → in the rule table.
+            guess: as in `Estimate`.
         """
         self._results, self._planned, self._names = results, planned, names
-        self._estimate = Estimate(results)
+        self._estimate = Estimate(results, guess)
 
     def take(self, record: logging.LogRecord) -> None:
         """Say what a record tells, if anything."""

@@ -1,5 +1,6 @@
 """The time left as a column of the progress bars of `--logger rich` (no torch here)."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.progress import Progress, ProgressColumn, Task
@@ -16,9 +17,9 @@ class TimeLeft(ProgressColumn):
 
     max_refresh = 0.5
 
-    def __init__(self, progress: Progress, results: Path):
+    def __init__(self, progress: Progress, results: Path, guess: Callable[[], Mapping[str, float]] = dict):
         super().__init__()
-        self._progress, self.estimate = progress, Estimate(results)
+        self._progress, self.estimate = progress, Estimate(results, guess)
 
     def render(self, task: Task) -> Text:
         """The time left of one bar: a rule, or `Total Progress`."""

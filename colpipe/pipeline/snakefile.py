@@ -23,6 +23,7 @@ from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
 from colpipe.pipeline.resources import FIELDS
 from colpipe.pipeline.rules import RULES
+from colpipe.pipeline.time_left import seconds_by_work
 
 # Shell commands of rules; `Plan.params` has their param. A stage that uses accelerators is launched on those of its job.
 # With -P, a folder called colpipe in the working directory is not taken for this package.
@@ -220,12 +221,13 @@ def _tell(reasons: Mapping[str, str], told: set[str]) -> None:
             logger.info("More results are made again, for reasons like these.")
 
 
-def connect_loggers(workflow, results: Path) -> None:
+def connect_loggers(workflow, results: Path, study: Study | None = None) -> None:
     """Give the logger plugins of this run what Snakemake does not tell them: `--logger colpipe` its jobs, the progress
     bars of `--logger rich` the time left.
 
     Args:
         results: `results/<study>/`.
+        study: whose jobs' work says how long they take on this machine, as long as none of them has run.
     """
     names = {workflow.modifier.modify_rulename(name): name for name in RULES}
 
@@ -236,13 +238,16 @@ def connect_loggers(workflow, results: Path) -> None:
             (job.rule.name, label_of(job.rule.name, job.wildcards_dict), dag.needrun(job)) for job in jobs if job.output
         ]
 
+    def guess() -> dict[str, float]:
+        return seconds_by_work(Plan(study)) if study and workflow.local_exec else {}
+
     for handler in workflow.logger_manager.get_log_handlers():
         if begin := getattr(handler, "begin_study", None):
-            begin(results, planned, names)
+            begin(results, planned, names, guess)
         if progress := getattr(handler, "progress", None):
             from colpipe.pipeline.progress import TimeLeft  # needs rich, which comes with the logger
 
-            progress.columns = (*progress.columns, TimeLeft(progress, results))
+            progress.columns = (*progress.columns, TimeLeft(progress, results, guess))
 
 
 def run_stages_here(checkout: str) -> None:

@@ -1,14 +1,17 @@
-"""Time left of a run, from what earlier jobs took (no torch here)."""
+"""Time left of a run, from what earlier jobs took, and what others have to do (no torch here)."""
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
+from colpipe.cost.processor import cores, training_rate
+from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.schedule import START
+from colpipe.pipeline.schedule import START, threads_of
 
 PATIENCE = 10  # seconds between two looks at what has finished
 
@@ -17,28 +20,37 @@ class Estimate:
     """Seconds that jobs will take one after the other, and a run at the speed that it has had so far.
 
     Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies. Where
-    there are none, it is unknown.
+    there are none, a guess from the work that they have to do, or it is unknown.
 
     Args:
         results: `results/<study>/`.
+        guess: rule → seconds of a job without its start.
     """
 
-    def __init__(self, results: Path):
-        self._results = results
+    def __init__(self, results: Path, guess: Callable[[], Mapping[str, float]] = dict):
+        self._results, self._guess = results, guess
+        self._guessed: Mapping[str, float] | None = None
         self._known: dict[Path, tuple[str, float] | None] = {}
         self._seconds: dict[str, float] = {}
         self._last_look = -float("inf")
         self._jobs, self._at, self._speed = -1.0, 0.0, 1.0
 
     def is_unknown(self, rule: str) -> bool:
-        """Whether models work in the jobs of a rule, and none of them has run yet."""
+        """Whether models work in the jobs of a rule, none of them has run yet, and nobody can guess."""
         row = RULES.get(rule)
-        return bool(row and row.kind != "light" and (row.stage or rule) not in self._seconds)
+        return bool(row and row.kind != "light" and self._known_of(rule) is None)
 
     def of_job(self, rule: str) -> float:
-        """Seconds of a job of a rule; those that none has run yet take nothing but their start."""
-        row = RULES.get(rule)
-        return START + self._seconds.get(row.stage or rule, 0.0) if row else 0.0  # else a target
+        """Seconds of a job of a rule; those of which nothing is known take nothing but their start."""
+        return START + (self._known_of(rule) or 0.0) if rule in RULES else 0.0  # else a target
+
+    def _known_of(self, rule: str) -> float | None:
+        stage = RULES[rule].stage or rule
+        if stage in self._seconds:
+            return self._seconds[stage]
+        if self._guessed is None:
+            self._guessed = self._guess()
+        return self._guessed.get(rule)
 
     def of_run(self, remaining: Mapping[str, float], completed: Mapping[str, float], elapsed: float) -> float | None:
         """Seconds left; None: unknown.
@@ -71,7 +83,10 @@ class Estimate:
                 self._known[path] = _read_seconds(path)
             if known := self._known[path]:
                 (own if path.is_relative_to(self._results) else others)[known[0]].append(known[1])
-        self._seconds = {stage: sum(seconds) / len(seconds) for stage, seconds in {**others, **own}.items()}
+        seconds = {stage: fmean(seconds) for stage, seconds in {**others, **own}.items()}
+        if seconds.keys() != self._seconds.keys():
+            self._guessed = None  # data and models that are there now have known sizes
+        self._seconds = seconds
 
 
 def _read_seconds(path: Path) -> tuple[str, float] | None:
@@ -80,3 +95,14 @@ def _read_seconds(path: Path) -> tuple[str, float] | None:
         stage = json.loads(path.with_name("manifest.json").read_text())["stage"]
         return stage, json.loads(path.read_text())["seconds"]
     return None
+
+
+def seconds_by_work(plan: Plan) -> dict[str, float]:
+    """Rule → seconds of a job on this machine's processor, the mean of what is not done: its FLOPs, at the rate that a
+    core was measured at."""
+    flops: dict[str, list[float]] = defaultdict(list)
+    for job, work in plan.work_by_job():
+        if not (Path(job.folder) / "manifest.json").exists():
+            flops[job.rule].append(work.flops)
+    count = cores()
+    return {rule: fmean(each) / (threads_of(rule, count) * training_rate()) for rule, each in flops.items()}

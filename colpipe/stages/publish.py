@@ -60,7 +60,9 @@ def copy_model(model: Path, folder: Path, template: str | None) -> dict:
     for key in LOCAL:
         tokenizer.pop(key, None)
     in_settings, file = tokenizer.pop("chat_template", None), model / "chat_template.jinja"
-    template = template or (file.read_text() if file.exists() else in_settings if isinstance(in_settings, str) else None)
+    template = template or (
+        file.read_text() if file.exists() else in_settings if isinstance(in_settings, str) else None
+    )
     if template:
         (folder / "chat_template.jinja").write_text(template)
     own = read_mapping(model / "generation_config.json")  # lists every end of a text

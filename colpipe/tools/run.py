@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import colpipe
+from colpipe.cost.processor import cores as available
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import TOLD
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def command(study: Path, others: Sequence[str]) -> list[str]:
     """Snakemake's command line. A folder called snakemake in the working directory is not taken for it (-P)."""
-    cores = [] if asks(others, "--cores", "-c", "--jobs", "-j") else ["--cores", str(len(os.sched_getaffinity(0)))]
+    cores = [] if asks(others, "--cores", "-c", "--jobs", "-j") else ["--cores", str(available())]
     rules = snakefile()
     profile = (
         []

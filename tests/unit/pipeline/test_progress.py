@@ -9,14 +9,18 @@ import struct
 import subprocess
 import sys
 import termios
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 from rich.progress import Progress
 
+from colpipe.config.loading import load_study
+from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.progress import TimeLeft
 from colpipe.pipeline.schedule import START
 from colpipe.pipeline.snakefile import connect_loggers
+from colpipe.pipeline.time_left import seconds_by_work
 from tests.conftest import CHECKOUT
 
 
@@ -107,6 +111,49 @@ def test_without_earlier_runs_it_says_so(tmp_path, monkeypatch):
     for number in (task, task + 1):
         shown = TimeLeft(progress, tmp_path / "results/mine").render(progress.tasks[number]).plain
         assert shown == "time left unknown"
+
+
+def test_a_first_run_has_the_work_of_its_jobs_to_go_by(tmp_path, monkeypatch):
+    """Until one has run; what is there then has other sizes, and is looked at again."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def guess() -> dict[str, float]:
+        asked.append(len(asked))
+        return {"distill": 96.5 / len(asked)}
+
+    progress = Progress(disable=True)
+    progress.add_task("distill", total=3)
+    column = TimeLeft(progress, tmp_path / "results/mine", guess)
+    for _ in range(2):
+        assert column.render(progress.tasks[0]).plain == "5:00 of work left"
+    finish(tmp_path / "results/mine/sft/a", "sft", 46.5)
+    column.estimate._last_look -= 60
+    assert column.render(progress.tasks[0]).plain == "2:35 of work left" and asked == [0, 1]
+    finish(tmp_path / "results/mine/chain/a/0", "distill", 6.5)
+    column.estimate._last_look -= 60
+    assert column.render(progress.tasks[0]).plain == "0:30 of work left" and asked == [0, 1]
+    progress.add_task("stack", total=1)
+    assert column.render(progress.tasks[1]).plain == "time left unknown"
+
+
+def test_seconds_by_work(study, inputs, monkeypatch):
+    """FLOPs of the jobs that are not done, over the rate of their threads."""
+    monkeypatch.chdir(inputs.parent)
+    (inputs.parent / "inputs").exists() or (inputs.parent / "inputs").symlink_to(inputs)
+    monkeypatch.setattr("colpipe.pipeline.time_left.training_rate", lambda: 2e6)
+    monkeypatch.setattr("colpipe.pipeline.time_left.cores", lambda: 8)
+    plan = Plan(load_study(study, "study"))
+    works = defaultdict(list)
+    for job, work in plan.work_by_job():
+        works[job.rule].append(work.flops)
+    found = seconds_by_work(plan)
+    assert found["fetch_model"] == 0
+    assert (
+        found["distill"] == pytest.approx(sum(works["distill"]) / len(works["distill"]) / 4 / 2e6)
+        and found["distill"] > 1
+    )
+    assert found["evaluate"] == pytest.approx(sum(works["evaluate"]) / len(works["evaluate"]) / 2e6)
 
 
 def test_loggers_without_bars_stay_as_they_are(tmp_path):
