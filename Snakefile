@@ -44,6 +44,7 @@ onstart:
 localrules:
     all,
     estimate,
+    prepared,
     chain,
     desnets,
     recovered,
@@ -58,6 +59,12 @@ rule all:
     default_target: True
     input:
         rules.report.output,
+
+
+rule prepared:
+    """Models fetched and data prepared: what `colpipe estimate` knows exact sizes of then."""
+    input:
+        lambda _: PLAN.manifests_of("prepared"),
 
 
 rule chain:

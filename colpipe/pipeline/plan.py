@@ -24,6 +24,7 @@ from colpipe.pipeline.model_inputs import Parents, fit_source, fitted_from
 from colpipe.pipeline.rules import RULES
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+PREPARING = ("fetch_model", "fetch_dataset", "train_tokenizer", "prepare_corpus", "prepare_instructions")
 
 
 class Plan(Layout):
@@ -50,18 +51,25 @@ class Plan(Layout):
     # Targets, and what is there already.
 
     def manifests_of(self, kind: str) -> list[str]:
-        """Manifests behind the named targets: `chain`, `desnets` (before recovery), `recovered`, `scores`, `exported`,
-        `paper`."""
-        models = self.models
-        chosen = {
-            "chain": [path for path in models if path.startswith("chain/")],
-            "desnets": [path for path, columns in models.items() if columns.get("tokens") == 0],
-            "recovered": [path for path in models if path.startswith("desnets/")],
-            "scores": [f"scores/{path}" for path in models],
-            "exported": self.exports,
-            "paper": [f"paper/{name}" for name in paper() if exhibits.has(self, name)],
-        }
-        return [self.declared(f"{self.results}/{path}/{artifacts.MANIFEST}") for path in chosen[kind]]
+        """Manifests behind the named targets: `prepared`, `chain`, `desnets` (before recovery), `recovered`, `scores`,
+        `exported`, `paper`."""
+        models, results = self.models, self.results
+        match kind:
+            case "prepared":
+                folders = [job.folder for job in self.jobs() if job.rule in PREPARING]
+            case "chain":
+                folders = [f"{results}/{path}" for path in models if path.startswith("chain/")]
+            case "desnets":
+                folders = [f"{results}/{path}" for path, columns in models.items() if columns.get("tokens") == 0]
+            case "recovered":
+                folders = [f"{results}/{path}" for path in models if path.startswith("desnets/")]
+            case "scores":
+                folders = [f"{results}/scores/{path}" for path in models]
+            case "exported":
+                folders = [f"{results}/{path}" for path in self.exports]
+            case _:
+                folders = [f"{results}/paper/{name}" for name in paper() if exhibits.has(self, name)]
+        return [self.declared(f"{folder}/{artifacts.MANIFEST}") for folder in folders]
 
     def cards(self, name: str | None = None, kind: str = "desnets") -> list[str]:
         """The card of every DesNet, behind the target `published`; or of one, or a member (`chain`), in all its versions."""

@@ -43,7 +43,5 @@ def test_a_name_that_is_none(home):
 def test_the_list_of_targets_is_short(home, study):
     listed = snakemake(home, "--list-target-rules", "--configfile", "my-study.yaml").stdout.splitlines()
     names = [line.split(" (")[0] for line in listed if " (" in line]
-    assert {"all", "chain", "desnets", "recovered", "published", "exported", "scores", "report", "estimate"} <= set(
-        names
-    )
+    assert {"all", "chain", "desnets", "recovered", "published", "exported", "prepared", "scores"} <= set(names)
     assert len(names) <= 16 and not {"table1", "figure3"} & set(names)
