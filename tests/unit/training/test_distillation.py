@@ -1,13 +1,9 @@
 """Every objective through the trainer: it learns, sizes are global, a job that is cut off ends with the same bits."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +19,7 @@ from colpipe.training.elastic import Submodels
 from colpipe.training.keep_best import best_evaluation, candidates
 from colpipe.training.rollout_trainer import RolloutTrainer
 from colpipe.training.rollouts import shuffled
-from tests.conftest import CHECKOUT, Killed, kill, make_gpt2, open_job
+from tests.conftest import Killed, kill, make_gpt2, open_job
 from tests.unit.training.test_hooks import PRIVATE, PUBLIC
 
 OBJECTIVES = ["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"]
@@ -301,47 +297,45 @@ def test_a_distillation_never_publishes_its_start():
     assert candidates(records, Pretrain(corpus="c")) == records[2:]
 
 
-def command(objective: str, models: Path, output: Path, changes: dict, processes: int = 1) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
-    words = [objective, str(models), str(output), json.dumps(changes)]
-    return [sys.executable, *launcher, "-m", "tests.unit.training.distil_tiny", *words]
+@pytest.fixture(scope="module")
+def distil_tiny():
+    """The module, which imports this one."""
+    from tests.unit.training import distil_tiny
+
+    return distil_tiny
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "reverse_kl+elastic"])
-def test_kill_and_sigterm_at_any_step(tmp_path, objective):
+def test_kill_and_sigterm_at_any_step(tmp_path, objective, distil_tiny):
     """Random moments: of each of three runs one is killed, the next is told to stop, the third may end."""
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
-    subprocess.run(command(objective, tmp_path, tmp_path / "whole", {}), check=True, cwd=CHECKOUT, capture_output=True)
-    chance, cut = random.Random(objective), tmp_path / "cut"
-    first, second = sorted(chance.sample(range(1, 12), 2))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    distil_tiny.finish(distil_tiny.start(objective, tmp_path, whole, {}), whole)
+    first, second = sorted(random.Random(objective).sample(range(1, 12), 2))
     for step, number, codes in ((first, signal.SIGKILL, (-9,)), (second, signal.SIGTERM, (143, 0)), (99, None, (0,))):
-        with subprocess.Popen(
-            command(objective, tmp_path, cut, {}), cwd=CHECKOUT, stderr=subprocess.DEVNULL
-        ) as process:
-            while number and process.poll() is None:
-                records = "".join(path.read_text() for path in cut.glob("work/state-*/metrics.jsonl"))
-                if f'"step": {step}, ' in records:
-                    process.send_signal(number)
-                    break
-                time.sleep(0.01)
-        assert process.returncode in codes
-    whole, again = (torch.load(folder / "student.pt") for folder in (tmp_path / "whole", cut))
+        (process,) = distil_tiny.start(objective, tmp_path, cut, {})
+        while number and process.exitcode is None:
+            records = "".join(path.read_text() for path in cut.glob("work/state-*/metrics.jsonl"))
+            if f'"step": {step}, ' in records:
+                os.kill(process.pid, number)
+                break
+            time.sleep(0.01)
+        process.join()
+        assert process.exitcode in codes
+    whole, again = (torch.load(folder / "student.pt") for folder in (whole, cut))
     assert all(torch.equal(value, again["weights"][name]) for name, value in whole["weights"].items())
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "reverse_kl+elastic"])
-def test_two_processes_do_what_one_does(tmp_path, objective):
+def test_two_processes_do_what_one_does(tmp_path, objective, distil_tiny):
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
     found, changes = {}, {"steps": 4, "evaluations": 1, "keep": "last"}
     for processes in (1, 2):
         output = tmp_path / f"by-{processes}"
-        result = subprocess.run(
-            command(objective, tmp_path, output, changes, processes), capture_output=True, text=True, cwd=CHECKOUT
-        )
-        assert result.returncode == 0, result.stderr
+        distil_tiny.finish(distil_tiny.start(objective, tmp_path, output, changes, processes), output)
         found[processes] = torch.load(output / "student.pt")
     losses = [[r["loss"] for r in found[n]["metrics"] if r["split"] == "train"] for n in (1, 2)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -353,16 +347,14 @@ def test_two_processes_do_what_one_does(tmp_path, objective):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_sharded_model_learns_as_a_whole_one(tmp_path, objective):
+def test_a_sharded_model_learns_as_a_whole_one(tmp_path, objective, distil_tiny):
     """With the weights of the best evaluation, which are gathered."""
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
     changes, found = {"steps": 6, "evaluations": 2, "keep": "loss"}, {}
     for name, processes in (("whole", 1), ("sharded", 2)):
-        sharded = {"PYTHONPATH": str(CHECKOUT / "tests/sharding_on_cpu")} if name == "sharded" else {}
-        words = command(objective, tmp_path, tmp_path / name, changes, processes)
-        result = subprocess.run(words, capture_output=True, text=True, cwd=CHECKOUT, env={**os.environ, **sharded})
-        assert result.returncode == 0, result.stderr
+        output, shard = tmp_path / name, name == "sharded"
+        distil_tiny.finish(distil_tiny.start(objective, tmp_path, output, changes, processes, shard), output)
         found[name] = torch.load(tmp_path / name / "student.pt")
     losses = {name: [r["loss"] for r in each["metrics"] if r["split"] == "train"] for name, each in found.items()}
     assert losses["sharded"] == pytest.approx(losses["whole"], rel=1e-5)
