@@ -19,7 +19,7 @@ class Layout:
     """
 
     def __init__(self, study: Study, place: Callable[[str], str] = str):
-        self.study = study
+        self.study, self.place = study, place
         self.results, self.resources = place(f"results/{study.study}"), place("resources")
         self.datasets = {
             name: staged(self.resources, "data", name, entry.source) for name, entry in study.datasets.items()
@@ -62,7 +62,7 @@ class Layout:
         """Folder of a teacher: a member, or (None) what the chain descends from."""
         return f"{self.results}/chain/{ancestor}/{member}" if member else self.origin(ancestor)
 
-    @property
+    @cached_property
     def exports(self) -> list[str]:
         """Paths of every DesNet's GGUF files, under the results."""
         return [f"exported/{path}" for path in self.models if path.startswith("desnets/")]

@@ -96,6 +96,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
 Method = Literal["paper", "nested", "lossless", "aligned", "cut", "fit"]
 Prompts = Literal["paper", "chat"]
+Template = Literal["paper", "own"]
 Select = Literal["first", "even", "rank", "rotate"]
 InitialiserKind = Literal[
     "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"
@@ -304,9 +305,9 @@ class Tokenizer(Strict):
     model: Name | None = None
     """Model whose tokenizer is used."""
     prompts: Prompts = "paper"
-    """How rows of instructions are asked, in every training and score of the chain: with the paper's templates (Appendix
-    C.1), or with the chat template of the `model`'s tokenizer around the same instruction and input, as an ancestor knows
-    them that was tuned with it."""
+    """How rows of instructions are asked, in every training of the chain and for the answers that are scored: with the
+    paper's templates (Appendix C.1), or with the chat template of the `model`'s tokenizer around the same instruction and
+    input, as an ancestor knows them that was tuned with it."""
 
     @model_validator(mode="after")
     def one_way(self) -> "Tokenizer":

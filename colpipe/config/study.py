@@ -68,7 +68,7 @@ class Stages(Strict):
     evaluate: Scores = Scores()
     """Scores of all models."""
     export: Export = Export()
-    """GGUF files of DesNets: of the target `exported`."""
+    """GGUF files of DesNets: of the target `exported`, or of the report too."""
 
 
 class Ancestor(Strict):

@@ -270,6 +270,12 @@ def prompt_problems(study: Study) -> Iterator[str]:
                 f"models.{name}.prompts: 'chat' is for an ancestor that has a bridge; a chain with the ancestor's own "
                 "tokenizer is asked as tokenizer.prompts says: write it there"
             )
+    for name in {ancestor.model for ancestor in study.ancestors.values() if not ancestor.bridge}:
+        if study.is_bridged(name) and study.models[name].prompts != study.tokenizer.prompts:
+            yield (
+                f"models.{name}.prompts: {study.models[name].prompts!r}, tokenizer.prompts {study.tokenizer.prompts!r}: the "
+                "model is fine-tuned once, and is an ancestor with a bridge and one without: give the same"
+            )
     if study.stacks and study.tokenizer.prompts == "chat":
         yield f"stacks.{next(iter(study.stacks))}: stacks ask with the paper's prompts; tokenizer.prompts must be 'paper'"
 

@@ -13,6 +13,7 @@ from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Shape
 from colpipe.data.prompts import prompt
+from colpipe.data.rows import PREPARED
 from colpipe.jobs.artifacts import MANIFEST
 
 EXACT, AT_MOST, ASSUMED = "", "≤", "?"  # how sure a number is, the surest first
@@ -154,7 +155,7 @@ def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -
         return Data(rows, ((prompt_tokens, settings.max_tokens - prompt_tokens),), AT_MOST if limit else ASSUMED)
     rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
-        return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN), ASSUMED)
+        return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN, foreign=True), ASSUMED)
     return Data(rows, _lengths(path, stamp, _bytes_a_token(layout)))
 
 
@@ -167,15 +168,15 @@ def _assumed_tokens(layout: Layout, dataset: str) -> float:
 
 
 @lru_cache(maxsize=64)
-def _lengths(path: Path, stamp: int, bytes_a_token: float) -> tuple[tuple[float, float], ...]:
-    """(prompt, answer) tokens of the first rows of a file, by their bytes."""
-    return tuple(
-        (
-            len(prompt(row["instruction"], row["input"]).encode()) / bytes_a_token,
-            len(row["output"].encode()) / bytes_a_token + 1,
-        )
-        for row in sample_rows(path, stamp)
-    )
+def _lengths(path: Path, stamp: int, bytes_a_token: float, foreign: bool = False) -> tuple[tuple[float, float], ...]:
+    """(prompt, answer) tokens of the first rows of a file, by their bytes, or of prompts that are ids by their number."""
+
+    def asked(row: dict) -> float:
+        if PREPARED in row and not foreign:
+            return len(row[PREPARED])
+        return len(prompt(row["instruction"], row["input"]).encode()) / bytes_a_token
+
+    return tuple((asked(row), len(row["output"].encode()) / bytes_a_token + 1) for row in sample_rows(path, stamp))
 
 
 @lru_cache(maxsize=64)

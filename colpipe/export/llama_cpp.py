@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+PATIENCE = 600  # seconds
 PROMPT, ANSWER = 128, 64  # tokens that the speed is measured on, of models that have so many positions
 
 
@@ -27,6 +28,7 @@ class Speed(NamedTuple):
 
     prompt: float
     answer: float
+    threads: int
 
 
 def ask(gguf: Path, requests: Sequence[tuple[str, dict]], threads: int = 1, context: int = 256) -> list[dict]:
@@ -37,10 +39,13 @@ def ask(gguf: Path, requests: Sequence[tuple[str, dict]], threads: int = 1, cont
         context: tokens, prompt and answer together.
 
     Raises:
-        LlamaCppError: it does not take the file, or it has instructions that this processor lacks.
+        LlamaCppError: it does not take the file, has instructions that this processor lacks, or takes too long.
     """
     command = [sys.executable, "-P", __file__, str(gguf), str(threads), str(context)]
-    found = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True)
+    try:
+        found = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise LlamaCppError(f"no answer within {PATIENCE} seconds") from None
     if found.returncode == -signal.SIGILL:
         raise LlamaCppError("this build of llama.cpp has instructions that this processor lacks")
     if found.returncode:
@@ -65,7 +70,8 @@ def speed(gguf: Path, vocabulary: int, positions: int, threads: int) -> tuple[Sp
         *_, last = ask(gguf, [("/completion", body)] * 2, threads, min(positions, 256))
     except LlamaCppError as error:
         return None, f"speed not measured: llama.cpp: {error}"
-    found = Speed(round(last["timings"]["prompt_per_second"], 1), round(last["timings"]["predicted_per_second"], 1))
+    timings = last["timings"]
+    found = Speed(round(timings["prompt_per_second"], 1), round(timings["predicted_per_second"], 1), threads)
     how = f"llama.cpp on {threads} thread{'s' * (threads > 1)}"
     return found, f"{found.prompt:,} tokens/s of a prompt, {found.answer:,} of an answer, {how}"
 

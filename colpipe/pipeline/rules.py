@@ -21,10 +21,10 @@ from colpipe.pipeline.model_inputs import Parents
 
 def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     model, evaluated = f"{layout.results}/{wildcards.model}", score.evaluate_parents(layout, wildcards)
-    study, path = layout.study, f"exported/{wildcards.model}"
+    exported = {"exported": f"{layout.results}/exported/{wildcards.model}"}
     return {
         **evaluated,
-        **({"exported": f"{layout.results}/{path}"} if study.stages.export.reported and path in layout.exports else {}),
+        **(exported if layout.study.stages.export.reported and wildcards.model.startswith("desnets/") else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
         "made-of": {
             folder.removeprefix(f"{layout.results}/"): folder for folder in list(lineage(RULES, layout, model))[:-1]
@@ -55,11 +55,19 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
         },
         "scored": scored,
         "tasks": study.tasks,
-        "prompts": study.tokenizer.prompts,
+        "template": _template(layout, wildcards.model),
     }
 
 
 INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these learned to answer
+
+
+def _template(layout: Layout, model: str) -> str:
+    """The chat template that a model is published with: the `paper`'s prompts where it learned them, or the tokenizer's
+    `own`, if it has one."""
+    jobs = lineage(RULES, layout, f"{layout.results}/{model}").values()
+    learned = layout.study.tokenizer.prompts == "paper" and any(job.rule in INSTRUCTS for job in jobs)
+    return "paper" if learned else "own"
 
 
 def export_parents(layout: Layout, wildcards: Wildcards) -> Parents:
@@ -67,12 +75,12 @@ def export_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 
 
 def export_settings(layout: Layout, wildcards: Wildcards) -> dict:
-    jobs = lineage(RULES, layout, f"{layout.results}/{wildcards.model}").values()
+    export = layout.study.stages.export
     return {
         "name": "-".join(Path(wildcards.model).parts[2:]),
-        "types": layout.study.stages.export.types,
-        "instructed": any(job.rule in INSTRUCTS for job in jobs),
-        "prompts": layout.study.tokenizer.prompts,
+        "types": export.types,
+        "template": _template(layout, wildcards.model),
+        "optional": export.reported,
     }
 
 

@@ -1,6 +1,7 @@
 """What the Snakefile needs beside the plan (no torch here)."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import sys
@@ -221,13 +222,13 @@ def _tell(reasons: Mapping[str, str], told: set[str]) -> None:
             logger.info("More results are made again, for reasons like these.")
 
 
-def connect_loggers(workflow, results: Path, study: Study | None = None) -> None:
+def connect_loggers(workflow, results: Path, plan: Plan | None = None) -> None:
     """Give the logger plugins of this run what Snakemake does not tell them: `--logger colpipe` its jobs, the progress
     bars of `--logger rich` the time left.
 
     Args:
         results: `results/<study>/`.
-        study: whose jobs' work says how long they take on this machine, as long as none of them has run.
+        plan: whose jobs' work says how long they take on this machine, as long as none of them has run.
     """
     names = {workflow.modifier.modify_rulename(name): name for name in RULES}
 
@@ -239,7 +240,11 @@ def connect_loggers(workflow, results: Path, study: Study | None = None) -> None
         ]
 
     def guess() -> dict[str, float]:
-        return seconds_by_work(Plan(study)) if study and workflow.local_exec else {}
+        if plan is None or workflow.remote_exec or (plan.study.runtime.device != "cpu" and _has_accelerators()):
+            return {}
+        with contextlib.suppress(ColpipeError, OSError):  # of data that are being replaced
+            return seconds_by_work(Plan(plan.study, place=plan.place))  # which knows no sizes of before yet
+        return {}
 
     for handler in workflow.logger_manager.get_log_handlers():
         if begin := getattr(handler, "begin_study", None):

@@ -9,9 +9,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
-from colpipe.config.parts import Prompts, Shape, Source, Strict
+from colpipe.config.parts import Shape, Source, Strict, Template
 from colpipe.config.stages import Task
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
+from colpipe.reporting.exports import Exports
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 METRICS = {  # ours → the Hub's identifier, in words
@@ -58,8 +59,8 @@ class Described(Strict):
     scored: dict[str, str]
     """Corpus or task → staged folder of its data set."""
     tasks: dict[str, Task]
-    prompts: Prompts = "paper"
-    """How instructions were asked."""
+    template: Template = "own"
+    """Its chat template."""
 
 
 class Asked(NamedTuple):
@@ -68,7 +69,7 @@ class Asked(NamedTuple):
     Attributes:
         instructed: whether it learned to answer here.
         prompt: the paper's, where it learned with that.
-        chat: whether it has the chat template of its ancestor.
+        chat: whether it has its tokenizer's own chat template.
     """
 
     instructed: bool
@@ -115,7 +116,7 @@ def card(
     guesses: Mapping[str, list[dict]],
     asked: Asked,
     seed: int,
-    exported: Mapping | None = None,
+    exported: Exports | None = None,
 ) -> ModelCard:
     """The card of a model.
 
@@ -124,7 +125,7 @@ def card(
         manifests: path → (manifest, fingerprint) of everything that it descends from, parents first, and itself last.
         scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
         guesses: task → rows of what guessing scores.
-        exported: manifest of its GGUF files, where the study reports them.
+        exported: its GGUF files, where the study reports them.
     """
     descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}

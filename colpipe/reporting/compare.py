@@ -10,7 +10,7 @@ import pandas as pd
 from colpipe.config.parts import tokens_label
 from colpipe.errors import ColpipeError
 from colpipe.reporting.figures import loss_curve
-from colpipe.reporting.summary import UNIFORM
+from colpipe.reporting.summary import FILE_METRICS, UNIFORM
 
 MODEL = ["ancestor", "desnet", "params", "init", "tokens"]
 KEYS = [*MODEL, "corpus"]
@@ -56,7 +56,9 @@ def summaries(results: Sequence[Path]) -> pd.DataFrame:
 
 
 def scores(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every metric of every model and of guessing: mean, sample standard deviation and number of seeds."""
+    """Every metric of every model and of guessing: mean, sample standard deviation and number of seeds; sizes and speeds of
+    files are no scores."""
+    frame = frame[~frame.metric.isin(FILE_METRICS)]
     keys = [*MODEL, "task", "metric"]
     grouped = frame.groupby(keys, sort=False, dropna=False).value
     return grouped.agg(value="mean", deviation="std", seeds="count").reset_index()

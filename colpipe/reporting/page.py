@@ -20,6 +20,7 @@ from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
 from colpipe.reporting import charts, history, recovery, sizes, tables
 from colpipe.reporting.cost import readable
+from colpipe.reporting.exports import refusals
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.reporting.many_sizes import recorded_sizes
@@ -70,6 +71,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
         files=tables.files(summary),
+        refusals=list(refusals(study, results)),
         cost=tables.plain(readable(cost)),
         sizes_cost=sizes_cost,
         sizes_table=tables.plain(pd.DataFrame(sizes_cost.rows(len(study.desnets)))) if sizes_cost else None,

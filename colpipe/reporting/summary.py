@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ from colpipe.data.rows import read_rows
 from colpipe.evaluation.scores import guessing, interval, percent
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
+from colpipe.reporting.exports import read_exports
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 WIDTH = 100  # columns of the table as text
@@ -60,10 +61,10 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
 
 def file_rows(folder: Path) -> Iterator[dict]:
     """Sizes and speeds of a model's GGUF files: task (the type), metric, value."""
-    made = read_manifest(folder)
-    for type, size in made["bytes"].items():
-        values = {"bytes": size, **made["tokens_per_second"].get(type, {})}
-        yield from ({"task": type, "metric": metric, "value": value} for metric, value in values.items())
+    found = read_exports(folder)
+    for type, size in found.bytes.items():
+        values = {"bytes": size, **found.speeds.get(type, {})}
+        yield from ({"task": type, "metric": name, "value": values[name]} for name in FILE_METRICS if name in values)
 
 
 def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
@@ -145,10 +146,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown.fillna("")
 
 
-def table_text(study: Study, summary: pd.DataFrame) -> str:
+def table_text(study: Study, summary: pd.DataFrame, more: Iterable[str] = ()) -> str:
     """The table that is printed at the end of a run and kept as summary.txt, no wider than `WIDTH` where names allow it.
 
-    What is the same in all rows is said once above it; what does not fit is named below it, with the remarks.
+    What is the same in all rows is said once above it; what does not fit is named below it, with the remarks and what
+    `more` there is to say.
     """
     table = readable(compact(study, summary))
     values = {column: set(table[column]) - {""} for column in ("ancestor", "init", "alpha", "tokens")}
@@ -163,7 +165,7 @@ def table_text(study: Study, summary: pd.DataFrame) -> str:
     once = ", ".join(f"{column} {found.pop()}" for column, found in constant.items() if found)
     notes = [f"In all rows that have one: {once}."] if once else []
     below = [f"Too wide for this table, and in summary.csv: {', '.join(left_out)}."] if left_out else []
-    below += remarks(study, summary)
+    below += [*remarks(study, summary), *more]
     return "\n".join([*_wrapped(notes), *_lines(table), *_wrapped(below)])
 
 

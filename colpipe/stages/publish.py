@@ -15,6 +15,7 @@ from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
+from colpipe.reporting.exports import read_exports
 from colpipe.reporting.summary import guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
@@ -29,7 +30,7 @@ def main(job: Job[Described]) -> None:
     instructed = any(
         manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in manifests.values()
     )
-    of_paper = instructed and known.prompts == "paper"
+    of_paper = known.template == "paper"
     config = copy_model(job.parents["model"], job.staging, chat_template() if of_paper else None)
     own = (job.staging / "chat_template.jinja").exists() and not of_paper
     scores, intervals = (
@@ -39,7 +40,7 @@ def main(job: Job[Described]) -> None:
     trained = {**tasks, **job.parents_of("train")}
     guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
     asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
-    exported = read_manifest(job.parents["exported"]) if "exported" in job.parents else None
+    exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
     text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported)
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already

@@ -10,6 +10,7 @@ from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import TOLD, Job
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
+from colpipe.reporting.exports import refusals
 from colpipe.reporting.page import page
 from colpipe.reporting.summary import summarise, table_text
 
@@ -21,7 +22,7 @@ def main(job: Job[Study]) -> None:
     job.manifest["parents"] = fingerprints(study, results)
     summary = summarise(study, results)
     summary.to_csv(job.staging / "summary.csv", index=False)
-    table = table_text(study, summary)
+    table = table_text(study, summary, refusals(study, results))
     (job.staging / "summary.txt").write_text(f"{table}\n")
     cost = estimate_and_fact(study, results)
     cost.to_csv(job.staging / "cost.csv", index=False)

@@ -35,6 +35,7 @@ PEAKS = {
     "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
 }
 UTILISATION = 0.4
+GGUF_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # a weight
 WRITERS = ("pretrain", "sft", "bridge", "order", "distill", "distill_desnet", "assemble", "recover")  # of a model each
 
 
@@ -119,10 +120,14 @@ def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | N
 
 
 def disk_bytes(plan: Plan) -> float:
-    """What the models of a study take, in float32, and beside them the largest training's saved state while it runs."""
-    models = sum(model_in(plan, job.folder).parameters for job in plan.jobs() if job.rule in WRITERS)
+    """What the models of a study take, in float32, and beside them the largest training's saved state while it runs; with
+    their GGUF files where these are reported."""
+    jobs = plan.jobs()
+    models = sum(model_in(plan, job.folder).parameters for job in jobs if job.rule in WRITERS)
     trained = max((work.trained for _, work in plan.work_by_job()), default=0)
-    return REAL * (models + 3 * trained)
+    exported = sum(model_in(plan, job.parents["model"]).parameters for job in jobs if job.rule == "export")
+    files = exported * sum(GGUF_BYTES[type] for type in plan.study.stages.export.types)
+    return REAL * (models + 3 * trained) + files
 
 
 # Text

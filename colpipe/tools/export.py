@@ -25,12 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--types", default=TYPES, help=f"of {TYPES}; default: all")
     parser.add_argument("--name", help="of the files, before their type; default: the folder's")
+    parser.add_argument(
+        "--no-speed",
+        action="store_true",
+        help="do not run the files in llama.cpp, where it is installed, to say how fast",
+    )
     given = parser.parse_args(arguments)
-    export(given.model, given.to, given.types.split(","), given.name or given.model.resolve().name)
+    name = given.name or given.model.resolve().name
+    export(given.model, given.to, given.types.split(","), name, timed=not given.no_speed)
 
 
-def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
-    """Write a file of each type, and say what was written.
+def export(model: Path, to: Path, types: Sequence[str], name: str, timed: bool = True) -> None:
+    """Write a file of each type, and say what was written and, if `timed`, how fast it is.
 
     Raises:
         ColpipeError: as in `write_gguf_files`, or `to` is a result, whose content others depend on.
@@ -46,7 +52,8 @@ def export(model: Path, to: Path, types: Sequence[str], name: str) -> None:
 
     exported = write_gguf_files(model, {type: to / f"{name}-{type}.gguf" for type in types})
     for each in exported:
-        _, told = speed(each.path, each.vocabulary, each.positions, torch.get_num_threads())
-        print(f"{each.path}: {each.bytes:,} bytes; {told}; {each.modelfile.name} beside it")
+        told = speed(each.path, each.vocabulary, each.positions, torch.get_num_threads())[1] if timed else ""
+        parts = (f"{each.bytes:,} bytes", told, f"{each.modelfile.name} beside it")
+        print(f"{each.path}: {'; '.join(filter(None, parts))}")
     for note in dict.fromkeys(note for each in exported for note in each.notes):
         print(f"note: {note}")

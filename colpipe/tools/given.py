@@ -116,9 +116,8 @@ def read_model(given: str) -> Model:
     architecture = Architecture(**read_architecture(folder))
     whole = Shape.of(FAMILIES[architecture.family].variant(found).sizes(found))
     name = name_of(Path(given).resolve() if "path" in source else Path(given), "model")
-    chats = (folder / "chat_template.jinja").is_file() or "chat_template" in read_mapping(
-        folder / "tokenizer_config.json"
-    )
+    in_settings = read_mapping(folder / "tokenizer_config.json").get("chat_template")
+    chats = bool(in_settings) or (folder / "chat_template.jinja").is_file()
     return Model(name, source, folder, architecture, whole, chats)
 
 

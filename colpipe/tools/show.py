@@ -10,6 +10,7 @@ from pathlib import Path
 
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, content_files, read_manifest
+from colpipe.reporting.exports import read_exports
 from colpipe.reporting.history import read_events
 
 MOST = 5  # failures that are told
@@ -69,11 +70,12 @@ def _model(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    made = read_manifest(folder)
+    found = read_exports(folder)
+    if found.refused:
+        yield f"{folder}  none: {found.refused}"
     for path in content_files(folder):
-        type = path.stem.rpartition("-")[2]
         if path.suffix == ".gguf":
-            speed = made.get("tokens_per_second", {}).get(type)
+            speed = found.speeds.get(path.stem.rpartition("-")[2])
             told = f", {speed['answer']:,.0f} tokens/s" if speed else ""
             yield f"{path}  {path.stat().st_size / 1e6:,.1f} MB{told}"
 

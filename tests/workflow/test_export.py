@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from colpipe.reporting.exports import read_exports
 from tests.conftest import STUDY
 from tests.workflow.conftest import planned, run
 
@@ -29,29 +31,29 @@ def test_every_desnet_is_exported(finished):
     assert planned(finished.home) == planned(finished.home, "--", "exported") == set()
 
 
-def test_a_study_that_reports_them_shows_bytes_and_speeds(finished):
+def test_a_study_that_reports_them_shows_bytes_and_speeds(finished, tmp_path):
     """In the summary, its table, on the page, in the card and by `colpipe show`; the files are made with the report."""
+    home = shutil.copytree(finished.home, tmp_path / "home", symlinks=True)
+    results = home / "results/tiny"
     changed = {**STUDY, "stages": {**STUDY["stages"], "export": {"types": ["q8_0"], "reported": True}}}
-    (finished.home / "exported.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    (home / "exported.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     model = "desnets/llama/upper/nested/512"
-    card = finished.results / "published" / model / "README.md"
-    run(finished.home, "--", "all", str(card.relative_to(finished.home)), study="exported.yaml")
-    made = json.loads((finished.results / "exported" / model / "manifest.json").read_text())
-    size = (finished.results / "exported" / model / "upper-nested-512-q8_0.gguf").stat().st_size
+    card = results / "published" / model / "README.md"
+    run(home, "--", "all", str(card.relative_to(home)), study="exported.yaml")
+    made = json.loads((results / "exported" / model / "manifest.json").read_text())
+    size = (results / "exported" / model / "upper-nested-512-q8_0.gguf").stat().st_size
     assert made["bytes"] == {"q8_0": size}
-    summary = pd.read_csv(finished.results / "summary.csv").query(
-        "task == 'q8_0' and init == 'nested' and tokens == 512"
-    )
+    summary = pd.read_csv(results / "summary.csv").query("task == 'q8_0' and init == 'nested' and tokens == 512")
     told = summary.query("desnet == 'upper'").set_index("metric").value.to_dict()
     if importlib.util.find_spec("xllamacpp"):
-        speed = made["tokens_per_second"]["q8_0"]
-        assert told == {"bytes": size, **speed} and min(speed.values()) > 0
+        speed = read_exports(results / "exported" / model).speeds["q8_0"]
+        assert told == {"bytes": size, "prompt": speed["prompt"], "answer": speed["answer"]} and min(told.values()) > 0
     assert told["bytes"] == size
-    table = (finished.results / "summary.txt").read_text()
+    table = (results / "summary.txt").read_text()
     assert "q8_0" in table and f"{size / 1e6:.1f}" in table
     show = [sys.executable, "-m", "colpipe", "show", "results/tiny"]
-    shown = subprocess.run(show, cwd=finished.home, capture_output=True, text=True).stdout
+    shown = subprocess.run(show, cwd=home, capture_output=True, text=True).stdout
     assert f"{model}/upper-nested-512-q8_0.gguf  {size / 1e6:.1f} MB" in shown
     assert f"|---|\n| Q8_0 | {size:,} |" in card.read_text()
-    page = (finished.results / "report.html").read_text()
+    page = (results / "report.html").read_text()
     assert "Q8_0" in page and f"{size:,}" in page

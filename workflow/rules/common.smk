@@ -54,7 +54,7 @@ except ColpipeError as error:
 if workflow.is_main_process:
     for line in (*remarks(STUDY), *slow_here(STUDY, workflow)):
         logger.info(line)
-connect_loggers(workflow, Path(PLAN.results), STUDY)
+connect_loggers(workflow, Path(PLAN.results), PLAN)
 validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_default=False)
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them, micro models and

@@ -71,6 +71,10 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: tokenizer: prompts: chat needs model: a tokenizer that is trained here has no chat template",
         ),
         (
+            lambda s: s["ancestors"].update(own={"model": "llama"}) or s["models"]["llama"].update(prompts="chat"),
+            "my.yaml: models.llama.prompts: 'chat', tokenizer.prompts 'paper': the model is fine-tuned once",
+        ),
+        (
             lambda s: s["models"]["bridge"].update(prompts="chat"),
             "my.yaml: models.bridge.prompts: 'chat' is for an ancestor that has a bridge; a chain with the ancestor's own",
         ),

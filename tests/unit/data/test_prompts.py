@@ -51,6 +51,11 @@ def test_only_the_templates_special_tokens_are_special(tokenizer):
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_a_template_that_asks_for_the_day_is_told_the_same_one(tokenizer):
+    tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y') }}. {{ messages[0].content }}"
+    assert tokenizer.decode(chat_prompt(tokenizer, "Hi")) == "Today is 26 Jul 2024. Hi"
+
+
 def test_rows_are_asked_as_they_were_prepared_or_as_a_bridged_ancestor_is(tokenizer, tmp_path):
     tokenizer.chat_template = CHAT
     row = {"instruction": "Do it.", "input": "", "output": "Done."}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from collections import defaultdict
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -148,12 +149,9 @@ def test_seconds_by_work(study, inputs, monkeypatch):
     for job, work in plan.work_by_job():
         works[job.rule].append(work.flops)
     found = seconds_by_work(plan)
-    assert found["fetch_model"] == 0
-    assert (
-        found["distill"] == pytest.approx(sum(works["distill"]) / len(works["distill"]) / 4 / 2e6)
-        and found["distill"] > 1
-    )
-    assert found["evaluate"] == pytest.approx(sum(works["evaluate"]) / len(works["evaluate"]) / 2e6)
+    assert "fetch_model" not in found and found["distill"] > 1
+    assert found["distill"] == pytest.approx(fmean(works["distill"]) / 4 / 2e6)  # half of the cores
+    assert found["evaluate"] == pytest.approx(fmean(works["evaluate"]) / 2e6)
 
 
 def test_loggers_without_bars_stay_as_they_are(tmp_path):

@@ -5,6 +5,7 @@ from huggingface_hub import ModelCard
 
 from colpipe.config.parts import Shape, Source
 from colpipe.reporting.card import Asked, Described, Origin, card, licence
+from colpipe.reporting.exports import Exports
 
 TEXT_ONLY = Asked(instructed=False, prompt=None, chat=False)
 
@@ -125,11 +126,13 @@ def test_a_card_says_how_the_model_is_asked_and_what_its_files_are(asked, told, 
     )  # fmt: skip
     made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
     config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
-    exported = {"bytes": {"f16": 2000, "q8_0": 1000}, "threads": 2, "tokens_per_second": {}, "notes": ["a note"]}
+    exported = Exports({"f16": 2000, "q8_0": 1000}, {}, ["a note"], "")
     text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
     assert told in text and shown in text
     assert "| type | bytes |\n|---|---|\n| F16 | 2,000 |\n| Q8_0 | 1,000 |\n\n- a note\n" in text
-    exported["tokens_per_second"] = {"q8_0": {"prompt": 1234.5, "answer": 6.7}}
-    text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
+    timed = exported._replace(speeds={"q8_0": {"prompt": 1234.5, "answer": 6.7, "threads": 2}})
+    text = card(known, config, made, {}, {}, {}, asked, 0, timed).text
     assert "|---|---|---|---|\n| F16 | 2,000 |  |  |\n| Q8_0 | 1,000 | 1,234.5 | 6.7 |\n" in text
-    assert "llama.cpp on 2 threads" in text
+    assert "tokens a second on 2 threads of" in text
+    text = card(known, config, made, {}, {}, {}, asked, 0, Exports({}, {}, [], "a reason")).text
+    assert "There are no GGUF files of it: a reason.\n\n## Scores" in text

@@ -8,7 +8,9 @@ import pytest
 from colpipe.__main__ import main
 from colpipe.config.parts import Runtime
 from colpipe.data.chat import chat_template
+from colpipe.errors import ColpipeError
 from colpipe.jobs.job import Job, JobSpec
+from colpipe.reporting.exports import read_exports
 from colpipe.stages import export
 from tests.unit.export.tiny import CHATML, make_folder, make_tokenizer
 
@@ -27,14 +29,11 @@ def fields(path) -> dict:
     return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
 
 
-@pytest.mark.parametrize(
-    ("instructed", "prompts", "template"),
-    [(True, "paper", chat_template()), (False, "paper", CHATML), (True, "chat", CHATML)],
-)
-def test_a_model_is_exported_as_it_is_published(model, tmp_path, instructed, prompts, template):
+@pytest.mark.parametrize(("which", "template"), [("paper", chat_template()), ("own", CHATML)])
+def test_a_model_is_exported_as_it_is_published(model, tmp_path, which, template):
     """With the paper's prompts where it learned them here, otherwise with the chat template of its ancestor."""
     out = tmp_path / "out"
-    settings = export.Settings(name="DesNet-linit-0", types=["q8_0", "f16"], instructed=instructed, prompts=prompts)
+    settings = export.Settings(name="DesNet-linit-0", types=["q8_0", "f16"], template=which)
     spec = JobSpec("export", out, tmp_path / "work", settings, Runtime(device="cpu"), {"model": model}, 0)
     with Job(spec) as job:
         export.main(job)
@@ -85,3 +84,24 @@ def test_the_tool_says_how_it_is_used(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "colpipe export smollm2-135m --to gguf --types q8_0" in capsys.readouterr().out
+
+
+def test_a_model_that_llama_cpp_does_not_take_fails_or_where_it_is_optional_is_told_of(model, tmp_path, capfd):
+    config = json.loads((model / "config.json").read_text())
+    rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 10000.0, "original_max_position_embeddings": 64}
+    (model / "config.json").write_text(json.dumps({**config, "rope_parameters": rope}))
+    out = tmp_path / "out"
+
+    def run(optional: bool) -> None:
+        settings = export.Settings(name="x", types=["f16"], template="own", optional=optional)
+        with Job(
+            JobSpec("export", out, tmp_path / "work", settings, Runtime(device="cpu"), {"model": model}, 0)
+        ) as job:
+            export.main(job)
+
+    with pytest.raises(ColpipeError, match="yarn"):
+        run(optional=False)
+    run(optional=True)
+    found = read_exports(out)
+    assert "yarn" in found.refused and not found.bytes and not list(out.glob("*.gguf"))
+    assert f"no GGUF files: {found.refused}" in capfd.readouterr().err
