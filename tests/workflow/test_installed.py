@@ -106,6 +106,7 @@ def test_from_a_model_and_a_text_to_llama_cpp(colpipe, tmp_path):
         changed["stages"]["distill"] |= {"steps": 3, "evaluations": 1}
         changed["stages"]["recover"] |= {"evaluations": 1}
         changed["stages"] |= {stage: {"tokens": 4096} for stage in ("order", "fit")}
+        changed["stages"]["export"]["types"] = ["q8_0"]
         changed["budgets"] = [2048]
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     colpipe(*run[1:])
@@ -113,6 +114,7 @@ def test_from_a_model_and_a_text_to_llama_cpp(colpipe, tmp_path):
     assert parameters(card.parent) == pytest.approx(0.8 * count, rel=0.011)
     shown = colpipe("show", "results/mine")
     assert str(card.parent.relative_to(tmp_path)) in shown and size in shown
+    assert re.search(r"results/mine/exported/\S+-q8_0\.gguf  [\d.]+ MB", shown)
     colpipe("export", str(card.parent), "--to", "gguf", "--name", "mine", "--types", "q8_0")
     prompt = {"prompt": "The river is", "n_predict": 24, "temperature": 0}
     (answer,) = ask(tmp_path / "gguf/mine-q8_0.gguf", ("/completion", prompt))
