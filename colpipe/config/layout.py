@@ -58,6 +58,12 @@ class Layout:
             return f"{self.results}/bridges/{ancestor}"
         return f"{self.results}/sft/{self.study.ancestors[ancestor].model}"
 
+    def ordered(self, ancestor: str) -> str:
+        """Folder of that model in the order that the ancestor selects by; ancestors that have both in common share it."""
+        asked = {name: (self.origin(name), each.select) for name, each in self.study.ancestors.items()}
+        first = next(name for name in asked if asked[name] == asked[ancestor])
+        return f"{self.results}/ordered/{first}"
+
     def teacher(self, ancestor: str, member: str | None) -> str:
         """Folder of a teacher: a member, or (None) what the chain descends from."""
         return f"{self.results}/chain/{ancestor}/{member}" if member else self.origin(ancestor)

@@ -152,7 +152,7 @@ def _taught(layout: Layout, ancestor: str, teacher: str | None, settings: Distil
     ordered = inherits and not teacher and layout.study.ancestors[ancestor].select in ("rank", "rotate")
     return {
         "teacher": layout.teacher(ancestor, teacher),
-        **({"ordered": f"{layout.results}/ordered/{ancestor}"} if ordered else {}),
+        **({"ordered": layout.ordered(ancestor)} if ordered else {}),
         "tokenizer": layout.tokenizer,
         "data": {name: layout.data(name) for name in settings.data},
     }

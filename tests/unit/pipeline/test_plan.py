@@ -122,6 +122,20 @@ def test_an_ordered_ancestor_is_what_the_first_member_is_cut_from(plan_of, study
     assert parents(plan, "order", ancestor="llama") == {"model": "bridges/llama", "corpus": "data/stories"}
 
 
+def test_chains_of_one_model_that_are_selected_alike_are_cut_from_one_ordered_model(plan_of, study):
+    """Several ancestors may differ in how their members start, are taught or chosen."""
+    own = {"model": "bridge", "start": "inherit"}
+    study["ancestors"] = {
+        "even": {**own, "select": "even"}, "one": {**own, "select": "rank"}, "two": {**own, "select": "rank"},
+    }  # fmt: skip
+    study["stages"]["order"] = {"corpus": "stories"}
+    plan = plan_of(study)
+    found = {
+        name: parents(plan, "distill", ancestor=name, member="large").get("ordered") for name in study["ancestors"]
+    }
+    assert found == {"even": None, "one": "ordered/one", "two": "ordered/one"}
+
+
 def test_studies_share_what_has_the_same_source(plan_of, study):
     first = plan_of(study).fetched["llama"]
     study["study"] = "other"
