@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 import colpipe
-from colpipe.cost.processor import cores, lacks_bfloat16
+from colpipe.cost.processor import cores, has_bfloat16, lacks_bfloat16
 from colpipe.tools.run import snakefile
 
 LITTLE_DISK = 10  # GB: a chain of 135M models and its DesNets
@@ -87,7 +87,8 @@ def _processors() -> Finding:
         return Finding(
             NOTE, "processors", f"{count}, without bfloat16: keep `precision: float32` for what runs on them"
         )
-    return Finding(OK, "processors", f"{count}, bfloat16 where their system tells")
+    told = "with bfloat16" if has_bfloat16() else "whether with bfloat16, their system does not tell"
+    return Finding(OK, "processors", f"{count}, {told}")
 
 
 def _memory() -> Finding:

@@ -19,7 +19,7 @@ from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
 from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
-from colpipe.cost.processor import NO_BFLOAT16, cores, lacks_bfloat16, training_rate
+from colpipe.cost.processor import NO_BFLOAT16, cores, has_bfloat16, lacks_bfloat16, training_rate
 from colpipe.errors import ColpipeError
 from colpipe.jobs.usage import read_account
 from colpipe.pipeline.graph import PlannedJob
@@ -103,10 +103,10 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
 
 
-def cpu_rate(rule: str, rates: dict[str, float], count: int) -> float:
+def cpu_rate(rule: str, rates: dict[str, float], count: int, precision: str = "float32") -> float:
     """FLOP/s of a job of a rule on the threads that it gets on this machine of so many cores: as in its own past runs, where
     there are some, else by a measurement of one core."""
-    return rates.get(RULES[rule].stage or rule) or rates.get("") or threads_of(rule, count) * training_rate()
+    return rates.get(RULES[rule].stage or rule) or rates.get("") or threads_of(rule, count) * training_rate(precision)
 
 
 def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | None = None) -> float:
@@ -116,7 +116,12 @@ def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | N
     jobs = [job for job in plan.jobs() if job.rule and not _is_done(job)]
     if device:
         return sum(START + seconds_on(device, {works[job.folder].precision: works[job.folder].flops}) for job in jobs)
-    return seconds_together(jobs, lambda job: START + works[job.folder].flops / cpu_rate(job.rule, rates, count), count)
+
+    def seconds(job: PlannedJob) -> float:
+        work = works[job.folder]
+        return START + work.flops / cpu_rate(job.rule, rates, count, work.precision)
+
+    return seconds_together(jobs, seconds, count)
 
 
 def disk_bytes(plan: Plan) -> float:
@@ -167,8 +172,10 @@ def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
     rows, whole = [], [0.0] * (len(PEAKS) + 1)
     for stage in found:
         flops = sum(stage.flops.values())
-        rate = cpu_rate(stage.rule, rates, cores()) if flops else 1.0
-        hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [flops / rate / 3600]
+        here = sum(
+            count / cpu_rate(stage.rule, rates, cores(), precision) for precision, count in stage.flops.items() if count
+        )
+        hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [here / 3600]
         whole = [before + more for before, more in zip(whole, hours, strict=True)]
         rows.append(
             [stage.rule, str(stage.jobs), str(stage.finished), number(stage.parameters), number(stage.memory, "B")]
@@ -194,6 +201,7 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
         cpu = f"this CPU ({host}): {number(rates[''])}FLOP/s by its own past runs, stage by stage where there are some"
     else:
         cpu = f"this CPU ({host}): no past runs under results/; {number(training_rate())}FLOP/s a core, as measured now"
+        cpu += f", and {number(training_rate('bfloat16'))}FLOP/s in bfloat16" if has_bfloat16() else ""
     return (
         "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
         "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"

@@ -14,7 +14,7 @@ from colpipe.config.loading import load_study, remarks
 from colpipe.config.parts import Shape, tokens_label
 from colpipe.config.sizing import Endpoint, plan_shape
 from colpipe.config.study import Study
-from colpipe.cost.processor import cores
+from colpipe.cost.processor import cores, has_bfloat16
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.tools.estimate import cpu_rates, disk_bytes, hour, number, run_seconds, stages
@@ -170,7 +170,7 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
         ranked=all(shape.hidden == model.whole.hidden for shape in members.values()),
         settings=settings,
         budget=tokens_label(settings.budget),
-        half=asked.device is not None,
+        half=asked.device is not None or has_bfloat16(),
     )
 
 

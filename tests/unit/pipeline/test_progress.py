@@ -142,7 +142,7 @@ def test_seconds_by_work(study, inputs, monkeypatch):
     """FLOPs of the jobs that are not done, over the rate of their threads."""
     monkeypatch.chdir(inputs.parent)
     (inputs.parent / "inputs").exists() or (inputs.parent / "inputs").symlink_to(inputs)
-    monkeypatch.setattr("colpipe.pipeline.time_left.training_rate", lambda: 2e6)
+    monkeypatch.setattr("colpipe.pipeline.time_left.training_rate", lambda precision: 2e6)
     monkeypatch.setattr("colpipe.pipeline.time_left.cores", lambda: 8)
     plan = Plan(load_study(study, "study"))
     works = defaultdict(list)

@@ -50,7 +50,8 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text(make_text())
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("colpipe.tools.estimate.training_rate", lambda: 1e9)
+    monkeypatch.setattr("colpipe.tools.estimate.training_rate", lambda precision="float32": 1e9)
+    monkeypatch.setattr("colpipe.tools.proposal.has_bfloat16", lambda: False)
     monkeypatch.setattr("colpipe.tools.proposal.cores", lambda: 2)
     monkeypatch.setattr("colpipe.tools.init.cores", lambda: 2)
     return tmp_path
@@ -93,6 +94,22 @@ def test_a_size_that_cannot_be_planned_between_its_neighbours_has_a_shape(home):
     study = load_study(read_study("model.yaml"))
     made = [study.parameters(desnet.shape) / 1000 for desnet in study.desnets.values()]
     assert list(study.desnets) == sizes and made == pytest.approx([2150, 1990, 1950, 1900], rel=0.01)
+
+
+def test_a_processor_with_bfloat16_trains_in_it(home, monkeypatch):
+    """More steps fit into the same hours; where it would be emulated, or nobody knows, none is written."""
+    steps = {}
+    for has in (True, False, None):
+        monkeypatch.setattr("colpipe.tools.proposal.has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(
+            "colpipe.tools.estimate.training_rate",
+            lambda precision="float32": 2e9 if precision == "bfloat16" else 1e9,
+        )
+        main(["init", "model", "--text", "text.txt", "--sizes", "2M", "--hours", "1", "--name", f"x{has}"])
+        stages = load_study(read_study(f"x{has}.yaml")).stages
+        assert stages.distill.precision == stages.recover.precision == ("bfloat16" if has else "float32")
+        steps[has] = stages.distill.steps
+    assert steps[True] > 1.5 * steps[False] and steps[None] == steps[False]
 
 
 def test_a_model_that_chats_is_asked_in_its_own_template(home):
