@@ -232,7 +232,9 @@ def along_table(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
             points = [point for place, point in enumerate(curve) if place in shown]
             cells = {f"{step} steps": _text(loss, math.nan, loss == least[step]) for step, loss in points}
             rows.append({"member": member, "chain": chain, **cells})
-    return pd.DataFrame(rows).fillna("")
+    table = pd.DataFrame(rows).fillna("")
+    steps = sorted(table.columns[2:], key=lambda name: int(name.split()[0]))
+    return table[["member", "chain", *steps]]
 
 
 def _scored(folder: Path) -> bool:

@@ -75,7 +75,8 @@ def compare(results: list[Path], output: Path, reference: str | None) -> None:
         figure = loss_against_tokens({"DesNets at 0 tokens": curves}, "parameters", vocabulary)
         (output / "sizes.svg").write_text(figure)
     if (frame.tokens >= 0).any():
-        shown = frame[frame.desnet.isin(frame[frame.tokens > 0].desnet)] if curves else frame
+        recovered = frame[frame.tokens > 0].desnet
+        shown = frame[frame.desnet.isin(recovered)] if curves and len(recovered) else frame
         panels = curves_of(results, shown)
         write(output, ("losses", "table", "curves"), frame, wide(shown), panels, "recovery tokens", vocabulary)
         built = every[every.tokens == 0].assign(

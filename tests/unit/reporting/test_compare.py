@@ -23,6 +23,7 @@ from colpipe.reporting.compare import (
     wide,
 )
 from colpipe.reporting.markdown import markdown
+from colpipe.tools.compare import compare
 
 LOSSES = {"minillm": (3.0, 3.2), "jsd": (2.0, 2.4)}
 
@@ -107,7 +108,7 @@ def test_a_member_that_only_some_chains_have(results):
 def test_losses_along_training_are_those_of_the_first_some_and_the_last_evaluation():
     curve = [(10 * place, 5.0 - place / 10) for place in range(11)]
     table = along_table({"small": {"rank": curve, "fit": [(step, loss - 0.5) for step, loss in curve[:-1]]}})
-    assert table.columns.tolist() == ["member", "chain", *(f"{step} steps" for step in (0, 10, 20, 40, 80, 100, 90))]
+    assert table.columns.tolist() == ["member", "chain", *(f"{step} steps" for step in (0, 10, 20, 40, 80, 90, 100))]
     rank, fit = table.to_dict("records")
     assert (rank["0 steps"], fit["0 steps"], rank["100 steps"]) == ("5.000", "**4.500**", "**4.000**")
     assert (fit["100 steps"], fit["90 steps"], rank["90 steps"]) == ("", "**3.600**", "")
@@ -119,6 +120,19 @@ def add(results, *rows: dict):
         frame = pd.read_csv(folder / "summary.csv")
         more = pd.DataFrame(rows).assign(task="wiki", metric="loss", seed=frame.seed[0])
         pd.concat([frame, more]).to_csv(folder / "summary.csv", index=False)
+
+
+def test_many_sizes_of_which_none_is_recovered(results, tmp_path):
+    """All of them are in the table."""
+    shape = {"ancestor": "jsd", "init": "fit", "tokens": 0, "value": 4.0}
+    add(results, *({**shape, "desnet": f"d{number}", "params": 100 + number} for number in range(4)))
+    for folder in results:
+        frame = pd.read_csv(folder / "summary.csv")
+        frame[~(frame.tokens > 0)].to_csv(folder / "summary.csv", index=False)
+    compare(results, tmp_path / "out", None)
+    table = (tmp_path / "out/table.md").read_text()
+    assert all(f"d{number}, 0" in table for number in range(4))
+    assert not (tmp_path / "out/curves.svg").exists()
 
 
 GUESS = {"init": "uniform", "value": math.log(512)}
