@@ -67,7 +67,7 @@ SETTINGS = [
     Change("rows", {"data/describe"}, lambda s: s["instructions"]["describe"].update(train_rows=23)),
     Change("bridge", {"bridges/llama"}, lambda s: s["stages"]["bridge"].update(steps=5)),
     Change("seed", {"tokenizer"}, lambda s: s.update(seed=7)),
-    Change("types of exports, which nothing reports", set(), lambda s: s["stages"].update(export={"types": ["f16"]})),
+    Change("types of exports", {"report"}, lambda s: s["stages"].update(export={"types": ["f16"]})),
     Change("exports reported", {"report"}, lambda s: s["stages"].update(export={"types": ["f16"], "reported": True})),
     Change("one more budget", set(), lambda s: s["budgets"].append(1024)),
     Change("one more DesNet", set(), lambda s: s["desnets"].update(more={"shape": {"layers": 3, "heads": 2, "hidden": 16}})),

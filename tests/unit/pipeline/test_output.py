@@ -23,6 +23,12 @@ PLANNED = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def nothing_ran_here_before(tmp_path, monkeypatch):
+    """Times of studies that lie in the working directory would be told."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(planned=PLANNED, **settings):
     """(output, lines that it has written, a function that hands it a record of second `at`)."""
     off = ("dryrun", "printshellcmds", "verbose", "debug_dag")
