@@ -100,9 +100,9 @@ def _read_seconds(path: Path) -> tuple[str, float] | None:
 def seconds_by_work(plan: Plan) -> dict[str, float]:
     """Rule → seconds of a job in which models work, on this machine's processor, the mean of what is not done: its FLOPs,
     at the rate that a core was measured at."""
-    seconds: dict[str, list[float]] = defaultdict(list)
+    seconds, count = defaultdict[str, list[float]](list), cores()
     for job, work in plan.work_by_job():
         if RULES[job.rule].work and not (Path(job.folder) / "manifest.json").exists():
-            rate = threads_of(job.rule, cores()) * training_rate(work.precision)
+            rate = threads_of(job.rule, count) * training_rate(work.precision)
             seconds[job.rule].append(work.flops / rate)
     return {rule: fmean(each) for rule, each in seconds.items()}

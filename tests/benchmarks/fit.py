@@ -28,6 +28,7 @@ from colpipe.learngene.fit import fit
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.streams import gather
 from colpipe.learngene.weights import Weights
+from colpipe.pipeline.snakefile import MALLOC
 from colpipe.training.objectives import forward_kl
 from colpipe.training.trainer import ObjectiveTrainer
 from tests.benchmarks.measuring import measured
@@ -35,9 +36,6 @@ from tests.benchmarks.measuring import measured
 # SmolLM2's layers that are kept, by how much each turns the residual stream.
 KEPT = [0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 18, 19, 20, 21, 22, 23, 24, 27, 28, 29]
 STEPS = 10
-MALLOC = dict.fromkeys(
-    ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), "1000000000"
-)  # as colpipe/pipeline/snakefile.py
 
 
 def main() -> None:
