@@ -14,6 +14,7 @@ from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.schedule import START, threads_of
 
 PATIENCE = 10  # seconds between two looks at what has finished
+DOUBT = 60  # seconds of work in as many seconds, taken as done before a run: its first, short jobs say little of its speed
 
 
 class Estimate:
@@ -63,7 +64,7 @@ class Estimate:
             return None
         if (jobs := sum(completed.values())) != self._jobs:
             done = sum(jobs * self.of_job(rule) for rule, jobs in completed.items())
-            self._speed = done / elapsed if done and elapsed else 1.0
+            self._speed = (done + DOUBT) / (elapsed + DOUBT) if elapsed else 1.0
             self._jobs, self._at = jobs, elapsed
         work = sum(jobs * self.of_job(rule) for rule, jobs in remaining.items())
         seconds = work / self._speed - (elapsed - self._at)

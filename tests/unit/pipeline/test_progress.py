@@ -73,11 +73,19 @@ def test_it_counts_down_and_learns_how_fast_this_run_is(bars):
     for _ in range(2):
         bars.complete("distill")  # two at once, or a machine twice as fast: 208 s of work in 104
     bars.clock.now = 104.0
-    assert bars.text("Total Progress") == "about 2:36 left"  # half of 5:11.5
+    assert bars.text("Total Progress") == "about 3:11 left"  # 5:11.5 at (208 + 60) / (104 + 60)
     bars.clock.now = 114.0
-    assert bars.text("Total Progress") == "about 2:26 left"
+    assert bars.text("Total Progress") == "about 3:01 left"
     bars.clock.now = 9999.0
     assert bars.text("Total Progress") == "time left unknown"  # and not 0:00 for as long as it takes
+
+
+def test_short_first_jobs_do_not_make_a_run_look_endless(bars):
+    """A busy machine takes its time to start; two jobs of 4 s in 60 s are no reason to foresee an hour."""
+    before = bars.progress.add_task("report", total=2)
+    bars.progress.advance(before, 2)
+    bars.clock.now = 60.0
+    assert bars.text("Total Progress") == "about 15:24 left"  # 8:36 at (7 + 60) / (60 + 60), and not 74 minutes
 
 
 def test_a_rule_of_which_no_job_has_run_is_unknown_and_the_whole_with_it(bars):
