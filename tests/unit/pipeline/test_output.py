@@ -117,7 +117,7 @@ def test_a_line_for_each_job_with_the_time_left_and_where_the_results_are(earlie
     output.end()
     assert lines == [
         "mine: 3 jobs to run, 1 done; results/mine/",
-        # 100 s of work took 50, and 60 are taken to take 60: then 103.5 s took 3,660
+        # 100 s of work took 50, then 103.5 s took 3,660; 60 s of work in 60 s are counted before
         "[1/3] distill a/90M    0:50   about 1:11 left",
         "[2/3] leakage       1:01:00   about 37:55 left",
         "[3/3] distill a/60M 1:00:01",
