@@ -350,7 +350,16 @@ class Dataset(Strict):
     validation: Fraction = 0.03
     """Share of the groups (titles, passages) held out for validation."""
     test: Fraction = 0.03
-    """Share of the groups held out for testing, where the files bring no test split of their own."""
+    """Share of the groups held out for testing, where the files bring no test split of their own; 1, with `validation: 0`,
+    where all rows are for testing."""
+
+    @model_validator(mode="after")
+    def not_more_than_all(self) -> "Dataset":
+        if self.validation + self.test > 1:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} are more than all rows; lower one (validation: 0)"
+            )
+        return self
 
 
 class Corpus(Strict):
@@ -366,13 +375,14 @@ class Instructions(Strict):
     dataset: Name
     """Data set whose instructions it takes."""
     kinds: list[Name] = []
-    """Kinds of row to keep, as the reader names them; empty keeps all."""
+    """Kinds of row to keep, as the reader names them; empty keeps all. `last-word`, which has to be named, is made of the
+    documents of any data set: a test row of each that has a sentence whose last word can be guessed (docs/evaluation.md)."""
     max_tokens: Positive = 512
     """Longer rows (prompt, answer and end-of-text) are left out and counted, tokens."""
     train_rows: Positive | None = None
     """Keep at most this many training rows, in the order of their hashed ids; `null` keeps all."""
     test_rows: Positive | None = None
-    """Keep at most this many validation and test rows each; `null` keeps all."""
+    """Keep at most this many validation and test rows each, in the order of their hashed ids; `null` keeps all."""
 
 
 class Runtime(Strict):

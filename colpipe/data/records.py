@@ -11,7 +11,8 @@ and where there are any
     shares       (validation, test) of groups that are split by hash, where they are not the data set's
     choices      the allowed answers of a multiple-choice row; `output` is one of them
     references   several right answers; `output` is the first
-    likelihood   {contexts, continuations}, a pair for each of the choices: what lm-eval's task of that name compares
+    likelihood   {contexts, continuations}, a pair for each of the choices: what lm-eval's task of that name compares; of
+                 a row without choices one pair, whose continuation is right
     left_out     why the row is not used (its label is hidden, …), with its `place` and nothing else; it is counted
 
 `place` says where the row stands (`colpipe.data.files.Place`). `group` is what must not be shared between splits (a title, a

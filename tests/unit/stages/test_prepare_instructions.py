@@ -68,6 +68,35 @@ def test_splits_lengths_and_what_was_left_out_are_in_the_manifest(prepared, capf
     assert {row["completion"] for row in test} == {f"river {number}" for number in range(100, 105)}
 
 
+def test_last_words_are_made_of_the_documents_for_testing(prepared):
+    """One row each, of the test split only."""
+    before = "A dog ran. " + " ".join(f"w{n}" for n in range(40))
+    texts = [f"{before} number {n} saw the other small number. Then it left." for n in range(400)]
+    files = {"a.jsonl": [{"text": text} for text in [*texts, "Too short."]]}
+    folder, manifest = prepared("text", files, kinds=["last-word"])
+    counts = {split: counts["rows"] for split, counts in manifest["counts"].items()}
+    assert counts["train"] == counts["validation"] == 0 < counts["test"] < 40
+    rows = read_rows(folder, "test")
+    assert {row["output"] for row in rows} == {"number"} and all("choices" not in row for row in rows)
+    assert all(row["likelihood"]["continuations"] == [" number"] for row in rows)
+    assert all(row["likelihood"]["contexts"] == [row["input"]] for row in rows)
+    assert all(row["input"].endswith("the other small") for row in rows)
+    made = {f"{row['input']} number. Then it left." for row in rows}
+    assert made < set(texts) and len(made) == len(rows)
+    fewer, _ = prepared("text", {}, kinds=["last-word"], test_rows=5)
+    assert [row["id"] for row in read_rows(fewer, "test")] == [row["id"] for row in rows][:5]
+
+
+def test_documents_without_a_last_word_are_counted(prepared):
+    files = {"a.jsonl": [{"text": f"One word {n}."} for n in range(200)]}
+    files["b.jsonl"] = [{"text": f"{'word ' * 40}{n} and one more word."} for n in range(200)]
+    _, manifest = prepared("text", files, kinds=["last-word"], max_tokens=2000)
+    [(reason, count)] = manifest["left_out"].items()
+    assert reason == "no sentence whose last word can be guessed" and 0 < count < 20
+    with pytest.raises(ColpipeError, match=r"has no rows of kind \['last-word'\]"):
+        prepared("text", {"b.jsonl": [{"text": "Nothing."}]}, kinds=["last-word"])
+
+
 def test_rows_that_are_kept_are_counted_by_file(prepared, capfd):
     row = {"instruction": "Do it.", "output": "done"}
     rows = [{**row, "instruction": f"Do {number}."} for number in range(60)]
