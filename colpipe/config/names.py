@@ -105,6 +105,9 @@ def _stack_problems(study: Study) -> Iterator[str]:
         yield from _check(study, f"stacks.{name}.ancestor", stack.ancestor, "ancestors")
         yield from _check(study, f"stacks.{name}.member", stack.member, "chain")
         yield from _check_all(study, f"stacks.{name}.tasks", stack.tasks, "tasks")
+        for task in stack.tasks:
+            if task in study.tasks and not study.tasks[task].max_new_tokens:
+                yield f"stacks.{name}.tasks: {task!r} generates nothing (max_new_tokens: 0), and a stack does nothing else"
         if stack.ancestor in study.ancestors and stack.member not in study.members(stack.ancestor):
             yield f"stacks.{name}.member: {stack.member!r} is no member of {stack.ancestor}'s chain"
         if name in study.initialisers:

@@ -257,7 +257,8 @@ class FineTune(Training):
 
 
 class Task(Strict):
-    """A benchmark: fine-tune on its training rows, generate the answers of its test rows, score them."""
+    """A benchmark: fine-tune on its training rows, generate the answers of its test rows, score them; or compare likelihoods
+    alone."""
 
     instructions: Name
     """Instructions whose test rows are answered; rows with choices are also scored by accuracy."""
@@ -266,15 +267,17 @@ class Task(Strict):
     and the settings, share one fine-tuned model."""
     fine_tune: FineTune | None = FineTune()
     """Fine-tuning before the scoring; `null`: none."""
-    max_new_tokens: Positive = 32
-    """Longest generated answer, tokens."""
+    max_new_tokens: Annotated[int, Field(ge=0)] = 32
+    """Longest generated answer, tokens. 0: nothing is generated, nor fine-tuned for it; there are scores by `likelihood`."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """0 is greedy; the generation sets are sampled at 1."""
     samples: Positive = 1
     """Answers sampled for each prompt, with a seed each (five for the generation sets); scores are their means."""
     likelihood: bool = False
-    """Rows with choices: also the share of rows where the right one is the most probable, before any fine-tuning, as lm-eval
-    compares them (`likelihood`, and divided by the length of the choice `likelihood_normalised`)."""
+    """Scores by log-likelihood, before any fine-tuning. Rows with choices: the share of rows where the right one is the most
+    probable, as lm-eval compares them (`likelihood`, and divided by the length of the choice `likelihood_normalised`); last
+    words: where it is the most probable (`last_word`); both: `answer_bits_per_byte` of what is right. Models are then
+    compared with their ancestor, row by row (*kept*)."""
 
     @model_validator(mode="after")
     def samples_differ(self) -> "Task":
@@ -282,6 +285,20 @@ class Task(Strict):
             raise ValueError(f"samples: {self.samples} greedy answers are all the same; set temperature")
         if self.train and not self.fine_tune:
             raise ValueError(f"train: {self.train!r} is not used without fine_tune")
+        return self
+
+    @model_validator(mode="after")
+    def something_is_scored(self) -> "Task":
+        if self.max_new_tokens:
+            return self
+        if not self.likelihood:
+            raise ValueError("max_new_tokens: 0 leaves nothing to score; set likelihood: true")
+        for key in ("train", "fine_tune", "temperature"):
+            if key in self.model_fields_set and getattr(self, key):
+                raise ValueError(
+                    f"{key}: is not used with max_new_tokens 0: likelihoods are those of the weights as they are"
+                )
+        self.fine_tune = None
         return self
 
 

@@ -181,13 +181,16 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
 def _task(layout: Layout, model: SizedModel, task: Task) -> Work:
     """Answers to the test rows, and the likelihood of their choices."""
     data = instructions(layout, task.instructions, "test")
-    work = generating(model, data, task.samples * data.rows, task.max_new_tokens, GENERATION_ROWS)
+    work = Work()
+    if task.max_new_tokens:
+        work += generating(model, data, task.samples * data.rows, task.max_new_tokens, GENERATION_ROWS)
     if task.likelihood:
         path = Path(layout.data(task.instructions)) / "test.jsonl"
         choices: float = CHOICES
         if path.exists():
             rows = sample_rows(path, path.stat().st_mtime_ns)
-            choices = sum(len(row.get("choices", ())) for row in rows) / max(1, len(rows))
+            texts = [row["likelihood"]["continuations"] for row in rows if row.get("likelihood")]
+            choices = sum(map(len, texts)) / max(1, len(rows))
         everywhere = model.family is None  # of a known family, logits of the choices alone
         work += scoring([model], [replace(data, rows=choices * data.rows)], LIKELIHOOD_ROWS, everywhere)
     return work

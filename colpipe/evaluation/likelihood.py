@@ -1,4 +1,5 @@
-"""Accuracy by log-likelihood: is the right choice the most probable one? The log-likelihoods are lm-eval's."""
+"""Scores by log-likelihood, for which nothing is generated: is the right choice the most probable one, is the last word, how
+many bits does a right answer cost? The log-likelihoods are lm-eval's."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.architectures.families import FAMILIES
 from colpipe.config.constants import LIKELIHOOD_ROWS
-from colpipe.evaluation.scores import right_choice
+from colpipe.errors import ColpipeError
+from colpipe.evaluation.scores import Values, right_choice
 from colpipe.hf.finite import require_finite
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is there already
@@ -113,27 +115,75 @@ def _can_pack(model: PreTrainedModel) -> bool:
     return full and getattr(config, "sliding_window", None) is None and config._attn_implementation == "sdpa"
 
 
+def likelihood_scores(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int = LIKELIHOOD_ROWS
+) -> Values:
+    """All that log-likelihoods say of a task, row by row.
+
+    Args:
+        rows: with choices as `choice_scores` takes them, or all without: a context and the continuation that is right.
+
+    Returns:
+        With choices what `choice_scores` gives; without, `last_word`, 1 where every token of the continuation is the most
+        probable one (lm-eval's acc of LAMBADA). For both `answer_bits_per_byte`, -log2 p(right continuation | context)
+        over the continuation's bytes in UTF-8, its blank included.
+
+    Raises:
+        ColpipeError: a row has no texts to compare, or some have choices and some have none.
+    """
+    for row in rows:
+        if not row.get("likelihood"):
+            raise ColpipeError(f"row {row.get('id')}: has no texts whose likelihood to compare; set likelihood: false")
+    if len({"choices" in row for row in rows}) > 1:
+        raise ColpipeError("rows with and without choices have no likelihood in common; keep one sort of them (kinds)")
+    scorer = _scorer(model, tokenizer, batch_size)
+    if "choices" in rows[0]:
+        logs = _logs_of_choices(scorer, rows)
+        places = [row["choices"].index(right_choice(row)) for row in rows]
+        found, rights = _right_ones(rows, logs), [own[place] for own, place in zip(logs, places, strict=True)]
+    else:
+        answers, places = _answered(scorer, rows), [0] * len(rows)
+        found, rights = {"last_word": [float(best) for _, best in answers]}, [log for log, _ in answers]
+    texts = [row["likelihood"]["continuations"][place] for row, place in zip(rows, places, strict=True)]
+    bits = [float(-log / np.log(2) / len(text.encode())) for log, text in zip(rights, texts, strict=True)]
+    return {**found, "answer_bits_per_byte": bits}
+
+
 def choice_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], batch_size: int = LIKELIHOOD_ROWS
-) -> dict[str, list[float]]:
+) -> Values:
     """Row by row, 1 where the right choice wins: `likelihood` by log p(continuation | context), `likelihood_normalised` by
     that divided by the choice's length in characters (lm-eval's acc and acc_norm).
 
     Args:
         rows: with `choices`, the right one as `output`, and `likelihood`: contexts and continuations, one for each choice.
     """
+    return _right_ones(rows, _logs_of_choices(_scorer(model, tokenizer, batch_size), rows))
+
+
+def _scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> _Scorer:
     tokenizer = copy(tokenizer)
     tokenizer.split_special_tokens = True  # what looks like a special token in a row is text
     longest = model.config.max_position_embeddings
     scorer = _Scorer(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
     scorer.tok_encode = cache(scorer.tok_encode)  # the choices of a row share their context
-    scorer.packed = _can_pack(model)
+    return scorer
+
+
+def _logs_of_choices(scorer: _Scorer, rows: Sequence[dict]) -> list[np.ndarray]:
+    """Log-likelihoods of each row's choices (C,), read together where rounding does not decide which of them wins."""
+    scorer.packed = _can_pack(scorer.model)
     logs = _log_likelihoods(scorer, rows)
     if scorer.packed and (near := [number for number, row in enumerate(rows) if _is_near(row, logs[number])]):
         scorer.packed = False
         for number, anew in zip(near, _log_likelihoods(scorer, [rows[number] for number in near]), strict=True):
             logs[number] = anew
-    found: dict[str, list[float]] = {"likelihood": [], "likelihood_normalised": []}
+    return logs
+
+
+def _right_ones(rows: Sequence[dict], logs: Sequence[np.ndarray]) -> Values:
+    """1 where the right choice of a row wins, by either measure."""
+    found: Values = {"likelihood": [], "likelihood_normalised": []}
     for row, own in zip(rows, logs, strict=True):
         right = row["choices"].index(right_choice(row))
         found["likelihood"].append(float(own.argmax() == right))
@@ -142,10 +192,16 @@ def choice_scores(
 
 
 def _log_likelihoods(scorer: _Scorer, rows: Sequence[dict]) -> list[np.ndarray]:
-    """Of each row's choices (C,).
+    """Of each row's choices (C,)."""
+    logs = iter(_answered(scorer, rows))
+    return [np.array([next(logs)[0] for _ in row["choices"]]) for row in rows]
+
+
+def _answered(scorer: _Scorer, rows: Sequence[dict]) -> list[tuple[float, bool]]:
+    """Of each continuation of all rows its log-likelihood, and whether all of its tokens are the most probable ones.
 
     Raises:
-        ColpipeError: one is not finite.
+        ColpipeError: a log-likelihood is not finite.
     """
     pairs = [
         pair
@@ -153,10 +209,9 @@ def _log_likelihoods(scorer: _Scorer, rows: Sequence[dict]) -> list[np.ndarray]:
         for pair in zip(row["likelihood"]["contexts"], row["likelihood"]["continuations"], strict=True)
     ]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
-    found = [log for log, _ in scorer.loglikelihood(requests, disable_tqdm=True)]
-    require_finite(torch.tensor(found), scorer.model, "its log-likelihood of a choice")
-    logs = iter(found)
-    return [np.array([next(logs) for _ in row["choices"]]) for row in rows]
+    found = scorer.loglikelihood(requests, disable_tqdm=True)
+    require_finite(torch.tensor([log for log, _ in found]), scorer.model, "its log-likelihood of a choice")
+    return found
 
 
 def _lengths(row: dict) -> np.ndarray:

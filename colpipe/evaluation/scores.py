@@ -14,6 +14,13 @@ from colpipe.data.writing import words
 from colpipe.errors import ColpipeError
 
 RESAMPLES = 1000
+BITS = "answer_bits_per_byte"  # no share of rows, and lower is better
+LIKELIHOODS = (
+    "likelihood",
+    "likelihood_normalised",
+    "last_word",
+    BITS,
+)  # of the weights as they are, without generating
 Values = dict[str, list[float]]  # metric → a value per row
 
 
@@ -79,8 +86,12 @@ def deviations(samples: Sequence[Values]) -> dict[str, float]:
 
 
 def percent(values: Values) -> dict[str, float]:
-    """The mean of each metric, in percent."""
-    return {metric: 100 * sum(column) / len(column) for metric, column in values.items()}
+    """The mean of each metric, in percent but for bits per byte."""
+    return {metric: _unit(metric) * sum(column) / len(column) for metric, column in values.items()}
+
+
+def _unit(metric: str) -> int:
+    return 1 if metric == BITS else 100
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -93,9 +104,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def percent_intervals(values: Values) -> dict[str, tuple[float, float]]:
-    """Ends of the 95 % interval of each metric's mean, in percent."""
+    """Ends of the 95 % interval of each metric's mean, in the units of `percent`."""
     ends = {metric: interval(column) for metric, column in values.items()}
-    return {metric: (100 * low, 100 * high) for metric, (low, high) in ends.items()}
+    return {metric: (_unit(metric) * low, _unit(metric) * high) for metric, (low, high) in ends.items()}
 
 
 def guessing(train: Sequence[dict], test: Sequence[dict]) -> dict[str, Values]:

@@ -1,4 +1,5 @@
-"""Score one model: held-out perplexity, then each task: fine-tune, answer, Rouge-L and accuracy (§4, Appendix C).
+"""Score one model: held-out perplexity, then each task: fine-tune, answer, Rouge-L and accuracy (§4, Appendix C), or but
+compare likelihoods.
 
 All tasks of a model are one job, and the fine-tuned weights are not kept. A finished task is not repeated after a kill.
 Every mean has a 95 % interval beside it: over blocks for perplexity, over rows for tasks.
@@ -11,6 +12,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -22,7 +24,16 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.remark import worse_than_guessing
-from colpipe.evaluation.scores import Values, averaged, deviations, interval, percent, percent_intervals, score_rows
+from colpipe.evaluation.scores import (
+    LIKELIHOODS,
+    Values,
+    averaged,
+    deviations,
+    interval,
+    percent,
+    percent_intervals,
+    score_rows,
+)
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_frozen, load_model
 from colpipe.hf.tokenizers import load_tokenizer
@@ -69,14 +80,15 @@ def main(job: Job[Settings]) -> None:
 
 def task_values(job: Job[Settings], model: PreTrainedModel) -> dict[str, tuple[Values, dict[str, float]]]:
     """Every task's metrics row by row, and `<metric>_deviation` where answers were sampled with several seeds: the sample
-    standard deviation of their means, in percent. The answers are published.
+    standard deviation of their means, in percent. The answers are published, and what likelihoods say of each row.
 
     Tasks that share their fine-tuning follow each other.
     """
     tasks, tokenizer, tuned = job.parents_of("task"), load_tokenizer(job.parents["model"]), {}
     trained = {**tasks, **job.parents_of("train")}
     keys = {name: _tuning(trained[name], job.settings.tasks[name]) for name in tasks}
-    (job.staging / "answers").mkdir(exist_ok=True)
+    for folder in ("answers", "rows"):
+        (job.staging / folder).mkdir(exist_ok=True)
     found = {}
     for name in sorted(tasks, key=lambda name: [keys[other] for other in tasks].index(keys[name])):
         if job.should_stop():
@@ -84,18 +96,25 @@ def task_values(job: Job[Settings], model: PreTrainedModel) -> dict[str, tuple[V
         done, rows = job.state / f"task-{name}.json", read_rows(tasks[name], "test")
         kept = read_record(done)
         if kept is None:
-            if keys[name] not in tuned:
-                first = next(other for other in tasks if keys[other] == keys[name])
-                tuned = {keys[name]: _tuned(job, model, first, trained[name], tokenizer)}
-            kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
+            kept = {"values": {}, "answers": [], "deviations": {}}
+            if job.settings.tasks[name].max_new_tokens:
+                if keys[name] not in tuned:
+                    first = next(other for other in tasks if keys[other] == keys[name])
+                    tuned = {keys[name]: _tuned(job, model, first, trained[name], tokenizer)}
+                kept = _answer_and_score(job, name, tuned[keys[name]], tokenizer, rows)
             if job.settings.tasks[name].likelihood:
-                from colpipe.evaluation.likelihood import choice_scores  # lm-eval takes seconds to import
+                from colpipe.evaluation.likelihood import likelihood_scores  # lm-eval takes seconds to import
 
-                kept["values"] |= choice_scores(model, tokenizer, rows)
+                kept["values"] |= likelihood_scores(model, tokenizer, rows)
             kept["rows"] = job.manifest.get("rows", {})
             write_record(done, kept)
         job.manifest["rows"] = {**kept["rows"], **job.manifest.get("rows", {})}
         found[name] = kept["values"], kept["deviations"]
+        if compared := {metric: kept["values"][metric] for metric in LIKELIHOODS if metric in kept["values"]}:
+            frame = pd.DataFrame({"id": [row["id"] for row in rows], **compared})
+            frame.to_csv(job.staging / "rows" / f"{name}.csv", index=False, float_format="%.6g")
+        if not kept["answers"]:
+            continue
         with open(job.staging / "answers" / f"{name}.jsonl", "w", encoding="utf-8") as file:
             for row, answers in zip(rows, zip(*kept["answers"], strict=True), strict=True):
                 file.write(json.dumps({"id": row["id"], "answers": answers}, ensure_ascii=False) + "\n")

@@ -88,6 +88,13 @@ def test_what_is_not_used_needs_nothing(needs):
     assert ("stories", "validation") not in needs(without)
 
 
+def test_a_task_that_generates_nothing_needs_no_training_rows(needs):
+    def compared(study):
+        study["tasks"]["boolq"] = {"instructions": "boolq", "max_new_tokens": 0, "likelihood": True}
+
+    assert {split for name, split in needs(compared) if name == "boolq"} == {"test"}
+
+
 def test_a_shortage_says_what_needs_how_much():
     counts = {"train": {"tokens": 5000}, "validation": {"tokens": 29}}
     given = [Need("train", 5000, "x"), Need("validation", 128, "stages.recover.max_length 128")]

@@ -183,6 +183,25 @@ def test_the_tiny_study_is_valid(study):
             lambda s: s["tasks"]["boolq"].update(max_new_tokens=30),
             "my.yaml: tasks.boolq.max_new_tokens: 30 after prompts of up to 110 tokens",
         ),
+        (
+            lambda s: s["tasks"].update(boolq={"instructions": "boolq", "max_new_tokens": 0}),
+            "my.yaml: tasks.boolq: max_new_tokens: 0 leaves nothing to score; set likelihood: true",
+        ),
+        (
+            lambda s: s["tasks"]["boolq"].update(max_new_tokens=0, likelihood=True),
+            "my.yaml: tasks.boolq: fine_tune: is not used with max_new_tokens 0: likelihoods are those of the weights",
+        ),
+        (
+            lambda s: s["datasets"]["questions"].update(test=1.0),
+            "my.yaml: datasets.questions: validation 0.03 and test 1 are more than all rows; lower one (validation: 0)",
+        ),
+        (
+            lambda s: s.update(
+                tasks={"boolq": {"instructions": "boolq", "max_new_tokens": 0, "likelihood": True}},
+                stacks={"fslm": {"ancestor": "llama", "member": "small", "tasks": ["boolq"]}},
+            ),
+            "my.yaml: stacks.fslm.tasks: 'boolq' generates nothing (max_new_tokens: 0), and a stack does nothing else",
+        ),
         (lambda s: s["initialisers"]["nested"].update(alpha=1.5), "initialisers.nested.alpha"),
         (
             lambda s: s["desnets"]["upper"].update(alpha=0.5, initialisers=["rand"]),

@@ -90,6 +90,24 @@ def test_prepared_rows_are_measured(plan):
     assert done.bound == EXACT and done.tokens <= least.tokens
 
 
+def test_what_compares_likelihoods_reads_every_continuation_and_generates_nothing(plan):
+    """4 rows of at most 110 tokens: 4 choices each where no row is there, then one, or a last word, each."""
+    task = {"instructions": "boolq", "max_new_tokens": 0, "likelihood": True}
+    made, without = plan(tasks={"boolq": task}), plan(tasks={})
+    where = SimpleNamespace(model="chain/llama/large")
+    before = without.work("evaluate", where)
+    assert made.work("evaluate", where).tokens - before.tokens == 8 * 4 * 110
+    folder = Path(made.data("boolq"))
+    folder.mkdir(parents=True)
+    texts = {"contexts": ["one"], "continuations": ["word"]}
+    row = {"instruction": "", "input": "one", "output": "word", "likelihood": texts}
+    (folder / "test.jsonl").write_text(4 * (json.dumps(row) + "\n"))
+    write_json(folder / "manifest.json", {"counts": {"test": {"rows": 4}}})
+    read = made.work("evaluate", where).tokens - before.tokens
+    generated = plan(tasks={"boolq": {**task, "max_new_tokens": 3, "fine_tune": None}}).work("evaluate", where)
+    assert 0 < read < 4 * 110 and generated.tokens - before.tokens > 1.5 * read
+
+
 def sampled(plan, **changes):
     """The estimate of a small study whose rows are not prepared: 6 steps of 2 rows by MiniLLM, 4 passes over 4 prompts."""
     training = {"objective": "minillm", "data": ["describe"], "steps": 6, "batch_size": 2, "max_length": 100}

@@ -1,5 +1,6 @@
 """Our rows give lm-eval's own accuracies: its published tasks, on the same local rows, against `choice_scores`."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from lm_eval.tasks import TaskManager
 
 from colpipe.config.parts import Architecture, Dataset, Shape
 from colpipe.data.records import read
+from colpipe.errors import ColpipeError
 from colpipe.evaluation import likelihood
-from colpipe.evaluation.likelihood import choice_scores
+from colpipe.evaluation.likelihood import choice_scores, likelihood_scores
 from colpipe.hf.models import load_model
 from colpipe.jobs import usage
 from tests.conftest import make_gpt2, make_model, make_tokenizer
@@ -68,6 +70,20 @@ def boolq(n):
     }
 
 
+def sciq(n):
+    others = {f"distractor{k}": f"{NOUNS[(n + k) % 8]}" for k in (1, 2, 3)}
+    return {"question": f"Which is {n}?", "support": f" It is {n}.", "correct_answer": NOUNS[n % 8], **others}
+
+
+def blimp(n):
+    good, bad = (f"{NOUNS[(n + k) % 8]} and {NOUNS[n % 5]} fall {n}." for k in (1, 4))
+    return {"sentence_good": good, "sentence_bad": bad, "UID": "adjunct_island"}
+
+
+def lambada(n):
+    return {"text": f"Take {NOUNS[n % 8]} or {NOUNS[n % 3]}, {n} times {NOUNS[n % 8]}", "domain": None}
+
+
 HOME = Path(lm_eval.tasks.__file__).parent
 TASKS = {  # reader → lm-eval's task, a row in the published schema, the split that is scored, where the task is defined
     "arc": ("arc_easy", arc, "test", "arc"),
@@ -75,6 +91,8 @@ TASKS = {  # reader → lm-eval's task, a row in the published schema, the split
     "hellaswag": ("hellaswag", hellaswag, "validation", "hellaswag"),
     "winogrande": ("winogrande", winogrande, "validation", "winogrande"),
     "boolq": ("boolq", boolq, "validation", "super_glue/boolq"),
+    "sciq": ("sciq", sciq, "test", "sciq"),
+    "blimp": ("blimp_adjunct_island", blimp, "train", "blimp"),
 }
 
 
@@ -106,6 +124,42 @@ def test_accuracies_are_those_of_lm_evals_task_on_the_same_rows(reader, model_an
     if "acc_norm,none" in expected:
         assert sum(found["likelihood_normalised"]) / 24 == pytest.approx(expected["acc_norm,none"])
     assert found == choice_scores(model, tokenizer, rows, batch_size=5)
+
+
+def test_last_words_are_guessed_as_in_lm_evals_lambada(tmp_path, monkeypatch):
+    """A model that has learnt its rows: some of their last words are the most probable ones, some are not."""
+    make_gpt2(tmp_path, 2, 2, 32, seed=3, vocabulary=300, positions=256)
+    model, tokenizer = load_model(tmp_path), make_tokenizer(NOUNS, 300)
+    published = [lambada(n) for n in range(24)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(96):
+        ids = torch.tensor([tokenizer(published[step % 24]["text"])["input_ids"]])
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    write_table(tmp_path / "data" / "test.parquet", published)
+    local = datasets.DatasetDict({"test": datasets.Dataset.from_list(published)})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: local)
+    tasks = TaskManager(include_path=[HOME / "lambada"], include_defaults=False).load(["lambada_openai"])
+    scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=256)
+    expected = evaluate(scorer, tasks, bootstrap_iters=0, verbosity="ERROR")["results"]["lambada_openai"]
+
+    rows = list(read(Dataset(source={"path": str(tmp_path)}, reader="lambada"), tmp_path / "data"))
+    found = likelihood_scores(model, tokenizer, rows)
+    assert set(found) == {"last_word", "answer_bits_per_byte"} and 0 < sum(found["last_word"]) < 24
+    assert sum(found["last_word"]) / 24 == pytest.approx(expected["acc,none"])
+    nats = [
+        bits * math.log(2) * len(f" {row['output']}")
+        for bits, row in zip(found["answer_bits_per_byte"], rows, strict=True)
+    ]
+    assert math.exp(sum(nats) / 24) == pytest.approx(expected["perplexity,none"], rel=1e-5)
+    for row, guessed in zip(rows, found["last_word"], strict=True):  # token by token, by a plain loop
+        ids = tokenizer(row["input"])["input_ids"]
+        for _ in range(count := len(tokenizer(f" {row['output']}")["input_ids"])):
+            with torch.no_grad():
+                ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+        assert guessed == float(tokenizer.decode(ids[-count:]) == f" {row['output']}")
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -212,3 +266,32 @@ def test_the_most_probable_choice_by_a_plain_loop(model_and_tokenizer, tmp_path)
             logs.append(sum(steps[t - 1, whole[t]].item() for t in range(start, len(whole))))
         expected.append(float(row["choices"][logs.index(max(logs))] == row["output"]))
     assert choice_scores(model, tokenizer, rows)["likelihood"] == expected
+
+
+def test_bits_per_byte_of_right_answers_by_a_plain_loop(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    rows = [question(n) for n in range(10)]
+    rows[3]["choices"][rows[3]["choices"].index(rows[3]["output"])] = rows[3]["output"] = "élan"
+    right = rows[3]["choices"].index("élan")
+    rows[3]["likelihood"]["continuations"][right] = " élan"
+    found = likelihood_scores(model, tokenizer, rows)
+    assert {name: values for name, values in found.items() if name != "answer_bits_per_byte"} == choice_scores(
+        model, tokenizer, rows
+    )
+    for row, bits in zip(rows, found["answer_bits_per_byte"], strict=True):
+        place = row["choices"].index(row["output"])
+        context, text = (row["likelihood"][name][place] for name in ("contexts", "continuations"))
+        start, whole = len(tokenizer(context)["input_ids"]), tokenizer(context + text)["input_ids"]
+        with torch.no_grad():
+            steps = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+        nats = -sum(steps[t - 1, whole[t]].item() for t in range(start, len(whole)))
+        assert bits == pytest.approx(nats / math.log(2) / len(text.encode("utf-8")), rel=1e-5)
+    assert len(" élan".encode()) == 6
+
+
+def test_rows_that_have_nothing_to_compare_are_refused(model_and_tokenizer):
+    word = {"id": "w", "output": "tin", "likelihood": {"contexts": ["a"], "continuations": [" tin"]}}
+    with pytest.raises(ColpipeError, match=r"row q: has no texts whose likelihood to compare; set likelihood: false"):
+        likelihood_scores(*model_and_tokenizer, [word, {"id": "q", "choices": ["a", "b"], "output": "a"}])
+    with pytest.raises(ColpipeError, match=r"rows with and without choices have no likelihood in common"):
+        likelihood_scores(*model_and_tokenizer, [word, question(1)])

@@ -11,6 +11,7 @@ from colpipe.evaluation.scores import (
     guessing,
     interval,
     percent,
+    percent_intervals,
     rouge_l,
     score_rows,
 )
@@ -30,6 +31,12 @@ def longest_common(a: list[str], b: list[str]) -> int:
         for j, right in enumerate(b):
             table[i + 1][j + 1] = table[i][j] + 1 if left == right else max(table[i][j + 1], table[i + 1][j])
     return table[-1][-1]
+
+
+def test_bits_per_byte_are_no_percentage():
+    values = {"last_word": [1.0, 0.0], "answer_bits_per_byte": [1.5, 1.5]}
+    assert percent(values) == {"last_word": 50.0, "answer_bits_per_byte": 1.5}
+    assert percent_intervals(values) == {"last_word": (0.0, 100.0), "answer_bits_per_byte": (1.5, 1.5)}
 
 
 def test_rouge_l_is_the_papers_formula():

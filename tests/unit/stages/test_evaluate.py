@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -88,3 +89,26 @@ def test_in_half_precision_models_are_scored_and_trained_ones_are_trained_in_flo
     assert answered == [torch.float32] * 2 + [torch.bfloat16] * 2
     assert half["text"]["loss"] == pytest.approx(whole["text"]["loss"], abs=0.02)
     assert half["text"]["loss"] != whole["text"]["loss"]
+
+
+def test_a_task_that_generates_nothing_has_likelihoods_alone(inputs, monkeypatch):
+    """The same as those of the task that generates; no training rows are needed, and nothing is fine-tuned."""
+    whole, _ = scored(inputs, "whole", ("first",))
+    (inputs / "first" / "train.jsonl").unlink()
+    for name in ("fine_tune", "answer_all"):
+        monkeypatch.setattr(evaluate, name, None)
+    settings = {"tasks": {"first": {"instructions": "first", "max_new_tokens": 0, "likelihood": True}}}
+    folder = run("evaluate", inputs / "alone", settings, model=inputs / "model", task__first=inputs / "first")
+    scores, intervals = (json.loads((folder / f"{name}.json").read_text()) for name in ("scores", "intervals"))
+    metrics = ["likelihood", "likelihood_normalised", "answer_bits_per_byte"]
+    assert scores == {"first": {metric: whole["first"][metric] for metric in metrics}}
+    assert not (folder / "answers").exists()
+
+    found = pd.read_csv(folder / "rows" / "first.csv", dtype={"id": str})
+    assert list(found.columns) == ["id", *metrics] and list(found.id) == [str(n) for n in range(6)]
+    assert set(found.likelihood) <= {0, 1}
+    for metric, unit in zip(metrics, (100, 100, 1), strict=True):
+        assert unit * found[metric].mean() == pytest.approx(scores["first"][metric], rel=1e-5)
+        low, high = intervals["first"][metric]
+        assert low <= scores["first"][metric] <= high
+    assert 0.1 < scores["first"]["answer_bits_per_byte"] < 20
