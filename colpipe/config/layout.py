@@ -116,6 +116,14 @@ class Layout:
         parent = "" if self.study.initialisers[init].kind == "rand" else ancestor
         return f"desnets/{parent or SCRATCH}/{desnet}/{init}/{tokens_label(tokens)}", parent
 
+    def compared_with(self, model: str) -> str:
+        """Path under the results of the model that another one, by its path there, is compared with: what its chain descends
+        from; for random ones, which descend from none, that of the first ancestor."""
+        origins = {name: self.origin(name).removeprefix(f"{self.results}/") for name in self.study.ancestors}
+        if model in origins.values():
+            return model
+        return origins[self.models[model]["ancestor"] or next(iter(origins))]
+
     def initialisers(self, distilled: bool) -> list[str]:
         """Those that are distilled on their own, or those that are assembled."""
         return [name for name, entry in self.study.initialisers.items() if (entry.kind == "distilled") == distilled]

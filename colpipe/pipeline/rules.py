@@ -26,6 +26,11 @@ def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
         **evaluated,
         **(exported if layout.study.stages.export.reported and wildcards.model.startswith("desnets/") else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
+        **(
+            {"compared": f"{layout.results}/scores/{layout.compared_with(wildcards.model)}"}
+            if any(task.likelihood for task in layout.tasks_of(wildcards.model).values())
+            else {}
+        ),
         "made-of": {
             folder.removeprefix(f"{layout.results}/"): folder for folder in list(lineage(RULES, layout, model))[:-1]
         },

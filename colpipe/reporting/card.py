@@ -1,6 +1,6 @@
 """The model card of a published model: what it is, what it was made of and how, what it scores (no torch here)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,10 @@ from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
 from colpipe.config.parts import Shape, Source, Strict, Template
 from colpipe.config.stages import Task
+from colpipe.evaluation.scores import LIKELIHOODS
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.reporting.exports import Exports
+from colpipe.reporting.kept import DIFFERENCE, KEPT
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 METRICS = {  # ours → the Hub's identifier, in words
@@ -24,8 +26,10 @@ METRICS = {  # ours → the Hub's identifier, in words
     "unparsable": ("unparsable", "Answers that open with no choice, %"),
     "likelihood": ("accuracy", "Accuracy by log-likelihood, %"),
     "likelihood_normalised": ("accuracy", "Accuracy by log-likelihood over the length of the choice, %"),
+    "last_word": ("accuracy", "Last words that are the most probable, %"),
+    "answer_bits_per_byte": ("bits_per_byte", "Bits per byte of right answers"),
+    KEPT: (KEPT, "Of the ancestor's lead over chance, it keeps, %"),
 }
-MEASURED_AS_IT_IS = ("likelihood", "likelihood_normalised")  # before any fine-tuning
 
 
 class Origin(Strict):
@@ -93,7 +97,7 @@ def results(
     for name, metrics in scores.items():
         origin = known.sources[known.scored[name]]
         for metric, value in metrics.items():
-            after = ", after fine-tuning on the task" if tuned[name] and metric not in MEASURED_AS_IT_IS else ""
+            after = ", after fine-tuning on the task" if tuned[name] and metric not in LIKELIHOODS else ""
             yield EvalResult(
                 task_type="text-generation",
                 dataset_type=origin.source.hub or origin.name,
@@ -117,6 +121,7 @@ def card(
     asked: Asked,
     seed: int,
     exported: Exports | None = None,
+    kept: Sequence[Mapping] = (),
 ) -> ModelCard:
     """The card of a model.
 
@@ -126,6 +131,7 @@ def card(
         scores, intervals: task or corpus → metric → value, ends of its 95 % interval.
         guesses: task → rows of what guessing scores.
         exported: its GGUF files, where the study reports them.
+        kept: rows of its comparison with the ancestor (`kept.comparisons`).
     """
     descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
@@ -171,11 +177,22 @@ def card(
                 "metric": _words(metric),
                 "value": value,
                 "interval": intervals[task].get(metric),  # a deviation has none
-                "tuned": tuned[task] and metric not in MEASURED_AS_IT_IS,
+                "tuned": tuned[task] and metric not in LIKELIHOODS,
                 "guessed": [row for row in guesses.get(task, []) if row["metric"] == metric],
             }
             for task, metrics in scores.items()
             for metric, value in metrics.items()
+        ]
+        + [
+            {
+                "on": row["task"],
+                "metric": _words(row["metric"]),
+                "value": row["value"],
+                "interval": (row["low"], row["high"]),
+                "tuned": False,
+                "guessed": [],
+            }
+            for row in kept
         ],
         lineage=[
             {
@@ -201,6 +218,8 @@ def _on_the_hub(origins: Mapping[str, Origin], kind: str) -> list[str] | None:
 
 
 def _words(metric: str) -> str:
+    if metric.endswith(DIFFERENCE):
+        return f"{_words(metric.removesuffix(DIFFERENCE))}: less the ancestor's"
     return METRICS[metric][1] if metric in METRICS else metric.replace("_", " ")
 
 

@@ -24,7 +24,7 @@ from colpipe.reporting.exports import refusals
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.reporting.many_sizes import recorded_sizes
-from colpipe.reporting.summary import remarks
+from colpipe.reporting.summary import kept_remarks, remarks
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
 WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself
@@ -57,7 +57,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         study=study,
         home=f"{plan.results}/",
         asked=tables.describe_study(study),
-        short=[*remarks(study, summary)[1:], *describe_run(comparisons, cost, events)],
+        short=[*remarks(study, summary)[1:], *kept_remarks(summary), *describe_run(comparisons, cost, events)],
         workflow=workflow(*count_by_rule(RULES, jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),

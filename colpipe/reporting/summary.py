@@ -13,13 +13,15 @@ from colpipe.config.stages import Task
 from colpipe.config.study import Study
 from colpipe.data.files import some
 from colpipe.data.rows import read_rows
-from colpipe.evaluation.scores import guessing, interval, percent
+from colpipe.evaluation.scores import LIKELIHOODS, Values, guessing, interval, percent
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
 from colpipe.reporting.exports import read_exports
+from colpipe.reporting.kept import ALL, DIFFERENCE, KEPT, chances, comparisons
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 WIDTH = 100  # columns of the table as text
+MARGIN = "kept ±"
 UNIFORM = "uniform"  # `init` of the row of a uniform guess
 # Of a GGUF file, whose type stands where a task does: metric → heading in the table, unit, digits.
 FILE_METRICS = {"bytes": ("MB", 1e6, 1), "prompt": ("prompt tok/s", 1, 0), "answer": ("answer tok/s", 1, 0)}
@@ -33,19 +35,28 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`; `low` and `high` are the ends of the value's 95 % interval. Guessing rows have `init` chance
-        or majority, or uniform on text, and no model. Of GGUF files that the study reports, the task is their type, and
-        metrics are `bytes` and, tokens a second, `prompt` and `answer`.
+        or majority, or uniform on text, and no model. What `kept.comparisons` says of a model stands after its scores. Of
+        GGUF files that the study reports, the task is their type, and metrics are `bytes` and, tokens a second, `prompt`
+        and `answer`.
     """
-    rows = []
-    for path, columns in Layout(study).models.items():
+    rows, layout = [], Layout(study)
+    tested = {
+        name: read_rows(results / "data" / task.instructions, "test")
+        for name, task in study.tasks.items()
+        if task.likelihood
+    }
+    folders = {path: results / "scores" / path for path in layout.models}
+    compared = comparisons(tested, folders, {path: layout.compared_with(path) for path in folders})
+    for path, columns in layout.models.items():
         if "tokens" in columns:
             columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
-        folder = results / "scores" / path
+        folder = folders[path]
         intervals = json.loads((folder / "intervals.json").read_text())
         for task, metrics in json.loads((folder / "scores.json").read_text()).items():
             for metric, value in metrics.items():
                 low, high = intervals[task].get(metric, (None, None))  # a deviation has none
                 rows.append({**columns, "task": task, "metric": metric, "value": value, "low": low, "high": high})
+        rows += [{**columns, **row} for row in compared[path]]
         if study.stages.export.reported and path.startswith("desnets/"):
             rows += [{**columns, **row} for row in file_rows(results / "exported" / path)]
     for task, settings in study.tasks.items():
@@ -74,8 +85,12 @@ def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
         folder: prepared instructions with the test rows.
         trained: those with the training rows.
     """
-    train = read_rows(trained, "train") if task.fine_tune else []
-    for init, values in guessing(train, read_rows(folder, "test")).items():
+    train, test = read_rows(trained, "train") if task.fine_tune else [], read_rows(folder, "test")
+    found: dict[str, Values] = guessing(train, test) if task.max_new_tokens else {}
+    if task.likelihood and "choices" in test[0]:
+        chance = chances(test).tolist()
+        found["chance"] = {**found.get("chance", {}), "likelihood": chance, "likelihood_normalised": chance}
+    for init, values in found.items():
         for metric, value in percent(values).items():
             low, high = (100 * end for end in interval(values[metric]))
             yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}
@@ -115,9 +130,19 @@ def _alpha(assembled: Path) -> float | None:
 
 
 def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
-    """The table that people read: a row per model, a column per main metric of each task."""
-    columns = [(corpus, "loss") for corpus in study.perplexity]
-    columns += [(task, metric) for task in study.tasks for metric in ("rouge_l", "accuracy", "likelihood")]
+    """The table that people read: a row per model, a column per main metric of each task.
+
+    Of scores by log-likelihood, those by which models are compared with their ancestor, where that is above chance; and what
+    a model keeps over all of these tasks, `kept`, with half the width of its interval, `kept ±`.
+    """
+    compared, at_chance = compared_metrics(summary), tasks_at_chance(summary)
+    over_all = summary[(summary.task == ALL) & (summary.metric == KEPT)]
+    half = over_all.assign(metric=MARGIN, value=(over_all.high - over_all.low) / 2)
+    summary = pd.concat([summary, half], ignore_index=True) if len(half) else summary
+    columns = [(corpus, "loss") for corpus in study.perplexity] + [(ALL, KEPT), (ALL, MARGIN)]
+    for task in study.tasks:
+        likelihoods = [] if task in at_chance else [compared.get(task, "likelihood")]
+        columns += [(task, metric) for metric in ("rouge_l", "accuracy", *likelihoods)]
     columns += [(type, metric) for type in study.stages.export.types for metric in FILE_METRICS]
     keys = ["ancestor", "desnet", "params", "init", "alpha", "tokens"]
     wide = summary.pivot_table(
@@ -125,23 +150,62 @@ def compact(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     )
     wide = wide.dropna(how="all").dropna(how="all", axis="columns")
     wide = wide[[column for column in columns if column in wide.columns]]
-    wide.columns = [f"{task} {_heading(metric)}" for task, metric in wide.columns]
+    guess = wide.index.get_level_values("desnet").isna()
+    wide = wide[~guess | wide.notna().any(axis="columns")]
+    wide.columns = [
+        metric if task == ALL else f"{task} {_heading(metric, study.tasks.get(task))}" for task, metric in wide.columns
+    ]
     return wide.reset_index()
 
 
-def _heading(metric: str) -> str:
+def compared_metrics(summary: pd.DataFrame) -> dict[str, str]:
+    """Task → the metric by which models are compared with their ancestor, where there are any."""
+    found = summary[summary.metric.str.endswith(DIFFERENCE)]
+    return {task: metric.removesuffix(DIFFERENCE) for task, metric in zip(found.task, found.metric, strict=True)}
+
+
+def tasks_at_chance(summary: pd.DataFrame) -> list[str]:
+    """Tasks on which no ancestor is above chance by log-likelihood."""
+    kept = set(summary[summary.metric == KEPT].task)
+    return [task for task in compared_metrics(summary) if task not in kept]
+
+
+def kept_remarks(summary: pd.DataFrame) -> list[str]:
+    """What stands once below the table: what is kept of what, and what is not in there."""
+    at_chance, lines = tasks_at_chance(summary), []
+    if (summary.task == ALL).any():
+        kept = summary[(summary.metric == KEPT) & (summary.task != ALL)]
+        by_ancestor = {name: ", ".join(dict.fromkeys(tasks)) for name, tasks in kept.groupby("ancestor").task if name}
+        same = set(by_ancestor.values()) or {", ".join(dict.fromkeys(kept.task))}
+        over = same.pop() if len(same) == 1 else "; ".join(f"{tasks} ({name})" for name, tasks in by_ancestor.items())
+        lines.append(
+            "Kept: the part of the ancestor's lead over chance, by log-likelihood, in percent ± half its 95 % interval; "
+            f"over {over}."
+        )
+    if at_chance:
+        lines.append(f"At chance for the ancestor, by log-likelihood, so in summary.csv only: {', '.join(at_chance)}.")
+    return lines
+
+
+def _heading(metric: str, task: Task | None) -> str:
+    if metric in LIKELIHOODS:
+        return "likelihood" if task and task.max_new_tokens else "acc"
     return FILE_METRICS[metric][0] if metric in FILE_METRICS else metric.replace("_", "-")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Numbers as people read them; blanks where there is none."""
-    shown = table.copy()
+    shown = table.drop(columns=[MARGIN], errors="ignore")
     shown["params"] = [f"{value:,}" if pd.notna(value) else "" for value in table["params"]]
     shown["tokens"] = [tokens_label(int(value)) if pd.notna(value) else "" for value in table["tokens"]]
     files = {heading: (unit, digits) for heading, unit, digits in FILE_METRICS.values()}
-    for column in table.columns[table.columns.get_loc("alpha") :]:
-        if column != "tokens":
-            unit, digits = files.get(column.partition(" ")[2], (1, 3 if column.endswith("loss") else 2))
+    for column in shown.columns[shown.columns.get_loc("alpha") :]:
+        if column == KEPT:
+            pairs = zip(table[KEPT], table[MARGIN], strict=True)
+            shown[KEPT] = [f"{value:.0f} ±{half:.0f}" if pd.notna(value) else "" for value, half in pairs]
+        elif column != "tokens":
+            heading = column.partition(" ")[2]
+            unit, digits = files.get(heading, (1, {"loss": 3, "acc": 1}.get(heading, 2)))
             shown[column] = [f"{value / unit:,.{digits}f}" if pd.notna(value) else "" for value in table[column]]
     return shown.fillna("")
 
@@ -165,7 +229,7 @@ def table_text(study: Study, summary: pd.DataFrame, more: Iterable[str] = ()) ->
     once = ", ".join(f"{column} {found.pop()}" for column, found in constant.items() if found)
     notes = [f"In all rows that have one: {once}."] if once else []
     below = [f"Too wide for this table, and in summary.csv: {', '.join(left_out)}."] if left_out else []
-    below += [*remarks(study, summary), *more]
+    below += [*remarks(study, summary), *kept_remarks(summary), *more]
     return "\n".join([*_wrapped(notes), *_lines(table), *_wrapped(below)])
 
 

@@ -12,6 +12,7 @@ from colpipe.config.study import Study
 from colpipe.evaluation.uniform import is_broken
 from colpipe.reporting.charts import interval
 from colpipe.reporting.history import Event
+from colpipe.reporting.kept import ALL, DIFFERENCE, KEPT
 from colpipe.reporting.recovery import Comparison
 from colpipe.reporting.summary import FILE_METRICS
 
@@ -25,6 +26,13 @@ METRICS = {
     "likelihood": ("likelihood accuracy", 1),
     "likelihood_normalised": ("likelihood accuracy, by length", 1),
     "unparsable": ("unparsable", 1),
+    "last_word": ("last words", 1),
+    "answer_bits_per_byte": ("bits per byte of answers", 3),
+    **{
+        f"{metric}{DIFFERENCE}": ("less the ancestor's", 1)
+        for metric in ("likelihood", "likelihood_normalised", "last_word")
+    },
+    KEPT: ("kept", 1),
 }
 
 
@@ -81,8 +89,9 @@ def models(study: Study) -> Table:
 
 
 def scores(study: Study, summary: pd.DataFrame) -> dict[str, Table]:
-    """Task or corpus → a row for each model: every metric with its 95 % interval."""
-    return {task: _scores(study, summary[summary.task == task]) for task in (*study.perplexity, *study.tasks)}
+    """Task or corpus → a row for each model: every metric with its 95 % interval; and what is kept over all tasks."""
+    names = [*study.perplexity, *([ALL] if (summary.task == ALL).any() else []), *study.tasks]
+    return {task: _scores(study, summary[summary.task == task]) for task in names}
 
 
 def _scores(study: Study, part: pd.DataFrame) -> Table:

@@ -11,11 +11,13 @@ from pathlib import Path
 from colpipe.config.folders import read_mapping
 from colpipe.data.chat import chat_template
 from colpipe.data.prompts import WITHOUT_INPUT
+from colpipe.data.rows import read_rows
 from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
 from colpipe.reporting.exports import read_exports
+from colpipe.reporting.kept import comparisons
 from colpipe.reporting.summary import guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
@@ -39,9 +41,14 @@ def main(job: Job[Described]) -> None:
     tasks = job.parents_of("task")
     trained = {**tasks, **job.parents_of("train")}
     guessed = {name: list(guesses(known.tasks[name], folder, trained[name])) for name, folder in tasks.items()}
+    kept: list[dict] = []
+    if "compared" in job.parents:
+        rows = {name: read_rows(folder, "test") for name, folder in tasks.items() if known.tasks[name].likelihood}
+        both = {"own": job.parents["score"], "ancestor": job.parents["compared"]}
+        kept = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
     asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
-    text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported)
+    text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept)
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()
@@ -96,8 +103,9 @@ if __name__ == "__main__":
             "corpus*": "prepared corpora that it was scored on",
             "task*": "prepared instructions of each task",
             "train*": "prepared instructions to fine-tune on, of tasks that have others than their own",
+            "compared": "scores of the model that it is compared with, where likelihoods were scored",
             "exported": "its GGUF files, where the study reports them",
         },
         settings=Described,
-        optional=("exported",),
+        optional=("compared", "exported"),
     )

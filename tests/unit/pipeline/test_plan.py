@@ -328,6 +328,20 @@ def test_a_licence_is_no_setting_of_any_job(plan_of, study):
     assert "cc-by-sa-4.0" in after[3]
 
 
+def test_a_card_waits_for_the_scores_of_the_ancestor_where_likelihoods_are_compared(plan_of, study):
+    models = ["desnets/llama/upper/nested/0", "desnets/scratch/upper/rand/0", "chain/llama/small"]
+    assert all("compared" not in parents(plan_of(study), "publish", model=model) for model in models)
+    study["tasks"]["boolq"]["likelihood"] = True
+    plan = plan_of(study)
+    assert {parents(plan, "publish", model=model)["compared"] for model in models} == {"scores/bridges/llama"}
+    assert plan.compared_with("bridges/llama") == "bridges/llama"
+    study["models"]["gpt2"] = {"shape": {"layers": 5, "heads": 4, "hidden": 32}}
+    study["ancestors"]["gpt2"] = {"model": "gpt2"}
+    plan = plan_of(study)
+    assert plan.compared_with("desnets/gpt2/upper/nested/0") == plan.compared_with("sft/gpt2") == "sft/gpt2"
+    assert plan.compared_with("desnets/scratch/upper/rand/0") == "bridges/llama"  # of the first ancestor
+
+
 def test_the_report_shows_the_papers_tables_that_are_there(plan_of, study, tmp_path):
     study["paper"] = {"gpt2-xl": "llama", "linit": "nested", "DesNet-138M": "lower", "DesNet-380M": "upper"}
     plan = plan_of(study)

@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from colpipe.config.loading import load_study
+from colpipe.config.stages import Task
 from colpipe.pipeline.plan import Plan
 
 
@@ -42,3 +45,37 @@ def results(study, inputs, tmp_path, monkeypatch):
         rows = [{"instruction": "?", "input": "", "output": answer, "choices": ["yes", "no"]} for answer in answers]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return loaded, folder
+
+
+@pytest.fixture
+def compared(results):
+    """The same with three tasks that generate nothing. Of 200 rows each, the bridge is right on 160 of `piqa` (two choices),
+    100 of `words` and 70 of `guessed` (three choices), and each model after it on 5 less."""
+    study, folder = results
+    for task, right, choices in (("piqa", 160, 2), ("words", 100, 0), ("guessed", 70, 3)):
+        data = folder / "data" / task
+        data.mkdir()
+        (data / "manifest.json").write_text("{}")
+        texts = {
+            "contexts": ["Q"] * max(1, choices),
+            "continuations": [f" a{' b' * n}" for n in range(max(1, choices))],
+        }
+        row = {"instruction": "", "input": "Q", "output": "a", "likelihood": texts}
+        row |= {"choices": list("abc"[:choices])} if choices else {}
+        (data / "test.jsonl").write_text("".join(json.dumps({"id": str(n), **row}) + "\n" for n in range(200)))
+        metrics = ("likelihood", "likelihood_normalised") if choices else ("last_word",)
+        for number, model in enumerate(Plan(study).models):
+            own = folder / "scores" / model
+            values = np.arange(200) < right - 5 * number
+            columns = {**dict.fromkeys(metrics, values.astype(float)), "answer_bits_per_byte": 1 + number / 8}
+            (own / "rows").mkdir(exist_ok=True)
+            frame = pd.DataFrame({"id": range(200), **columns})
+            frame.to_csv(own / "rows" / f"{task}.csv", index=False, float_format="%.6g")
+            for name, shift in (("scores", None), ("intervals", 1)):
+                means = {m: frame[m].mean() * (1 if "bits" in m else 100) for m in columns}
+                found = json.loads((own / f"{name}.json").read_text())
+                found[task] = {m: v if shift is None else (v - shift, v + shift) for m, v in means.items()}
+                (own / f"{name}.json").write_text(json.dumps(found))
+    tasks = {name: Task(instructions=name, max_new_tokens=0, likelihood=True) for name in ("piqa", "words", "guessed")}
+    rows = {**study.instructions, **dict.fromkeys(tasks, study.instructions["boolq"])}
+    return study.model_copy(update={"tasks": {**study.tasks, **tasks}, "instructions": rows}), folder

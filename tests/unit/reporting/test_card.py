@@ -136,3 +136,28 @@ def test_a_card_says_how_the_model_is_asked_and_what_its_files_are(asked, told, 
     assert "tokens a second on 2 threads of" in text
     text = card(known, config, made, {}, {}, {}, asked, 0, Exports({}, {}, [], "a reason")).text
     assert "There are no GGUF files of it: a reason.\n\n## Scores" in text
+
+
+def test_what_it_keeps_of_its_ancestor_stands_below_the_scores():
+    known = Described(
+        study="s", path="desnets/a/x/nested/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+        sources={"resources/data/piqa": Origin(name="piqa", source=Source(hub="a/piqa", revision="abc"))},
+        scored={"piqa": "resources/data/piqa"}, tasks={"piqa": {"instructions": "piqa"}},
+    )  # fmt: skip
+    made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
+    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
+    scores = {"piqa": {"likelihood_normalised": 57.5, "answer_bits_per_byte": 1.25}}
+    kept = [
+        {"task": "piqa", "metric": "likelihood_normalised_difference", "value": -6.5, "low": -8.0, "high": -5.0},
+        {"task": "all tasks", "metric": "kept", "value": 53.5, "low": 40.0, "high": 60.0},
+    ]
+    made = card(known, config, made, scores, {"piqa": {}}, {}, TEXT_ONLY, 0, None, kept)
+    by_length = "Accuracy by log-likelihood over the length of the choice, %"
+    for line in (
+        f"| piqa | {by_length} | 57.5000 |  | these |  |",
+        "| piqa | Bits per byte of right answers | 1.2500 |  | these |  |",
+        f"| piqa | {by_length}: less the ancestor's | -6.5000 | -8.0000 to -5.0000 | these |  |",
+        "| all tasks | Of the ancestor's lead over chance, it keeps, % | 53.5000 | 40.0000 to 60.0000 | these |  |",
+    ):
+        assert line in made.text.splitlines(), line
+    assert {result.metric_type for result in made.data.eval_results} == {"accuracy", "bits_per_byte"}

@@ -133,6 +133,24 @@ def test_scores_have_their_intervals_and_guessing_beside_them(results):
     assert len(task.rows) == 12 + 2
 
 
+def test_what_models_keep_has_a_table_and_a_column_in_those_of_tasks(compared):
+    study, folder = compared
+    found = tables.scores(study, summarise(study, folder))
+    assert list(found) == ["stories", "all tasks", "boolq", "piqa", "words", "guessed"]
+    assert [name for name in found["piqa"].columns[3:-1]] == [
+        "likelihood accuracy", "95 % interval", "likelihood accuracy, by length", "bits per byte of answers",
+        "less the ancestor's", "kept",
+    ]  # fmt: skip
+    assert found["words"].columns[3] == "last words" and "kept" not in found["guessed"].columns
+    bits, difference, kept = (found["piqa"].columns.index(name) for name in found["piqa"].columns[-4:-1])
+    row = next(row for row in found["piqa"].rows if row[0].shown == "large")
+    assert (row[bits].shown, row[difference].shown, row[kept].shown) == ("1.125", "-2.5", "91.7")
+    assert found["all tasks"].columns[3:5] == ["kept", "95 % interval"]
+    text = whole_page(study, folder)
+    outline(text)
+    assert "<h3>all tasks</h3>" in text and "so in summary.csv only: guessed." in text
+
+
 def test_a_loss_above_that_of_a_uniform_guess_is_called_broken(results):
     study, folder = results
     table = tables.scores(study, summarise(study, folder))["stories"]

@@ -1,6 +1,7 @@
 """The summary and its table from scores written here."""
 
 import pandas as pd
+import pytest
 
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.summary import (
@@ -8,6 +9,7 @@ from colpipe.reporting.summary import (
     WIDTH,
     broken_models,
     compact,
+    kept_remarks,
     readable,
     remarks,
     summarise,
@@ -91,3 +93,60 @@ def test_what_is_too_wide_for_the_table_is_named_below_it(results):
     )
     assert lines[1].split() == ["stories", "boolq", *names]
     assert lines[2].split()[-6:] == ["loss", *["accuracy"] * 5]
+
+
+def test_models_are_compared_with_what_their_chain_descends_from(compared):
+    study, folder = compared
+    frame, models = summarise(study, folder), list(Plan(study).models)
+    assert models[0] == "bridges/llama"
+    for number, columns in enumerate(Plan(study).models.values()):
+        own = frame[(frame.desnet == columns["desnet"]) & (frame.init == columns["init"])]
+        own = own[own.tokens.fillna(-1) == columns.get("tokens", -1)].set_index(["task", "metric"])
+        piqa, words = 100 * (60 - 5 * number) / 60, 100 - 5 * number  # random ones too
+        assert own.value["piqa", "kept"] == pytest.approx(piqa) and own.value["words", "kept"] == pytest.approx(words)
+        assert own.value["all tasks", "kept"] == pytest.approx((piqa + words) / 2)
+        assert own.value["guessed", "likelihood_normalised_difference"] == pytest.approx(-2.5 * number)
+        assert ("guessed", "kept") not in own.index  # 70 of 200 is not above a third
+        assert own.low["piqa", "kept"] <= piqa <= own.high["piqa", "kept"]
+        assert own.value["words", "answer_bits_per_byte"] == 1 + number / 8
+    assert number == len(models) - 1 > 5
+    chance = frame[frame.init == "chance"].set_index(["task", "metric"])
+    assert chance.value["piqa", "likelihood_normalised"] == 50
+    assert chance.value["guessed", "likelihood"] == pytest.approx(100 / 3)
+    assert "words" not in chance.index.get_level_values("task")
+    assert not len(frame[frame.task.isin(["piqa", "words", "guessed"]) & frame.metric.isin(["rouge_l", "accuracy"])])
+
+
+def test_kept_stands_beside_the_loss_and_a_task_at_chance_for_the_ancestor_is_not_in_the_table(compared):
+    study, folder = compared
+    summary = summarise(study, folder)
+    table = readable(compact(study, summary))
+    assert list(table.columns[6:]) == [
+        "stories loss",
+        "kept",
+        "boolq rouge-l",
+        "boolq accuracy",
+        "piqa acc",
+        "words acc",
+    ]
+    bridge, large = table.iloc[0], table.iloc[1]
+    assert (bridge.kept, bridge["piqa acc"], bridge["words acc"]) == ("100 ±0", "80.0", "50.0")
+    [row] = summary[(summary.desnet == "large") & (summary.task == "all tasks")].itertuples()
+    assert large.kept == f"{(100 * 55 / 60 + 95) / 2:.0f} ±{(row.high - row.low) / 2:.0f}" and row.high > row.low
+    text = table_text(study, summary)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    words = " ".join(text.split())
+    assert (
+        "Kept: the part of the ancestor's lead over chance, by log-likelihood, in percent ± half its 95 % interval; "
+        in words
+    )
+    assert (
+        "interval; over piqa, words. At chance for the ancestor, by log-likelihood, so in summary.csv only: guessed."
+        in words
+    )
+    assert "chance" in set(table.init)
+    alone = study.model_copy(update={"tasks": {"guessed": study.tasks["guessed"]}})
+    summary = summarise(alone, folder)
+    table = compact(alone, summary)
+    assert list(table.columns[6:]) == ["stories loss"] and "chance" not in set(table.init)  # a row of blanks
+    assert kept_remarks(summary) == ["At chance for the ancestor, by log-likelihood, so in summary.csv only: guessed."]
