@@ -17,6 +17,7 @@ CACHE_ROWS = 8  # rows of a forward pass for cached teacher log-probabilities, w
 # Scores.
 PERPLEXITY_TOKENS = 4096  # of a batch for held-out loss
 GENERATION_ROWS = 64  # prompts of a batch whose answers are scored
+CONTINUED_TEMPERATURE = 0.8  # of the continuation that is sampled
 LIKELIHOOD_ROWS = 32  # (context, choice) pairs of a batch
 
 # Assembly and order.

@@ -5,7 +5,7 @@ The docstring under a key is its explanation, in config/README.md and in the sch
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from colpipe.config.parts import Align, Fraction, Name, Positive, Shape, Strict, Tokens
 
@@ -13,6 +13,13 @@ AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
 FIT_TOKENS = 16384  # that cuts are fitted on
 FIT_RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
+OPENINGS = [  # facts that a small model of English may know, and the beginning of a story
+    "Photosynthesis is the process by which",
+    "The capital of France is",
+    "Water boils when",
+    "A bicycle has two wheels, and",
+    "Once upon a time, in a village by the sea, there lived",
+]
 
 
 class Training(Strict):
@@ -235,6 +242,17 @@ class Scores(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic, and weights, of the models that are scored; what is fine-tuned first is trained as its task says. Held-out
     losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
+    continued: list[Annotated[str, Field(pattern=r"\S")]] = OPENINGS
+    """Beginnings of texts that every model continues, greedily and sampled, for the report and its card; `[]` for none."""
+    continued_tokens: Positive = 48
+    """Longest of these continuations, tokens."""
+
+    @field_validator("continued")
+    @classmethod
+    def each_once(cls, continued: list[str]) -> list[str]:
+        if twice := next((text for text in continued if continued.count(text) > 1), None):
+            raise ValueError(f"{twice!r} is there twice; give each beginning once")
+        return continued
 
 
 class Export(Strict):

@@ -1,7 +1,7 @@
 """What a job reads, as far as it is there: the sizes of its models and the lengths of its rows (no torch here)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -157,6 +157,12 @@ def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN, foreign=True), ASSUMED)
     return Data(rows, _lengths(path, stamp, _bytes_a_token(layout)))
+
+
+def texts(layout: Layout, prompts: Sequence[str]) -> Data:
+    """Prompts that a study writes out."""
+    bytes_a_token = _bytes_a_token(layout)
+    return Data(len(prompts), tuple((max(1, len(text.encode()) / bytes_a_token), 1) for text in prompts), AT_MOST)
 
 
 def _assumed_tokens(layout: Layout, dataset: str) -> float:

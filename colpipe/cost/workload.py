@@ -36,6 +36,7 @@ from colpipe.cost.inputs import (
     model_in,
     of_shape,
     sample_rows,
+    texts,
     whole_split,
 )
 from colpipe.cost.passes import (
@@ -175,6 +176,9 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
             weights = model.weights  # of the model beside its copy that is fine-tuned
             work += replace(tuning, memory=tuning.memory + weights, heap=tuning.heap + weights)
         work += _task(layout, model, task)
+    if continued := settings.get("continued"):
+        rows, batch = 2 * len(continued), min(len(continued), GENERATION_ROWS)  # greedy and sampled
+        work += generating(model, texts(layout, continued), rows, settings["continued_tokens"], batch)
     return work
 
 

@@ -25,6 +25,7 @@ def answer(
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    whole: bool = False,
 ) -> list[str]:
     """Answers to one batch of prompts, without the prompts and special tokens.
 
@@ -34,6 +35,7 @@ def answer(
     Args:
         temperature: 0 is greedy, else sampling from the whole distribution.
         seed: of the sampling.
+        whole: give each prompt with what follows it, as it is, instead of the answer without blanks around it.
 
     Raises:
         ColpipeError: the logits are not finite.
@@ -54,6 +56,8 @@ def answer(
     torch.manual_seed(seed)
     with without_own_settings(model):
         ids = model.generate(**encoded, generation_config=settings, logits_processor=[check])
+    if whole:
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
     new = ids[:, encoded["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
@@ -66,12 +70,13 @@ def answer_all(
     batch_size: int,
     temperature: float = 0.0,
     seed: int = 0,
+    whole: bool = False,
 ) -> list[str]:
-    """Answers to all prompts, in their order."""
+    """Answers to all prompts, in their order; for the arguments see `answer`."""
     model.eval()
     answers, ids = [""] * len(prompts), encode(tokenizer, prompts)
     for number, batch in enumerate(batches_by_length(ids, tokenizer, batch_size)):
-        texts = answer(model, tokenizer, [ids[i] for i in batch], max_new_tokens, temperature, seed + number)
+        texts = answer(model, tokenizer, [ids[i] for i in batch], max_new_tokens, temperature, seed + number, whole)
         for index, text in zip(batch, texts, strict=True):
             answers[index] = text
     return answers

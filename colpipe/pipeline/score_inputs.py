@@ -26,7 +26,9 @@ def evaluate_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 
 
 def evaluate_settings(layout: Layout, wildcards: Wildcards) -> dict:
-    return {"tasks": layout.tasks_of(wildcards.model), "precision": layout.study.stages.evaluate.precision}
+    scores = layout.study.stages.evaluate
+    continued = {"continued": scores.continued, "continued_tokens": scores.continued_tokens} if scores.continued else {}
+    return {"tasks": layout.tasks_of(wildcards.model), "precision": scores.precision, **continued}
 
 
 def stack_parents(layout: Layout, wildcards: Wildcards) -> Parents:

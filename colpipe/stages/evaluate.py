@@ -2,7 +2,8 @@
 compare likelihoods.
 
 All tasks of a model are one job, and the fine-tuned weights are not kept. A finished task is not repeated after a kill.
-Every mean has a 95 % interval beside it: over blocks for perplexity, over rows for tasks.
+Every mean has a 95 % interval beside it: over blocks for perplexity, over rows for tasks. What the model makes of the
+beginnings of some texts, as it is, is kept beside its scores.
 """
 
 import gc
@@ -21,6 +22,7 @@ from colpipe.config.parts import Strict
 from colpipe.config.stages import Task
 from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
+from colpipe.evaluation.continuations import continuations
 from colpipe.evaluation.generation import answer_all
 from colpipe.evaluation.perplexity import block_losses, in_units
 from colpipe.evaluation.remark import worse_than_guessing
@@ -48,6 +50,8 @@ from colpipe.training.supervised import fine_tune
 class Settings(Strict):
     tasks: dict[str, Task] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
+    continued: list[str] = []
+    continued_tokens: int = 48
 
 
 def main(job: Job[Settings]) -> None:
@@ -73,9 +77,21 @@ def main(job: Job[Settings]) -> None:
         scores[name] = {**percent(values), **spread}
         intervals[name] = percent_intervals(values)
         job.say(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in scores[name].items()))
+    if job.settings.continued:
+        write_json(job.staging / "continuations.json", continued(job, model))
     write_json(job.staging / "scores.json", scores)
     write_json(job.staging / "intervals.json", intervals)
     job.publish()
+
+
+def continued(job: Job[Settings], model: PreTrainedModel) -> list[dict[str, str]]:
+    """What the model makes of the beginnings of texts; those that it cannot continue are said."""
+    tokenizer, settings = load_tokenizer(job.parents["model"]), job.settings
+    found = continuations(model, tokenizer, settings.continued, settings.continued_tokens, job.seed)
+    for each in found:
+        if "problem" in each:
+            job.say(f"{each['prompt']!r} is not continued: {each['problem']}")
+    return found
 
 
 def task_values(job: Job[Settings], model: PreTrainedModel) -> dict[str, tuple[Values, dict[str, float]]]:

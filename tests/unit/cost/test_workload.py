@@ -221,12 +221,27 @@ def test_a_text_here_is_known_by_its_size_and_a_test_split_shorter_than_a_block_
     """Four bytes a token, the data set's own share of them held out, in one block of all that there is."""
     study["datasets"]["articles"] |= {"test": 0.02, "validation": 0.04}
     tokens = (inputs / "articles.json").stat().st_size / 4
-    made = plan(architecture={**study["architecture"], "positions": 8192}, tasks={})
+    stages = {**STUDY["stages"], "evaluate": {"continued": []}}
+    made = plan(architecture={**study["architecture"], "positions": 8192}, tasks={}, stages=stages)
     model = of_shape(made.study.architecture, made.study.chain["large"].shape)
     scored = made.work("evaluate", SimpleNamespace(model="chain/llama/large"))
     assert scored.tokens == int(0.02 * tokens) and scored.flops > 2 * scored.tokens * model.forward.layers(1, 1) / 2
     assert corpus(made, "stories", "validation", 10).rows == pytest.approx(0.04 * tokens / 10, abs=1)
     assert corpus(made, "stories", "train", 10).rows == pytest.approx(0.94 * tokens / 10, abs=1)
+
+
+def test_texts_that_are_continued_count_twice_greedy_and_sampled(plan):
+    """Prompts of 5 and 10 tokens, at four bytes a token, in one batch."""
+
+    def work(**scores):
+        made = plan(tasks={}, stages={**STUDY["stages"], "evaluate": scores})
+        return made.work("evaluate", SimpleNamespace(model="chain/llama/large"))
+
+    none, some = work(continued=[]), work(continued=["x" * 20, "y" * 40], continued_tokens=9)
+    mean = 5 / 4 + 10 * 3 / 4  # of the longest of two prompts, drawn from these two
+    assert some.tokens - none.tokens == pytest.approx(2 * 2 * (mean + 8))
+    model = of_shape(plan().study.architecture, plan().study.chain["large"].shape)
+    assert some.flops - none.flops == pytest.approx(model.forward.generation(4, mean, 9))
 
 
 def test_an_ancestor_that_is_not_here_is_larger_than_its_chain(plan, study):

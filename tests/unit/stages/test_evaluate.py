@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from colpipe.config.parts import Architecture, Shape
+from colpipe.evaluation.continuations import continuations
+from colpipe.hf.models import load_model
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.artifacts import MANIFEST, write_json
 from colpipe.stages import evaluate
 from tests.conftest import WORDS, make_model, make_tokenizer, write_tokens
@@ -112,3 +115,34 @@ def test_a_task_that_generates_nothing_has_likelihoods_alone(inputs, monkeypatch
         low, high = intervals["first"][metric]
         assert low <= scores["first"][metric] <= high
     assert 0.1 < scores["first"]["answer_bits_per_byte"] < 20
+
+
+CONTINUED = {"continued": ["the old stone", "x" * 200, "a city"], "continued_tokens": 5}
+
+
+def test_texts_are_continued_by_the_model_as_it_is(inputs, capsys):
+    scores, _ = scored(inputs, "with", ("first",), **CONTINUED)
+    alone, _ = scored(inputs, "without", ("first",))
+    assert scores == alone and not (inputs / "without/continuations.json").exists()
+    found = json.loads((inputs / "with/continuations.json").read_text())
+    model, tokenizer = load_model(inputs / "model").eval(), load_tokenizer(inputs / "model")
+    assert found == continuations(model, tokenizer, CONTINUED["continued"], 5, 0)
+    assert [sorted(each) for each in found] == [
+        ["greedy", "prompt", "sampled"],
+        ["problem", "prompt"],
+        ["greedy", "prompt", "sampled"],
+    ]
+    assert f"with: {'x' * 200!r} is not continued: its 200 tokens and 5 more are longer" in capsys.readouterr().err
+
+
+def test_stopped_between_tasks_and_gone_on_it_continues_the_same(inputs, monkeypatch):
+    scored(inputs, "whole", ("first", "plain"), **CONTINUED)
+    asked = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate.Job, "should_stop", lambda job: next(asked, False))
+        with pytest.raises(SystemExit):
+            scored(inputs, "stopped", ("first", "plain"), **CONTINUED)
+    assert not (inputs / "stopped").exists()
+    scored(inputs, "stopped", ("first", "plain"), **CONTINUED)
+    whole, resumed = ((inputs / name / "continuations.json").read_bytes() for name in ("whole", "stopped"))
+    assert whole == resumed
