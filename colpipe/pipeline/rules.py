@@ -22,8 +22,12 @@ from colpipe.pipeline.model_inputs import Parents
 def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     model, evaluated = f"{layout.results}/{wildcards.model}", score.evaluate_parents(layout, wildcards)
     exported = {"exported": f"{layout.results}/exported/{wildcards.model}"}
+    ancestor = Path(wildcards.model).parts[1]
+    origin = "" if ancestor == SCRATCH else layout.origin(ancestor).removeprefix(f"{layout.results}/")
+    beside = {"origin-score": f"{layout.results}/scores/{origin}"} if layout.study.stages.evaluate.continued else {}
     return {
         **evaluated,
+        **(beside if origin else {}),
         **(exported if layout.study.stages.export.reported and wildcards.model.startswith("desnets/") else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
         **(

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
+from colpipe.config.constants import CONTINUED_TEMPERATURE
 from colpipe.config.parts import Shape, Source, Strict, Template
 from colpipe.config.stages import Task
 from colpipe.evaluation.scores import LIKELIHOODS
@@ -122,6 +123,7 @@ def card(
     seed: int,
     exported: Exports | None = None,
     kept: Sequence[Mapping] = (),
+    written: str = "",
 ) -> ModelCard:
     """The card of a model.
 
@@ -132,6 +134,7 @@ def card(
         guesses: task → rows of what guessing scores.
         exported: its GGUF files, where the study reports them.
         kept: rows of its comparison with the ancestor (`kept.comparisons`).
+        written: what it writes, a block of text of `continuations.block`; empty where it continued nothing.
     """
     descended = {folder: origin for folder, origin in known.sources.items() if folder in manifests}
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
@@ -164,6 +167,8 @@ def card(
         positions=FAMILIES[known.family].sizes(config)["position"],
         asked=asked,
         exported=exported,
+        written=written,
+        temperature=CONTINUED_TEMPERATURE,
         seed=seed,
         broken=[
             f"{name}: {value:.2f}"

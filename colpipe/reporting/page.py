@@ -18,9 +18,10 @@ from colpipe.pipeline.graph import count_by_rule
 from colpipe.pipeline.graph import lineage as lineage_of
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
-from colpipe.reporting import charts, history, recovery, sizes, tables
+from colpipe.reporting import charts, history, passages, recovery, sizes, tables
 from colpipe.reporting.cost import readable
 from colpipe.reporting.exports import refusals
+from colpipe.reporting.family_chart import family
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.reporting.many_sizes import recorded_sizes
@@ -56,6 +57,7 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
+        family=family(summary),
         asked=tables.describe_study(study),
         short=[*remarks(study, summary)[1:], *kept_remarks(summary), *describe_run(comparisons, cost, events)],
         workflow=workflow(*count_by_rule(RULES, jobs)),
@@ -70,6 +72,8 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
         comparisons=tables.comparison_table(comparisons) if comparisons else None,
         scores=tables.scores(study, summary),
         corpora=study.perplexity,
+        written=passages.passages(study, results),
+        continued=passages.how(study),
         files=tables.files(summary),
         refusals=list(refusals(study, results)),
         cost=tables.plain(readable(cost)),

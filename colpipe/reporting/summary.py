@@ -50,6 +50,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
     for path, columns in layout.models.items():
         if "tokens" in columns:
             columns = {**columns, "alpha": _alpha(results / Path(path).parent / "0")}
+        if columns["params"] is None:  # fetched, so that the study does not say
+            columns = {**columns, "params": read_manifest(results / path).get("parameters")}
         folder = folders[path]
         intervals = json.loads((folder / "intervals.json").read_text())
         for task, metrics in json.loads((folder / "scores.json").read_text()).items():

@@ -16,6 +16,7 @@ from colpipe.jobs.artifacts import content_files, read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
+from colpipe.reporting.continuations import block, read_texts
 from colpipe.reporting.exports import read_exports
 from colpipe.reporting.kept import comparisons
 from colpipe.reporting.summary import guesses
@@ -48,10 +49,20 @@ def main(job: Job[Described]) -> None:
         kept = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
     asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
-    text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept)
+    text = card(
+        known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job)
+    )
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()
+
+
+def written(job: Job[Described]) -> str:
+    """What the model writes beside what its chain descends from does, for the card."""
+    origin = job.parents.get("origin-score")
+    bridged = origin is not None and origin.parent.name == "bridges"
+    own, others = read_texts(job.parents["score"]), read_texts(origin) if origin else []
+    return block(own, others, "its ancestor's bridge" if bridged else "its ancestor") if own else ""
 
 
 def copy_model(model: Path, folder: Path, template: str | None) -> dict:
@@ -105,7 +116,8 @@ if __name__ == "__main__":
             "train*": "prepared instructions to fine-tune on, of tasks that have others than their own",
             "compared": "scores of the model that it is compared with, where likelihoods were scored",
             "exported": "its GGUF files, where the study reports them",
+            "origin-score": "scores of what its chain descends from, where models continue texts",
         },
         settings=Described,
-        optional=("compared", "exported"),
+        optional=("compared", "exported", "origin-score"),
     )

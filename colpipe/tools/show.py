@@ -1,6 +1,7 @@
-"""What a study has come to: its table, its published models, what failed, and the next command.
+"""What a study has come to: its table, its published models, what failed, the next command, and a sentence of two models.
 
 colpipe show results/my-study
+colpipe show results/my-study --figure docs/my-study   # its first figure, for light and dark pages; prints what shows them
 """
 
 import argparse
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, content_files, read_manifest
+from colpipe.reporting.continuations import two_lines
 from colpipe.reporting.exports import read_exports
 from colpipe.reporting.history import read_events
 
 MOST = 5  # failures that are told
+WIDTH = 100  # columns, those of summary.txt
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,7 +24,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="colpipe show", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="results/<study>")
-    print("\n\n".join(sections(parser.parse_args(arguments).results)))
+    parser.add_argument(
+        "--figure", type=Path, metavar="PATH", help="draw loss against parameters as PATH-light.svg and PATH-dark.svg"
+    )
+    asked = parser.parse_args(arguments)
+    print(draw(asked.results, asked.figure) if asked.figure else "\n\n".join(sections(asked.results)))
+
+
+def draw(results: Path, figure: Path) -> str:
+    """Write the first figure of a study in both variants.
+
+    Args:
+        results: a folder with a `summary.csv`, of a finished study or beside the documents that show it.
+        figure: where, without `-light.svg` and `-dark.svg`.
+
+    Returns:
+        What shows them in a README, for whoever has a light or a dark page.
+
+    Raises:
+        ColpipeError: there is no summary, or none with a DesNet's held-out loss.
+    """
+    import pandas as pd  # spared those who only look
+
+    from colpipe.reporting.family_chart import LABEL, as_file, family
+
+    path = results / "summary.csv"
+    if not path.exists():
+        raise ColpipeError(f"{path}: not there yet; `colpipe run` the study first")
+    drawn = family(pd.read_csv(path))
+    if drawn is None:
+        raise ColpipeError(f"{path}: no DesNet in it has a held-out loss: name a corpus under perplexity")
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    light, dark = (figure.with_name(f"{figure.name}-{variant}.svg") for variant in ("light", "dark"))
+    light.write_text(as_file(drawn, dark=False))
+    dark.write_text(as_file(drawn, dark=True))
+    return "\n".join(
+        [
+            "<picture>",
+            f'  <source media="(prefers-color-scheme: dark)" srcset="{dark}">',
+            f'  <img alt="{LABEL}" src="{light}">',
+            "</picture>",
+        ]
+    )
 
 
 def sections(results: Path) -> Iterator[str]:
@@ -57,6 +101,8 @@ def sections(results: Path) -> Iterator[str]:
         more = [f"    and {len(failed) - MOST:,} more"] if len(failed) > MOST else []
         yield "\n".join(["Failed:", *(f"    {event.job}: {event.text}" for event in failed[-MOST:]), *more])
     yield "\n".join(_next(results, summary.exists(), bool(models)))
+    if lines := two_lines(results, WIDTH):
+        yield "\n".join(lines)
 
 
 def _manifests(results: Path) -> list[Path]:

@@ -1,12 +1,16 @@
 """What somebody who just needs a model gets: a folder that transformers loads, with a card that says what is true."""
 
+import json
+
 import pandas as pd
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from colpipe.config.stages import OPENINGS
 from colpipe.jobs import artifacts
+from colpipe.reporting.continuations import one_line, seen
 from tests.conftest import STUDY
 from tests.workflow.conftest import planned, run
 
@@ -89,6 +93,20 @@ def test_the_card_says_where_the_model_is_from(published, finished):
         assert f"`{path}`" in card.text and f"`{artifacts.fingerprint(finished.results / path)}`" in card.text
     assert f"learning_rate: {STUDY['stages']['sft'].get('learning_rate', 1e-5):.1e}" in card.text
     assert str(finished.home) not in str(card) and "not stated" in card.text
+
+
+def test_the_card_shows_what_the_model_writes_beside_its_ancestors_bridge(published, finished):
+    bridge = json.loads((finished.results / "scores/bridges/llama/continuations.json").read_text())
+    for path, beside in (("desnets/llama/upper/nested/512", True), ("desnets/scratch/lower/rand/0", False)):
+        own = json.loads((finished.results / "scores" / path / "continuations.json").read_text())
+        assert [text["prompt"] for text in own] == OPENINGS and all("problem" not in text for text in own)
+        section = (published / path / "README.md").read_text().partition("## What it writes")[2].partition("\n## ")[0]
+        wrapped = " ".join(section.split())
+        for text in [*own, *(bridge if beside else [])]:
+            for way in ("greedy", "sampled"):
+                assert " ".join(one_line(seen(text[way])).split()) in wrapped
+        assert section.count("this model, sampled:") == 5
+        assert section.count("its ancestor's bridge, greedy:") == 5 * beside
 
 
 def test_a_licence_rewrites_the_cards_and_nothing_else(published, finished):

@@ -5,6 +5,7 @@ from huggingface_hub import ModelCard
 
 from colpipe.config.parts import Shape, Source
 from colpipe.reporting.card import Asked, Described, Origin, card, licence
+from colpipe.reporting.continuations import block
 from colpipe.reporting.exports import Exports
 
 TEXT_ONLY = Asked(instructed=False, prompt=None, chat=False)
@@ -161,3 +162,20 @@ def test_what_it_keeps_of_its_ancestor_stands_below_the_scores():
     ):
         assert line in made.text.splitlines(), line
     assert {result.metric_type for result in made.data.eval_results} == {"accuracy", "bits_per_byte"}
+
+
+def test_what_a_model_writes_stands_on_its_card_before_the_scores():
+    known = Described(
+        study="s", path="desnets/a/x/fit/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+        sources={}, scored={}, tasks={},
+    )  # fmt: skip
+    made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
+    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
+    written = block([{"prompt": "It <is>", "greedy": " a | b", "sampled": "{{ c }}"}], [], "its ancestor")
+    text = card(known, config, made, {}, {}, {}, TEXT_ONLY, 7, written=written).text
+    assert f"with seed 7. None of it was chosen; a line break is ⏎.\n\n{written}\n\n## Scores\n" in text
+    assert "\n\n## What it writes\n\nHow it goes on from" in text and "sampled at temperature 0.8" in text
+    assert "without its chat template" not in text
+    chat = card(known, config, made, {}, {}, {}, Asked(True, None, True), 7, written=written).text
+    assert "read as plain text without its chat template: greedily" in chat
+    assert "What it writes" not in card(known, config, made, {}, {}, {}, TEXT_ONLY, 7).text

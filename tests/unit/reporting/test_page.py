@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from colpipe.pipeline.plan import Plan
 from colpipe.reporting import tables
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.page import curves, format_duration, page, read_paper_table
@@ -216,3 +217,26 @@ def test_the_ancestor_is_drawn_by_what_was_fetched(results):
     (folder / "sft/llama/manifest.json").write_text(json.dumps({"parameters": 37_792}))
     text = whole_page(study, folder)
     assert "llama: 2 layers × 32 channels, 37,792 parameters" in text
+
+
+def test_quality_against_size_comes_first_in_the_colours_of_the_page(results):
+    study, folder = results
+    text = whole_page(study, folder)
+    section = re.search(r"<main>\s*<section id=\"family\">.*?</section>", text, re.DOTALL)[0]
+    assert "Held-out loss on stories, nats per token" in section and 'stroke="var(--method-0)"' in section
+    assert 'href="#family"' in text and section.count('class="line"') == 2
+    for method in ("nested, 0 tokens", "nested, 512 tokens", "rand, 0 tokens", "rand, 512 tokens"):
+        assert method in section  # drawn, or too far off for that
+
+
+def test_what_models_write_is_text_and_a_study_that_continues_nothing_has_no_such_section(results):
+    study, folder = results
+    assert 'id="written"' not in whole_page(study, folder) and "#written" not in whole_page(study, folder)
+    for path in Plan(study).models:
+        texts = [{"prompt": "It <i>is", "greedy": " a <script>", "sampled": " b & c\nd"}]
+        (folder / "scores" / path / "continuations.json").write_text(json.dumps(texts))
+    text = whole_page(study, folder)
+    found = outline(text)
+    assert "written" in found.ids and {"a <script>", "b & c ⏎ d"} <= set(found.cells)
+    assert "<b>It &lt;i&gt;is …</b>" in text and "a &lt;script&gt;" in text
+    assert "continue each beginning by up to 48 tokens, as plain text" in " ".join(text.split())

@@ -1,6 +1,7 @@
 """`colpipe show` and `colpipe doctor`."""
 
 import json
+import xml.etree.ElementTree as xml
 
 import pytest
 
@@ -49,6 +50,57 @@ def test_a_finished_study_shows_its_table_first(results, capsys):
     said = capsys.readouterr().out
     assert said.startswith("desnet loss\n90M 3.2\n\nFinished: ")
     assert f"The page: {results}/report.html  The numbers: {results}/summary.csv" in said
+
+
+def test_it_ends_with_what_two_models_write(results):
+    for path, loss in (("bridges/a", 3.0), ("desnets/a/90M/fit/0", 3.5)):
+        finish(results / "scores" / path, "evaluate")
+        (results / "scores" / path / "scores.json").write_text(json.dumps({"wiki": {"loss": loss}}))
+        texts = [{"prompt": "It is", "greedy": f" by {path} " + "word " * 40, "sampled": ""}]
+        (results / "scores" / path / "continuations.json").write_text(json.dumps(texts))
+    *_, last = sections(results)
+    asked, ancestor, desnet = last.splitlines()
+    assert asked == 'From "It is", greedily:'
+    assert ancestor.startswith("    a (bridge)           by bridges/a word") and ancestor.endswith("word …")
+    assert desnet.startswith("    90M (fit, 0 tokens)  by desnets/a/90M/fit/0 word") and desnet.endswith("word …")
+    assert 90 < len(ancestor) <= 100
+
+
+SUMMARY = """ancestor,desnet,params,init,alpha,tokens,task,metric,value,low,high,seed
+,big,130000000,as it is,,,wiki,loss,3.0,,,0
+a,60M,60000000,fit,,0,wiki,loss,3.9,3.8,4.0,0
+a,90M,90000000,fit,,0,wiki,loss,3.5,3.4,3.6,0
+"""
+
+
+def test_a_figure_is_drawn_from_the_summary_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "summary.csv").write_text(SUMMARY)
+    main(["show", ".", "--figure", "docs/mine"])
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "<picture>",
+        '  <source media="(prefers-color-scheme: dark)" srcset="docs/mine-dark.svg">',
+        '  <img alt="Quality of the models against their parameters" src="docs/mine-light.svg">',
+        "</picture>",
+    ]
+    light, dark = ((tmp_path / f"docs/mine-{variant}.svg").read_text() for variant in ("light", "dark"))
+    for text in (light, dark):
+        assert xml.fromstring(text).get("width") == "760" and "fit, 0 tokens" in text and "big 3.00" in text
+    assert light != dark
+    main(["show", ".", "--figure", "docs/mine"])
+    assert (tmp_path / "docs/mine-light.svg").read_text() == light
+
+
+def test_a_figure_without_what_it_shows_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"summary.csv: not there yet; `colpipe run` the study first"):
+        main(["show", str(tmp_path), "--figure", str(tmp_path / "x")])
+    (tmp_path / "summary.csv").write_text("".join(SUMMARY.splitlines(True)[:2]))
+    with pytest.raises(
+        SystemExit, match=r"summary.csv: no DesNet in it has a held-out loss: name a corpus under perplex"
+    ):
+        main(["show", str(tmp_path), "--figure", str(tmp_path / "x")])
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_what_is_no_study_is_a_line(results, capsys):
