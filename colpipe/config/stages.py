@@ -242,7 +242,7 @@ class Scores(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic, and weights, of the models that are scored; what is fine-tuned first is trained as its task says. Held-out
     losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
-    continued: list[Annotated[str, Field(pattern=r"\S")]] = OPENINGS
+    continued: list[str] = OPENINGS
     """Beginnings of texts that every model continues, greedily and sampled, for the report and its card; `[]` for none."""
     continued_tokens: Positive = 48
     """Longest of these continuations, tokens."""
@@ -250,6 +250,9 @@ class Scores(Strict):
     @field_validator("continued")
     @classmethod
     def each_once(cls, continued: list[str]) -> list[str]:
+        blank = [text for text in continued if not text.strip()]
+        if blank:
+            raise ValueError(f"{blank[0]!r}: give the beginning of a text, or [] for none")
         if twice := next((text for text in continued if continued.count(text) > 1), None):
             raise ValueError(f"{twice!r} is there twice; give each beginning once")
         return continued

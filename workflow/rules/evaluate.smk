@@ -1,6 +1,6 @@
 # Evaluate: all scores of one model in one job: held-out loss, then each task fine-tuned, generated, scored.
 #   in:  a bridge, member or DesNet; corpora and tasks
-#   out: scores/<path of the model>/scores.json
+#   out: scores/<path of the model>/scores.json, and continuations.json: texts that it went on with
 
 
 rule evaluate:

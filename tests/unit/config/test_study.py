@@ -35,6 +35,14 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: stages.distill.learnin_rate: unknown key; near that is learning_rate",
         ),
         (
+            lambda s: s["stages"].update(evaluate={"continued": ["It is", " \n"]}),
+            "my.yaml: stages.evaluate.continued: ' \\n': give the beginning of a text, or [] for none",
+        ),
+        (
+            lambda s: s["stages"].update(evaluate={"continued": ["It is", "a", "It is"]}),
+            "my.yaml: stages.evaluate.continued: 'It is' is there twice; give each beginning once",
+        ),
+        (
             lambda s: s["datasets"]["articles"].update(raeder="text"),
             "my.yaml: datasets.articles.raeder: unknown key; near that is reader",
         ),

@@ -227,6 +227,20 @@ def test_budgets_and_tasks_by_ancestor_and_initialiser(plan_of, study):
     assert "task" not in plan.inputs_of("evaluate", wildcards(model="desnets/llama/upper/nested/0"))
 
 
+def test_texts_are_continued_as_the_study_says_and_a_card_reads_the_ancestors_too(plan_of, study):
+    scored, published = wildcards(model="chain/llama/small"), "desnets/llama/upper/nested/0"
+    found = plan_of(study).settings_of("evaluate", scored)
+    assert (len(found["continued"]), found["continued_tokens"]) == (5, 48)
+    beside = {
+        model: parents(plan_of(study), "publish", model=model).get("origin-score")
+        for model in (published, "chain/llama/small", "desnets/scratch/upper/rand/0")
+    }
+    assert list(beside.values()) == ["scores/bridges/llama", "scores/bridges/llama", None]
+    study["stages"]["evaluate"] = {"continued": []}
+    assert plan_of(study).settings_of("evaluate", scored).keys() == {"tasks", "precision"}
+    assert "origin-score" not in parents(plan_of(study), "publish", model=published)
+
+
 def test_a_stack_reads_a_member_and_its_ancestor(plan_of, study):
     study["stacks"] = {"fslm": {"ancestor": "llama", "member": "small", "tasks": ["boolq"]}}
     plan = plan_of(study)

@@ -1,5 +1,7 @@
 """The summary and its table from scores written here."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -150,3 +152,14 @@ def test_kept_stands_beside_the_loss_and_a_task_at_chance_for_the_ancestor_is_no
     table = compact(alone, summary)
     assert list(table.columns[6:]) == ["stories loss"] and "chance" not in set(table.init)  # a row of blanks
     assert kept_remarks(summary) == ["At chance for the ancestor, by log-likelihood, so in summary.csv only: guessed."]
+
+
+def test_an_ancestor_that_was_fetched_has_the_parameters_of_its_manifest(results):
+    study, folder = results
+    study.ancestors["llama"].bridge = None
+    (folder / "scores/sft").mkdir()
+    (folder / "scores/bridges/llama").rename(folder / "scores/sft/llama")
+    (folder / "sft/llama").mkdir(parents=True)
+    (folder / "sft/llama/manifest.json").write_text(json.dumps({"parameters": 37_792}))
+    summary = summarise(study, folder)
+    assert set(summary[summary.desnet == "llama"].params) == {37_792}
