@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -150,8 +150,9 @@ def _content(panel: Panel, axes: Axes) -> Iterator[str]:
     ends = [axes.place(line.models[-1]) for line in panel.lines]
     heights = _apart([height for _, height in ends], TOP, HEIGHT - BOTTOM)
     for line, (a, b), height in zip(panel.lines, ends, heights, strict=True):
-        start, thin = axes.right + 10, {"stroke": "var(--quiet)", "stroke_width": 0.7}
-        yield tag("path", d=f"M{a + 5:.1f} {b:.1f} L{start - 2:.1f} {height:.1f}", fill="none", **thin)
+        start = axes.right + 10
+        joint = f"M{a + 5:.1f} {b:.1f} L{start - 2:.1f} {height:.1f}"
+        yield tag("path", d=joint, fill="none", stroke="var(--quiet)", stroke_width=0.7)
         yield tag("line", x1=start, x2=start + 18, y1=height, y2=height, **_stroke(line))
         yield text(start + 23, height + 4, line.label, class_="label", **_words(12, "ink"))
 
@@ -161,7 +162,7 @@ def _below(told: Sequence[str]) -> Iterator[str]:
         yield text(LEFT, HEIGHT + 8 + LINE * number, words, class_="note", **_words(11, "quiet"))
 
 
-def _words(size: int, colour: str, **more: object) -> dict[str, object]:
+def _words(size: int, colour: str, **more: object) -> dict[str, Any]:
     """How text looks in a file; the page's style sheet has its own sizes."""
     return {"font_size": size, "style": f"fill: var(--{colour})", **more}
 
@@ -174,7 +175,7 @@ def _said(model: Model, axes: Axes, label: str) -> str:
     return tag("title", escape(f"{label}: {model.value:.{digits}f}{unit}{ends}{size}"))
 
 
-def _stroke(line: Line) -> dict[str, object]:
+def _stroke(line: Line) -> dict[str, Any]:
     dashes = DASHES[line.dashes % len(DASHES)]
     colour = {"stroke": f"var(--method-{line.colour % COLOURS})", "stroke_width": 2}
     return {**colour, **({"stroke_dasharray": dashes} if dashes else {})}
