@@ -172,7 +172,7 @@ def write_tokens(folder: Path, split: str, ids) -> None:
 
     from colpipe.data.shards import NOTHING, Piece, append
 
-    append(folder, split, NOTHING, Piece(ids, np.array([len(ids)]), 4 * len(ids)))
+    append(folder, split, NOTHING, Piece(ids, np.array([len(ids)]), np.array([4 * len(ids)])))
 
 
 def make_llama(folder: Path, texts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
     train-00000.npy        `SIZE` ids, fewer in a split's last shard; a document may go on in the next shard
     train-00000.ends.npy   positions in the shard after each end-of-text that it holds
+    train-00000.sizes.npy  bytes of UTF-8 of the text of each document that ends in it
 
 How far a split is written is known to its counts only, never to its files: whatever files hold beyond the counts is written
 again. Counts that were kept are therefore all that a job needs to go on after a kill.
@@ -10,6 +11,7 @@ again. Counts that were kept are therefore all that a job needs to go on after a
 import io
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +36,8 @@ class Piece(NamedTuple):
     """(N,) of `id_type`: the documents end to end, with end-of-text after each"""
     ends: np.ndarray
     """(D,): positions after each document's end-of-text"""
-    size: int
-    """of the text, bytes of UTF-8"""
+    sizes: np.ndarray
+    """(D,): bytes of UTF-8 of each document's text"""
     special: int = 0
     """special tokens that the tokenizer made of their text (`confused_ids`)"""
 
@@ -48,6 +50,12 @@ def id_type(vocabulary: int) -> np.dtype:
 def shard_path(folder: Path, split: str, number: int) -> Path:
     """Where the ids of a shard are."""
     return folder / f"{split}-{number:05d}.npy"
+
+
+def shard_files(folder: Path, split: str, number: int) -> list[Path]:
+    """All files of a shard: its ids, and ends and sizes of the documents that end in it."""
+    path = shard_path(folder, split, number)
+    return [path, path.with_suffix(".ends.npy"), path.with_suffix(".sizes.npy")]
 
 
 def shard_count(counts: dict[str, int]) -> int:
@@ -74,11 +82,18 @@ def append(folder: Path, split: str, counts: dict[str, int], piece: Piece) -> di
         first, last = max(start, begin), min(stop, begin + SIZE)
         if first == begin:
             ended = 0
-        path, inside = shard_path(folder, split, number), ends[(ends > first) & (ends <= last)] - begin
-        _write(path, piece.ids[first - start : last - start], first - begin)
-        _write(path.with_suffix(".ends.npy"), inside.astype(np.uint32), ended)
-        ended += len(inside)
-    more = {"documents": len(ends), "tokens": len(piece.ids), "bytes": piece.size, "special": piece.special}
+        here = (ends > first) & (ends <= last)
+        ids, positions, sizes = shard_files(folder, split, number)
+        _write(ids, piece.ids[first - start : last - start], first - begin)
+        _write(positions, (ends[here] - begin).astype(np.uint32), ended)
+        _write(sizes, piece.sizes[here].astype(np.uint32), ended)
+        ended += int(here.sum())
+    more = {
+        "documents": len(ends),
+        "tokens": len(piece.ids),
+        "bytes": int(piece.sizes.sum()),
+        "special": piece.special,
+    }
     return {name: counts[name] + count for name, count in more.items()} | {"ended": ended}
 
 
@@ -95,10 +110,11 @@ def _write(path: Path, values: np.ndarray, position: int) -> None:
         file.truncate()
 
 
-def shard_checksums(path: Path, tokens: int, ended: int | None) -> list[int] | None:
-    """Those of a shard's first `tokens` ids and first `ended` ends (None: all); None where these are not there."""
+def shard_checksums(files: Sequence[Path], tokens: int, ended: int | None) -> list[int] | None:
+    """Those of a shard's first `tokens` ids and of its first `ended` ends and sizes (None: all); None where these are not
+    there."""
     found = []
-    for each, count in ((path, tokens), (path.with_suffix(".ends.npy"), ended)):
+    for each, count in zip(files, (tokens, ended, ended), strict=True):
         try:
             values = np.load(each)
         except (OSError, ValueError, EOFError):
@@ -135,3 +151,10 @@ class Tokens:
         parts = zip(self.shards[first:last], self.starts[first:last].tolist(), strict=True)
         pieces = [shard[max(0, start - begin) : stop - begin] for shard, begin in parts]
         return np.concatenate(pieces, dtype=np.int64)
+
+
+def documents_in(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) positions in a split after each document's end-of-text, and (D,) bytes of each document's text; both int64."""
+    files = [shard_files(folder, split, number) for number in range(len(Tokens(folder, split).shards))]
+    ends = [number * SIZE + np.load(positions).astype(np.int64) for number, (_, positions, _) in enumerate(files)]
+    return np.concatenate(ends), np.concatenate([np.load(sizes).astype(np.int64) for _, _, sizes in files])

@@ -92,24 +92,37 @@ def _work(ours: Connection, theirs: Connection, tokenizer: PreTrainedTokenizerBa
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a scheduler may tell all processes to stop; the parent saves first
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    kind = id_type(len(tokenizer))
-    encode, end = encoder(tokenizer, kind), np.array(tokenizer.eos_token_id, kind).tobytes()
-    confused = confused_ids(tokenizer)
+    piece_of = piece_maker(tokenizer)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             texts: dict[str, list[str]] = {}
             for split, text in theirs.recv():
                 texts.setdefault(split, []).append(text)
-            theirs.send({split: _piece(of_split, encode, end, kind, confused) for split, of_split in texts.items()})
+            theirs.send({split: piece_of(of_split) for split, of_split in texts.items()})
 
 
-def _piece(
-    texts: list[str], encode: Callable[[list[str]], list[bytes]], end: bytes, kind: np.dtype, confused: list[int]
-) -> Piece:
-    encoded = encode(texts)
-    ids = np.frombuffer(b"".join(ids + end for ids in encoded), kind)
-    ends = np.cumsum([len(ids) // kind.itemsize + 1 for ids in encoded])
-    special = 0
-    if confused:  # the ends of the documents are meant to be special
-        special = int(np.isin(ids, confused).sum()) - len(texts) * (ids[-1] in confused)
-    return Piece(ids, ends, sum(len(text.encode()) for text in texts), special)
+def piece_maker(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], Piece]:
+    """Function that tokenises documents, in this process."""
+    kind = id_type(len(tokenizer))
+    encode, end = encoder(tokenizer, kind), np.array(tokenizer.eos_token_id, kind).tobytes()
+    special_in = special_counter(tokenizer)
+
+    def piece_of(texts: list[str]) -> Piece:
+        encoded = encode(texts)
+        ids = np.frombuffer(b"".join(ids + end for ids in encoded), kind)
+        ends = np.cumsum([len(ids) // kind.itemsize + 1 for ids in encoded])
+        sizes = np.array([len(text.encode()) for text in texts])
+        return Piece(ids, ends, sizes, special_in(ids, len(texts)))
+
+    return piece_of
+
+
+def special_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[np.ndarray, int], int]:
+    """Function from the ids of documents, and how many documents they are, to how many special tokens the tokenizer made of
+    their text (`confused_ids`)."""
+    confused = confused_ids(tokenizer)
+
+    def special_in(ids: np.ndarray, documents: int) -> int:  # the ends of the documents are meant to be special
+        return int(np.isin(ids, confused).sum()) - documents * (tokenizer.eos_token_id in confused) if confused else 0
+
+    return special_in

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
+from colpipe.data.shard_writing import documents_of, tokens_of, write_shards
 from colpipe.jobs.state import read_record
-from colpipe.stages.prepare_corpus import documents_of
 from tests.conftest import make_tokenizer, open_job
 
 PROCESSES = 2
@@ -75,16 +75,16 @@ def ours(texts: Path, tokenizer: Path, output: Path) -> dict:
     """Our stage without its start and its end: no model library is loaded, no checksum taken."""
     from colpipe.config.parts import Dataset, Runtime
     from colpipe.data.records import read
+    from colpipe.data.tokenising import tokenise
     from colpipe.hf.tokenizers import load_tokenizer
-    from colpipe.stages.prepare_corpus import tokens_of, write_shards
 
     settings = Dataset.model_validate(SETTINGS)
     job = open_job("prepare_corpus", output, output.with_name("work"), settings, Runtime(), {}, 0)
     loaded = load_tokenizer(tokenizer)
 
     def work() -> int:
-        records = read(settings, texts)
-        return tokens_of(write_shards(job, ((record["split"], record["text"]) for record in records), loaded))
+        found = ((record["split"], record["text"]) for record in read(settings, texts))
+        return tokens_of(write_shards(job, lambda done: tokenise(islice(found, done, None), loaded, PROCESSES)))
 
     return timed(work)
 

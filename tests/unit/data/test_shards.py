@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from colpipe.data import shards
-from colpipe.data.shards import NOTHING, Piece, Tokens, append, id_type, shard_count
+from colpipe.data.shards import NOTHING, Piece, Tokens, append, documents_in, id_type, shard_count
 from colpipe.errors import ColpipeError
 
 LENGTHS = [
@@ -32,13 +32,15 @@ def pieces(vocabulary: int = 500) -> list[Piece]:
     ids = iter(np.random.default_rng(0).integers(0, vocabulary, sum(LENGTHS)).tolist())
     kind = id_type(vocabulary)
     return [
-        Piece(np.array([next(ids) for _ in range(length)], kind), np.array([length]), 2 * length) for length in LENGTHS
+        Piece(np.array([next(ids) for _ in range(length)], kind), np.array([length]), np.array([2 * length]))
+        for length in LENGTHS
     ]
 
 
 def joined(parts: list[Piece]) -> Piece:
     lengths = [len(part.ids) for part in parts]
-    return Piece(np.concatenate([part.ids for part in parts]), np.cumsum(lengths), sum(part.size for part in parts))
+    sizes = np.concatenate([part.sizes for part in parts])
+    return Piece(np.concatenate([part.ids for part in parts]), np.cumsum(lengths), sizes)
 
 
 def write(folder, parts: list[Piece], counts=NOTHING) -> dict:
@@ -64,7 +66,13 @@ def test_shards_are_npy_files_with_the_ends_of_their_documents(tmp_path):
         assert (inside + 10 * number).tolist() == [end for end in ends if 10 * number < end <= 10 * number + 10]
         np.save(tmp_path / "numpy.npy", shard)  # not a byte differs from what numpy would have written
         assert (tmp_path / "numpy.npy").read_bytes() == (tmp_path / f"train-{number:05d}.npy").read_bytes()
-    assert len(content(tmp_path)) == 17
+        sizes = np.load(tmp_path / f"train-{number:05d}.sizes.npy")
+        assert sizes.tolist() == [
+            2 * length for length, end in zip(LENGTHS, ends, strict=True) if 10 * number < end <= 10 * number + 10
+        ]
+    assert len(content(tmp_path)) == 25
+    found = documents_in(tmp_path, "train")
+    assert [values.tolist() for values in found] == [ends.tolist(), [2 * length for length in LENGTHS]]
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 11])
@@ -100,7 +108,7 @@ def test_what_was_written_after_the_kept_counts_is_written_again(tmp_path):
 @pytest.mark.parametrize(("vocabulary", "kind"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
 def test_the_vocabulary_decides_the_type(tmp_path, vocabulary, kind):
     assert id_type(vocabulary) == kind
-    highest = Piece(np.array([vocabulary - 1, 0], id_type(vocabulary)), np.array([2]), 1)
+    highest = Piece(np.array([vocabulary - 1, 0], id_type(vocabulary)), np.array([2]), np.array([1]))
     append(tmp_path, "train", NOTHING, highest)
     assert np.load(tmp_path / "train-00000.npy").dtype == kind
     assert Tokens(tmp_path, "train").read(0, 2).tolist() == [vocabulary - 1, 0]

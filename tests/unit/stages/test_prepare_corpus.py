@@ -14,7 +14,7 @@ import pytest
 
 from colpipe.config.needs import JobRuntime, Need
 from colpipe.config.parts import Dataset
-from colpipe.data import shards, tokenising
+from colpipe.data import shard_writing, shards, tokenising
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import STOPPED, Job
 from colpipe.jobs.state import read_record
@@ -28,7 +28,7 @@ SETTINGS = Dataset.model_validate({"source": {"path": "."}, "reader": "text", "v
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(shards, "SIZE", SHARD)
-    monkeypatch.setattr(prepare_corpus, "SIZE", SHARD)
+    monkeypatch.setattr(shard_writing, "SIZE", SHARD)
     monkeypatch.setattr(tokenising, "BATCH", 300)
     monkeypatch.setattr(prepare_corpus.torch, "get_num_threads", lambda: 2)
 
@@ -130,7 +130,7 @@ def test_killed_anywhere_ends_with_the_same_bytes(run, tmp_path, monkeypatch, sa
                 raise Killed
             return shards.append(*arguments)
 
-        monkeypatch.setattr(prepare_corpus, "append", append)
+        monkeypatch.setattr(shard_writing, "append", append)
         run(name, save_minutes=save_minutes)
         return calls
 
@@ -154,7 +154,7 @@ def test_sigkill_ends_with_the_same_bytes(run, tmp_path):
     for wait in (0.02, 0.05, 0.1):
         child = os.fork()
         if not child:
-            prepare_corpus.append = slowly
+            shard_writing.append = slowly
             try:
                 run("cut", save_minutes=0)
             finally:
@@ -186,7 +186,7 @@ def test_killed_while_publishing(run, tmp_path, monkeypatch):
     with pytest.raises(Killed):
         run("cut")
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(prepare_corpus, "append", None)  # not needed: all was written
+    monkeypatch.setattr(shard_writing, "append", None)  # not needed: all was written
     run("cut")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
     assert not list((tmp_path / "cut.work").glob("state-*"))
