@@ -35,6 +35,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     _starts(found)
     _initialisers(found)
     _stages(found)
+    _written(found)
     _data(found)
     return found
 
@@ -185,9 +186,20 @@ def _stages(config: dict) -> None:
     _put(config, stages=stages)
 
 
+def _written(config: dict) -> None:
+    """Text is written by the first ancestor."""
+    corpora, ancestor = _part(config, "corpora"), _first(_part(config, "ancestors"))
+    for name, corpus in corpora.items():
+        if ancestor and isinstance(corpus, Mapping) and isinstance(corpus.get("written"), Mapping):
+            corpora[name] = {**corpus, "written": {"ancestor": ancestor, **corpus["written"]}}
+    _put(config, corpora=corpora)
+
+
 def _data(config: dict) -> None:
     """What is distilled on, by the objective, where nothing says it; whoever has another objective has its data, too."""
     corpora, instructions, stages = (_part(config, section) for section in ("corpora", "instructions", "stages"))
+    mixed = {name for corpus in corpora.values() for name in _part(_part(corpus), "data")}
+    corpora = {name: corpus for name, corpus in corpora.items() if name not in mixed}
 
     def with_data(settings: Mapping) -> dict:
         asks = settings.get("objective") in COMPLETION_OBJECTIVES

@@ -48,6 +48,10 @@ class Layout:
         """Folder of a starting model: fetched, or pre-trained here."""
         return self.fetched.get(model, f"{self.results}/pretrained/{model}")
 
+    def corpora(self, origin: str) -> list[str]:
+        """Names of the corpora that come of a `dataset`, are `written`, or are mixed of other `data`."""
+        return [name for name, entry in self.study.corpora.items() if getattr(entry, origin) is not None]
+
     def data(self, name: str) -> str:
         """Folder of a prepared corpus or of prepared instructions."""
         return f"{self.results}/data/{name}"

@@ -10,8 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from colpipe.config import starts, validation
+from colpipe.config.corpora import corpus_problems
 from colpipe.config.defaults import complete
 from colpipe.config.names import unknown_names
+from colpipe.config.needs import written_shortages
 from colpipe.config.parts import problem_lines
 from colpipe.config.sizing import Endpoint, plan_shape
 from colpipe.config.study import Study
@@ -173,6 +175,8 @@ def load_study(config: dict, where: str = "study") -> Study:
         raise _refusal(str(error).splitlines(), where) from None
     if problems := [*unknown_names(study), *validation.missing_stages(study), *validation.shape_problems(study)]:
         raise _refusal(problems, where)
+    if problems := list(corpus_problems(study)):
+        raise _refusal(problems, where)
     study, problems = plan_sizes(study)
     if problems:
         raise _refusal(problems, where)
@@ -183,9 +187,11 @@ def load_study(config: dict, where: str = "study") -> Study:
         *validation.prompt_problems(study),
         *validation.warmup_problems(study),
         *validation.distill_problems(study),
+        *written_shortages(study),
         *starts.tokenizer_problems(study),
         *starts.inheritance_problems(study),
         *starts.ranking_problems(study),
+        *starts.writing_problems(study),
     ]:
         raise _refusal(problems, where)
     return study

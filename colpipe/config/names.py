@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from colpipe.config.constants import SCRATCH
 from colpipe.config.paper import names
-from colpipe.config.parts import problem_lines, tokens_label
-from colpipe.config.stages import LEFT_OUT
+from colpipe.config.parts import LEFT_OUT, problem_lines, tokens_label
 from colpipe.config.study import Study
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -51,6 +50,12 @@ def _data_problems(study: Study) -> Iterator[str]:
     for section in ("corpora", "instructions"):
         for name, entry in getattr(study, section).items():
             yield from _check(study, f"{section}.{name}.dataset", entry.dataset, "datasets")
+    for name, corpus in study.corpora.items():
+        for part in corpus.data or ():
+            yield from _check(study, f"corpora.{name}.data.{part}", part, "corpora")
+        if corpus.written:
+            yield from _check(study, f"corpora.{name}.written.openings", corpus.written.openings, "corpora")
+            yield from _check(study, f"corpora.{name}.written.ancestor", corpus.written.ancestor, "ancestors")
 
 
 def _ancestor_problems(study: Study) -> Iterator[str]:
@@ -130,7 +135,8 @@ def _stage_problems(study: Study) -> Iterator[str]:
         for number, name in enumerate(given):
             if name not in study.corpora and name not in study.instructions:
                 known = ", ".join([*study.corpora, *study.instructions])
-                yield f"{path}.data.{number}: {name!r} is in neither corpora nor instructions ({known})"
+                place = name if isinstance(given, dict) else number
+                yield f"{path}.data.{place}: {name!r} is in neither corpora nor instructions ({known})"
 
 
 def _shared_name_problems(study: Study) -> Iterator[str]:

@@ -5,6 +5,7 @@ turn comes, which may be days after the data were made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,11 +65,39 @@ def shortages(place: object, counts: Mapping[str, Mapping[str, int]], needs: Seq
 def needs_of(study: Study) -> dict[str, list[Need]]:
     """Corpora and instructions by name: the most that any stage needs of each split."""
     found: dict[str, dict[str, Need]] = {}
-    for name, need in _all_needs(study):
-        largest = found.setdefault(name, {})
-        if need.split not in largest or largest[need.split].least < need.least:
-            largest[need.split] = need
+    for user, use in _all_needs(study):
+        for name, need in _passed_on(study, user, use):
+            largest = found.setdefault(name, {})
+            if need.split not in largest or largest[need.split].least < need.least:
+                largest[need.split] = need
     return {name: list(largest.values()) for name, largest in found.items()}
+
+
+def written_shortages(study: Study) -> Iterator[str]:
+    """A line for each corpus that will be written too short for a stage: before anything runs, it is known how long."""
+    for name, needs in needs_of(study).items():
+        written = study.corpora[name].written if name in study.corpora else None
+        for need in needs if written else ():
+            if need.split == "train" and need.least > written.tokens:
+                yield (
+                    f"corpora.{name}.written.tokens: {written.tokens:,} are less than the {need.least:,} that {need.why} "
+                    "needs; raise it, or lower that"
+                )
+
+
+def _passed_on(study: Study, name: str, need: Need) -> Iterator[tuple[str, Need]]:
+    """A need of a corpus or of instructions, and what it means for the corpora that it is made of."""
+    yield name, need
+    corpus = study.corpora.get(name)
+    for part, share in corpus.shares.items() if corpus else ():
+        why = f"{need.why}, {share:.3g} of corpora.{name},"
+        yield from _passed_on(study, part, need._replace(least=ceil(share * need.least), why=why))
+    if corpus and corpus.written:
+        written, why = corpus.written, f"corpora.{name}.written"
+        documents = ceil(written.tokens / (written.opening + written.max_new_tokens + 1))
+        for split, least in (("train", documents), ("validation", 1), ("test", 1)):
+            opened = Need(split, least * (written.opening + 1), f"{why} with its tokens {written.tokens:,}")
+            yield from _passed_on(study, written.openings, opened)
 
 
 def _all_needs(study: Study) -> Iterator[tuple[str, Need]]:
@@ -117,7 +146,7 @@ def _pretrained(settings: Pretrain, path: str, tokens: int, what: str) -> Iterat
 
 
 def _distilled(study: Study, settings: Distill, who: str) -> Iterator[tuple[str, Need]]:
-    for name in settings.data:
+    for name in settings.names:
         length = settings.max_length if name in study.corpora else 1
         why = f"{who} on {name} (max_length {settings.max_length})"
         yield name, Need("train", length, why)

@@ -31,6 +31,7 @@ READERS = tuple(
     sorted(path.stem.replace("_", "-") for path in (Path(__file__).parents[1] / "data" / "readers").glob("[a-z]*.py"))
 )
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
 TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -93,6 +94,7 @@ Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Align = Annotated[int, Field(gt=0), AfterValidator(require_blocks)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, strict=True)]  # strict: `yes` is no 1
 License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
 Method = Literal["paper", "nested", "lossless", "aligned", "cut", "fit"]
 Prompts = Literal["paper", "chat"]
@@ -362,11 +364,53 @@ class Dataset(Strict):
         return self
 
 
-class Corpus(Strict):
-    """Text for language modelling: documents tokenised once, end to end, with end-of-text between them."""
+class Written(Strict):
+    """Text that an ancestor writes: it goes on from the openings of documents, and opening and continuation are a document.
+    Training text is written on training documents, validation and test text on those of these splits, in proportion."""
 
-    dataset: Name
+    openings: Name
+    """Corpus whose documents are opened with, evenly spread over it; shorter ones are left out and counted."""
+    ancestor: Name = LEFT_OUT
+    """Ancestor that writes, fine-tuned where the study has SFT; left out, the first of the study."""
+    opening: Positive = 32
+    """How much of a document is an opening, tokens of the chain."""
+    max_new_tokens: Positive = 224
+    """Longest continuation, the ancestor's tokens."""
+    tokens: Annotated[Tokens, Field(gt=0)] = 300_000
+    """Tokens of the training split, at least: whole documents."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Sampling temperature; 0 is greedy."""
+    batch_size: Positive = 32
+    """Openings continued together; part of the result, because sampling is seeded per batch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the ancestor."""
+
+
+class Corpus(Strict):
+    """Text for language modelling: documents tokenised once, end to end, with end-of-text between them. Exactly one of
+    `dataset`, `written`, `data`."""
+
+    dataset: Name | None = None
     """Data set whose documents it takes."""
+    written: Written | None = None
+    """Text that an ancestor of the study writes."""
+    data: Annotated[dict[Name, Weight], Field(min_length=1)] | None = None
+    """Mixture of other corpora of the study: their shares of its tokens, which need not add up to 1. No document is
+    repeated: there is as much as the scarcest of them allows, of the others evenly spread documents, and all are
+    interleaved."""
+
+    @model_validator(mode="after")
+    def one_origin(self) -> "Corpus":
+        given = [key for key in ("dataset", "written", "data") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"names {' and '.join(given) or 'none'} of dataset, written, data; give exactly one")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of a mixture: name → share of its tokens, together 1, whatever the order that they are written in."""
+        weights = self.data or {}
+        return {name: weights[name] / sum(weights.values()) for name in sorted(weights)}
 
 
 class Instructions(Strict):

@@ -68,8 +68,8 @@ def _table(model: type[BaseModel]) -> str:
 
 def _type(schema: dict) -> str:
     """A JSON schema type in words."""
-    if "anyOf" in schema:
-        return " or ".join(_type(option) for option in schema["anyOf"])
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_type(option) for option in options)
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:

@@ -3,14 +3,14 @@
 The docstring under a key is its explanation, in config/README.md and in the schema that editors read.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from colpipe.config.parts import Align, Fraction, Name, Positive, Shape, Strict, Tokens
+from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
-LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
 FIT_TOKENS = 16384  # that cuts are fitted on
 FIT_RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
 OPENINGS = [  # facts that a small model of English may know, and the beginning of a story
@@ -157,10 +157,15 @@ class Rollout(Strict):
 class Distill(Training):
     """One step of the chain: a member learns from the member before it (Eq. 1)."""
 
-    data: list[Name] = []
-    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row; left out, all
-    corpora of the study, or all its instructions where it has no corpus; of `minillm`, `on_policy` and `seqkd`, all
-    instructions and corpora."""
+    data: Annotated[
+        Annotated[list[Name], Tag("names")] | Annotated[dict[Name, Weight], Field(min_length=1), Tag("weights")],
+        Discriminator(lambda value: "weights" if isinstance(value, Mapping) else "names"),
+    ] = []
+    """Instructions (loss on the answers) and corpora (loss on all tokens) to distil on, mixed row by row: all of each that
+    is named, or by weights (`{wikipedia: 0.7, own: 0.3}`), their shares of the rows and blocks, evenly spread over each and
+    as many as there are without repetition. Left out, all corpora of the study that are in no mixture, or all its
+    instructions where it has no corpus; of `minillm`, `on_policy` and `seqkd`, which take no weights, all instructions and
+    such corpora."""
     objective: Literal["reverse_kl", "forward_kl", "jsd", "seqkd", "minillm", "on_policy"] = "forward_kl"
     """`minillm`: policy gradient and exact divergence on answers sampled from student and teacher together (Appendix C.1);
     `on_policy`: reverse divergence on the student's own answers. On the data's tokens: `reverse_kl` (Eq. 1), `forward_kl`
@@ -185,6 +190,16 @@ class Distill(Training):
     """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
     answer_tokens: Positive = 64
     """Longest of these answers, tokens."""
+
+    @property
+    def weights(self) -> dict[str, float] | None:
+        """Name → weight of the data; None where all of each is taken."""
+        return self.data if isinstance(self.data, dict) else None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the data; the order of weights means nothing."""
+        return sorted(self.data) if isinstance(self.data, dict) else list(self.data)
 
 
 class Elastic(Strict):

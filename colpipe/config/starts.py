@@ -136,6 +136,20 @@ def ranking_problems(study: Study) -> Iterator[str]:
     yield from found
 
 
+def writing_problems(study: Study) -> Iterator[str]:
+    """Documents to be written that are longer than their ancestor can read."""
+    for name, corpus in study.corpora.items():
+        if not (written := corpus.written):
+            continue
+        model = study.ancestors[written.ancestor].model
+        longest, positions = written.opening + written.max_new_tokens, _sizes(study, model).get("position")
+        if positions and longest > positions:
+            yield (
+                f"corpora.{name}.written.max_new_tokens: {written.max_new_tokens} after openings of {written.opening} are "
+                f"more than the {positions} positions of models.{model}; at most {positions - written.opening} are allowed"
+            )
+
+
 def _taken_by_rank(study: Study, ancestor: str) -> Iterator[tuple[str, str]]:
     """(what is cut by a ranking, member without one that it is cut out of)."""
     unranked: set[str] = set()

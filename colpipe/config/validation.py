@@ -317,7 +317,7 @@ def distill_problems(study: Study) -> Iterator[str]:
         for teacher in (None, *study.members(ancestor)):
             students = [study.distill_settings(ancestor, member) for member in study.students_of(ancestor, teacher)]
             wanted = {
-                (each.signal, each.max_length, tuple(each.data), each.precision) for each in students if each.signal
+                (each.signal, each.max_length, _data_text(each), each.precision) for each in students if each.signal
             }
             if len(wanted) > 1:
                 yield (
@@ -327,13 +327,21 @@ def distill_problems(study: Study) -> Iterator[str]:
                 )
 
 
+def _data_text(settings: Distill) -> tuple[str, ...]:
+    """What is distilled on, and in which shares, to compare."""
+    weights = settings.weights
+    return tuple(f"{name}: {weights[name]:g}" if weights else name for name in settings.names)
+
+
 def _objective_problems(study: Study, settings: Distill) -> Iterator[str]:
     objective, rollout = settings.objective, settings.rollout
     if not settings.data and objective not in COMPLETION_OBJECTIVES:
         yield "data: []; name corpora or instructions to distil on"
     if objective in COMPLETION_OBJECTIVES:
+        if settings.weights:
+            yield f"data: {settings.weights} are weights; objective {objective!r} answers prompts: give a list of names"
         if not any(name in study.instructions for name in settings.data):
-            yield f"data: {settings.data} are corpora only; objective {objective!r} answers prompts: add instructions"
+            yield f"data: {settings.names} are corpora only; objective {objective!r} answers prompts: add instructions"
         if settings.signal:
             yield f"signal: {settings.signal}; objective {objective!r} is not on the data's tokens: null is allowed"
     if objective in SAMPLED_OBJECTIVES and rollout.size % settings.batch_size:

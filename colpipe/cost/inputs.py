@@ -1,7 +1,7 @@
 """What a job reads, as far as it is there: the sizes of its models and the lengths of its rows (no torch here)."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from colpipe.architectures.families import FAMILIES, Family
 from colpipe.architectures.flops import BYTES, Forward, forward, unknown_forward
+from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Shape
@@ -118,26 +119,36 @@ class Data:
 
 def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | None = None) -> Data:
     """Blocks of a corpus; every token of one but the first carries loss."""
-    found, bound = _counts(Path(layout.data(name))), EXACT
-    there = found[split]["tokens"] if found else None
-    if there is None:
-        there, bound = (tokens, EXACT) if tokens and split == "train" else (_of_split(layout, name, split), ASSUMED)
+    there, bound = tokens_of(layout, name, split)
+    if bound == ASSUMED and tokens and split == "train":
+        there, bound = tokens, EXACT
     return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
 
 
 def whole_split(layout: Layout, name: str, split: str, longest_block: int) -> Data:
     """All of a split of a corpus, in blocks that are no longer than it."""
-    found = _counts(Path(layout.data(name)))
-    there = found[split]["tokens"] if found else _of_split(layout, name, split)
+    there, _ = tokens_of(layout, name, split)
     return corpus(layout, name, split, max(2, min(longest_block, int(there))))
 
 
-def _of_split(layout: Layout, name: str, split: str) -> float:
-    """Tokens of a split of a corpus that is not prepared yet."""
-    dataset = layout.study.corpora[name].dataset
-    entry = layout.study.datasets[dataset]
-    shares = {"validation": entry.validation, "test": entry.test, "train": 1 - entry.validation - entry.test}
-    return shares[split] * _assumed_tokens(layout, dataset)
+def tokens_of(layout: Layout, name: str, split: str) -> tuple[float, str]:
+    """(tokens, bound) of a split of a corpus: as it is there, or will be made."""
+    if found := _counts(Path(layout.data(name))):
+        return found[split]["tokens"], EXACT
+    entry = layout.study.corpora[name]
+    if entry.data:
+        parts = {part: tokens_of(layout, part, split) for part in entry.shares}
+        return min(parts[part][0] / share for part, share in entry.shares.items()), least_sure(
+            *(bound for _, bound in parts.values())
+        )
+    if entry.written:
+        if split == "train":
+            return entry.written.tokens, EXACT
+        (ours, bound), (train, _) = (tokens_of(layout, entry.written.openings, each) for each in (split, "train"))
+        return entry.written.tokens * ours / train, bound
+    dataset = layout.study.datasets[entry.dataset]
+    shares = {"validation": dataset.validation, "test": dataset.test, "train": 1 - dataset.validation - dataset.test}
+    return shares[split] * _assumed_tokens(layout, entry.dataset), ASSUMED
 
 
 def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -> Data:
@@ -215,15 +226,23 @@ def _bytes_a_token(layout: Layout) -> float:
     return BYTES_A_TOKEN
 
 
-def mixed(layout: Layout, names: Iterable[str], split: str, length: int) -> list[Data]:
-    """Corpora and instructions by name, as a training reads them."""
+def mixed(
+    layout: Layout, names: Sequence[str], split: str, length: int, weights: Mapping[str, float] | None = None
+) -> list[Data]:
+    """Corpora and instructions by name, as a training reads them: all of each, or by weights."""
     study = layout.study
-    return [
+    found = [
         corpus(layout, name, split, length)
         if name in study.corpora
         else instructions(layout, name, split).within(length)
         for name in names
     ]
+    if not weights:
+        return found
+    if split == "validation":
+        found = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in found]
+    most = min(each.rows / weights[name] for each, name in zip(found, names, strict=True))
+    return [replace(each, rows=most * weights[name]) for each, name in zip(found, names, strict=True)]
 
 
 def longest(data: Iterable[Data], count: int) -> float:

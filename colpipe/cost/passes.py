@@ -260,11 +260,14 @@ def distillation(
     study, teacher = layout.study, teacher and teacher._replace(precision=settings.precision)
     submodels = submodels_of(study.architecture, student, elastic) if elastic else []
     how = Pass(study.runtime, teacher=teacher, submodels=submodels)
-    data, validation = (mixed(layout, settings.data, split, settings.max_length) for split in ("train", "validation"))
-    with_prompts = [each for each, name in zip(data, settings.data, strict=True) if name in study.instructions]
-    text = [each for each, name in zip(data, settings.data, strict=True) if name in study.corpora]
+    names = settings.names
+    data, validation = (
+        mixed(layout, names, split, settings.max_length, settings.weights) for split in ("train", "validation")
+    )
+    with_prompts = [each for each, name in zip(data, names, strict=True) if name in study.instructions]
+    text = [each for each, name in zip(data, names, strict=True) if name in study.corpora]
     most = min(settings.rollout.max_prompt, settings.max_length - 1)
-    asked = [instructions(layout, name, "train") for name in settings.data if name in study.instructions]
+    asked = [instructions(layout, name, "train") for name in names if name in study.instructions]
     prompts = [_within(each, most) for each in asked]  # of rows whose own answer would be too long, too
     if settings.objective in SAMPLED_OBJECTIVES:
         work = _on_rollouts(student, prompts, text, settings, how, validation)

@@ -22,6 +22,7 @@ from colpipe.config.constants import (
     VALIDATION_ITEMS,
 )
 from colpipe.config.layout import Layout
+from colpipe.config.parts import Written
 from colpipe.config.stages import Answers, Bridge, Fit, Pretrain, Task
 from colpipe.cost.inputs import (
     ASSUMED,
@@ -37,6 +38,7 @@ from colpipe.cost.inputs import (
     of_shape,
     sample_rows,
     texts,
+    tokens_of,
     whole_split,
 )
 from colpipe.cost.passes import (
@@ -84,6 +86,17 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
         for split in ("train", "validation")
     )
     return training(model, [data], sft, fused_head(layout.study.runtime, sft), [validation])
+
+
+def write_corpus(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Written) -> Work:
+    """As many continuations as the tokens of all splits take where none ends before."""
+    model = model_in(layout, parents["model"])._replace(precision=settings.precision)
+    splits = [tokens_of(layout, wildcards.corpus, split) for split in ("train", "validation", "test")]
+    documents = sum(tokens for tokens, _ in splits) / (settings.opening + settings.max_new_tokens + 1)
+    bound = least_sure(AT_MOST, *(bound for _, bound in splits))
+    data = Data(documents, ((settings.opening, settings.max_new_tokens),), bound)
+    work = generating(model, data, documents, settings.max_new_tokens, settings.batch_size)
+    return replace(work, precision=settings.precision)
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -140,7 +153,8 @@ def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, setti
     names, precision = _names(parents, "data"), settings["precision"]
     model = model_in(layout, parents["teacher"])._replace(precision=precision)
     rows = layout.study.runtime.micro_batch or CACHE_ROWS
-    data, validation = (mixed(layout, names, split, settings["max_length"]) for split in ("train", "validation"))
+    length, weights = settings["max_length"], settings.get("weights")
+    data, validation = (mixed(layout, names, split, length, weights) for split in ("train", "validation"))
     chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
     return replace(scoring([model], data, rows) + scoring([model], chosen, rows), precision=precision)
 

@@ -1,6 +1,7 @@
 """Several prepared data sets as one to train or validate on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from colpipe.data.encoding import encode
 from colpipe.data.rows import read_rows
 from colpipe.data.shards import shard_path
 from colpipe.data.tokens import Blocks, Rows, account_for
+from colpipe.errors import ColpipeError
 from colpipe.jobs.job import Job
 
 
@@ -19,10 +21,32 @@ def mixed(datasets: Sequence[Dataset]) -> Dataset:
     return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
 
 
+def spread(dataset: Dataset, count: int) -> Dataset:
+    """So many items of a data set, evenly spread over it."""
+    return Subset(dataset, [item * len(dataset) // count for item in range(count)])
+
+
 def validation_items(dataset: Dataset) -> Dataset:
     """`VALIDATION_ITEMS` of a data set, evenly spread over it."""
-    count = min(VALIDATION_ITEMS, len(dataset))
-    return Subset(dataset, [item * len(dataset) // count for item in range(count)])
+    return spread(dataset, min(VALIDATION_ITEMS, len(dataset)))
+
+
+def shared_counts(lengths: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
+    """How many items each data set gives so that they have these shares of all: as many as there are without repetition.
+
+    Raises:
+        ColpipeError: one would give none.
+    """
+    most = min(lengths[name] / weights[name] for name in lengths)
+    counts = {name: min(lengths[name], round(most * weights[name])) for name in lengths}
+    for name in lengths:
+        if not counts[name]:
+            scarcest = min(lengths, key=lambda each: lengths[each] / weights[each])
+            raise ColpipeError(
+                f"data: a weight of {weights[name]:g} leaves none of the {lengths[name]:,} rows or blocks of {name}: "
+                f"there are {lengths[scarcest]:,} of {scarcest} ({weights[scarcest]:g}); give {name} a larger weight"
+            )
+    return counts
 
 
 def split_kinds(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -47,10 +71,42 @@ def items_of(job: Job, folders: Iterable[Path], split: str, tokenizer, length: i
     return rows, [Blocks(folder, split, length) for folder in corpora]
 
 
-def validation_of(job: Job, folders: Iterable[Path], tokenizer, length: int) -> Dataset:
-    """The validation items of each of the data sets."""
+def training_of(
+    job: Job, folders: Iterable[Path], tokenizer, length: int, weights: Mapping[str, float] | None = None
+) -> tuple[list[Rows], Dataset]:
+    """(rows of the instructions among prepared data, items that are trained on): all of each, or by weights; how many of
+    each is said then, and in the manifest."""
+    folders = list(folders)
+    rows, text = items_of(job, folders, "train", tokenizer, length)
+    if not weights:
+        return rows, mixed([*rows, *text])
+    named = _by_name(job, folders, [*rows, *text])
+    counts = shared_counts({name: len(items) for name, items in named.items()}, weights)
+    job.manifest["mixture"] = {name: {"used": counts[name], "of": len(items)} for name, items in named.items()}
+    used, total = [f"{name} {counts[name]:,} of {len(items):,}" for name, items in named.items()], sum(counts.values())
+    shares = ", ".join(f"{each} ({counts[name] / total:.1%})" for name, each in zip(named, used, strict=True))
+    job.say(f"rows and blocks by weight: {shares}; the others are left out")
+    return rows, mixed([spread(items, counts[name]) for name, items in named.items()])
+
+
+def validation_of(
+    job: Job, folders: Iterable[Path], tokenizer, length: int, weights: Mapping[str, float] | None = None
+) -> Dataset:
+    """The validation items of each of the data sets; by weights as many of each as have their shares."""
+    folders = list(folders)
     rows, text = items_of(job, folders, "validation", tokenizer, length)
-    return mixed([validation_items(each) for each in (*rows, *text)])
+    items = [validation_items(each) for each in (*rows, *text)]
+    if not weights:
+        return mixed(items)
+    named = _by_name(job, folders, items)
+    counts = shared_counts({name: len(each) for name, each in named.items()}, weights)
+    return mixed([spread(each, counts[name]) for name, each in named.items()])
+
+
+def _by_name(job: Job, folders: Sequence[Path], items: Sequence[Dataset]) -> dict[str, Dataset]:
+    """Name → data set of each folder, instructions first, as `items_of` has them."""
+    names = _names(job)
+    return {names[folder]: each for folder, each in zip(chain(*split_kinds(folders)), items, strict=True)}
 
 
 def prompts_of(job: Job, folders: Iterable[Path], tokenizer, longest: int) -> list[torch.Tensor]:

@@ -17,7 +17,6 @@ def batches_by_length(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerB
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-@torch.inference_mode()
 def answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -27,7 +26,28 @@ def answer(
     seed: int,
     whole: bool = False,
 ) -> list[str]:
-    """Answers to one batch of prompts, without the prompts and special tokens.
+    """Answers to one batch of prompts, as `completions` gives them, without special tokens and blanks around them.
+
+    Args:
+        whole: give each prompt with what follows it, as it is, instead.
+    """
+    ids = completions(model, tokenizer, prompts, max_new_tokens, temperature, seed)
+    if whole:
+        texts = zip(encode(tokenizer, prompts), ids.tolist(), strict=True)
+        return [tokenizer.decode([*prompt, *new], skip_special_tokens=True) for prompt, new in texts]
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+@torch.inference_mode()
+def completions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> torch.Tensor:
+    """Token ids (B, N) that follow each of a batch of prompts; padded behind an end of text.
 
     `generate` derives position ids from the attention mask, so left padding is right for learnt positions (GPT-2) too. An
     answer ends with any of the model's ends of text; nothing else of its own generation settings counts.
@@ -35,7 +55,6 @@ def answer(
     Args:
         temperature: 0 is greedy, else sampling from the whole distribution.
         seed: of the sampling.
-        whole: give each prompt with what follows it, as it is, instead of the answer without blanks around it.
 
     Raises:
         ColpipeError: the logits are not finite.
@@ -56,10 +75,7 @@ def answer(
     torch.manual_seed(seed)
     with without_own_settings(model):
         ids = model.generate(**encoded, generation_config=settings, logits_processor=[check])
-    if whole:
-        return tokenizer.batch_decode(ids, skip_special_tokens=True)
-    new = ids[:, encoded["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    return ids[:, encoded["input_ids"].shape[1] :]
 
 
 def answer_all(

@@ -39,6 +39,28 @@ def prepare_corpus_settings(layout: Layout, wildcards: Wildcards) -> BaseModel:
     return layout.study.datasets[layout.study.corpora[wildcards.corpus].dataset]
 
 
+def mix_corpus_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    parts = layout.study.corpora[wildcards.corpus].shares
+    return {"data": {name: layout.data(name) for name in parts}, "tokenizer": layout.tokenizer}
+
+
+def mix_corpus_settings(layout: Layout, wildcards: Wildcards) -> dict:
+    return {"shares": layout.study.corpora[wildcards.corpus].shares}
+
+
+def write_corpus_parents(layout: Layout, wildcards: Wildcards) -> Parents:
+    written = layout.study.corpora[wildcards.corpus].written
+    return {
+        "model": f"{layout.results}/sft/{layout.study.ancestors[written.ancestor].model}",
+        "openings": layout.data(written.openings),
+        "tokenizer": layout.tokenizer,
+    }
+
+
+def write_corpus_settings(layout: Layout, wildcards: Wildcards) -> BaseModel:
+    return layout.study.corpora[wildcards.corpus].written
+
+
 def prepare_instructions_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     dataset = layout.study.instructions[wildcards.instructions].dataset
     return {"dataset": layout.datasets[dataset], "tokenizer": layout.tokenizer}
@@ -154,7 +176,7 @@ def _taught(layout: Layout, ancestor: str, teacher: str | None, settings: Distil
         "teacher": layout.teacher(ancestor, teacher),
         **({"ordered": layout.ordered(ancestor)} if ordered else {}),
         "tokenizer": layout.tokenizer,
-        "data": {name: layout.data(name) for name in settings.data},
+        "data": {name: layout.data(name) for name in settings.names},
     }
 
 
@@ -169,8 +191,8 @@ def _distilled(layout: Layout, ancestor: str, shape: Shape, settings: Distill) -
 
 def teacher_signal_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     teacher = None if wildcards.teacher == ORIGIN else wildcards.teacher
-    data = _shared_settings(layout, wildcards).data
-    return {"teacher": layout.teacher(wildcards.ancestor, teacher), "data": {name: layout.data(name) for name in data}}
+    data = {name: layout.data(name) for name in _shared_settings(layout, wildcards).names}
+    return {"teacher": layout.teacher(wildcards.ancestor, teacher), "data": data}
 
 
 def teacher_signal_settings(layout: Layout, wildcards: Wildcards) -> dict:
@@ -180,6 +202,7 @@ def teacher_signal_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "top_k": settings.signal,
         "max_length": settings.max_length,
         "precision": settings.precision,
+        **({"weights": settings.weights} if settings.weights else {}),
     }
 
 

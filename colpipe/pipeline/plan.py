@@ -24,7 +24,15 @@ from colpipe.pipeline.model_inputs import Parents, fit_source, fitted_from
 from colpipe.pipeline.rules import RULES
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
-PREPARING = ("fetch_model", "fetch_dataset", "train_tokenizer", "prepare_corpus", "prepare_instructions")
+PREPARING = (
+    "fetch_model",
+    "fetch_dataset",
+    "train_tokenizer",
+    "prepare_corpus",
+    "prepare_instructions",
+    "write_corpus",
+    "mix_corpus",
+)
 
 
 class Plan(Layout):

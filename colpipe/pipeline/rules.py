@@ -43,14 +43,15 @@ def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 
 def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
     study, (kind, ancestor, name, *_) = layout.study, Path(wildcards.model).parts
-    datasets = {name: study.corpora[name].dataset for name in study.perplexity}
+    datasets = {name: study.corpora[name].dataset for name in study.perplexity if study.corpora[name].dataset}
     datasets |= {name: study.instructions[task.instructions].dataset for name, task in study.tasks.items()}
     scored = {name: layout.datasets[dataset] for name, dataset in datasets.items()}
     named: dict[str, tuple[str, Model | Dataset]] = {
         layout.fetched[name]: (name, study.models[name]) for name in layout.fetched
     }
     named |= {layout.datasets[name]: (name, study.datasets[name]) for name in layout.datasets}
-    used = {*lineage(RULES, layout, f"{layout.results}/{wildcards.model}"), *scored.values()}
+    made = [layout.data(name) for name in study.perplexity if name not in datasets]  # of several sources
+    used = {*lineage(RULES, layout, f"{layout.results}/{wildcards.model}", *made), *scored.values()}
     return {
         "study": study.study,
         "path": wildcards.model,
@@ -109,7 +110,7 @@ ROWS = (
         "light",
         model.prepare_corpus_parents,
         model.prepare_corpus_settings,
-        allowed=lambda layout: {"corpus": layout.study.corpora},
+        allowed=lambda layout: {"corpus": layout.corpora("dataset")},
     ),
     Rule(
         "prepare_instructions",
@@ -128,6 +129,23 @@ ROWS = (
         workload.pretrain,
     ),
     Rule("sft", "{results}/sft/{start}", "data-parallel", model.sft_parents, model.sft_settings, workload.sft),
+    Rule(
+        "write_corpus",
+        "{results}/data/{corpus}",
+        "accelerator",
+        model.write_corpus_parents,
+        model.write_corpus_settings,
+        workload.write_corpus,
+        allowed=lambda layout: {"corpus": layout.corpora("written")},
+    ),
+    Rule(
+        "mix_corpus",
+        "{results}/data/{corpus}",
+        "light",
+        model.mix_corpus_parents,
+        model.mix_corpus_settings,
+        allowed=lambda layout: {"corpus": layout.corpora("data")},
+    ),
     Rule(
         "bridge_answers",
         "{results}/answers/{ancestor}",

@@ -7,6 +7,7 @@ from types import SimpleNamespace as Wildcards
 
 from pydantic import BaseModel
 
+from colpipe.config.corpora import unmixed
 from colpipe.config.layout import Layout
 from colpipe.config.paper import all_cells, paper
 from colpipe.pipeline import exhibits
@@ -53,35 +54,38 @@ def leakage_parents(layout: Layout, _: Wildcards) -> Parents:
     trained, evaluated = _trained(layout), _evaluated(layout)
     used = sorted({*trained, *evaluated})
     corpora = {name: layout.study.corpora[name].dataset for name in used if name in layout.study.corpora}
+    written = {name: layout.data(name) for name, dataset in corpora.items() if not dataset}
     return {
         "instructions": {name: layout.data(name) for name in used if name in layout.study.instructions},
-        "corpus": {name: layout.datasets[dataset] for name, dataset in corpora.items()},
+        "corpus": {name: layout.datasets[dataset] for name, dataset in corpora.items() if dataset},
+        **({"written": written, "tokenizer": layout.tokenizer} if written else {}),
     }
 
 
 def leakage_settings(layout: Layout, _: Wildcards) -> dict:
     trained, evaluated = _trained(layout), _evaluated(layout)
-    corpora = [name for name in layout.study.corpora if name in (*trained, *evaluated)]
+    corpora = [name for name in layout.corpora("dataset") if name in (*trained, *evaluated)]
     datasets = {name: layout.study.datasets[layout.study.corpora[name].dataset] for name in corpora}
     return {"corpora": datasets, "trained": trained, "evaluated": evaluated}
 
 
 def _trained(layout: Layout) -> list[str]:
-    """Names of the instructions and corpora that models of the study learn from."""
+    """Names of the instructions and corpora that models of the study learn from, without mixtures: what these mix."""
     study, stages = layout.study, layout.study.stages
     named = [getattr(stage, "corpus", None) for stage in (stages.pretrain, stages.recover)]
     named += [stages.fit.corpus] if stages.fit and study.has_fitted() else []
     named += [getattr(stage, "instructions", None) for stage in (stages.sft, stages.answers)]
     for ancestor in study.ancestors:
         for member in study.members(ancestor):
-            named += study.distill_settings(ancestor, member).data
+            named += study.distill_settings(ancestor, member).names
     named += [task.train or task.instructions for task in study.tasks.values() if task.fine_tune]
-    return sorted({name for name in named if name})
+    return sorted(unmixed(study, filter(None, named)))
 
 
 def _evaluated(layout: Layout) -> list[str]:
     """Names of those that they are scored on."""
-    return sorted({*layout.study.perplexity, *(task.instructions for task in layout.study.tasks.values())})
+    scored = [*layout.study.perplexity, *(task.instructions for task in layout.study.tasks.values())]
+    return sorted(unmixed(layout.study, scored))
 
 
 def report_parents(layout: Layout, _: Wildcards) -> Parents:

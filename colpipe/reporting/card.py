@@ -62,7 +62,7 @@ class Described(Strict):
     sources: dict[str, Origin]
     """Staged folder → where it is from; of what the model descends from, and of what it is scored on."""
     scored: dict[str, str]
-    """Corpus or task → staged folder of its data set."""
+    """Corpus or task → staged folder of its data set; not corpora that are mixed or written."""
     tasks: dict[str, Task]
     template: Template = "own"
     """Its chat template."""
@@ -96,16 +96,16 @@ def results(
 ) -> Iterator[EvalResult]:
     """Every score as the Hub's model index has it."""
     for name, metrics in scores.items():
-        origin = known.sources[known.scored[name]]
+        origin = known.sources[known.scored[name]] if name in known.scored else None
         for metric, value in metrics.items():
             after = ", after fine-tuning on the task" if tuned[name] and metric not in LIKELIHOODS else ""
             yield EvalResult(
                 task_type="text-generation",
-                dataset_type=origin.source.hub or origin.name,
+                dataset_type=(origin.source.hub or origin.name) if origin else name,
                 dataset_name=name,
                 dataset_config=name,  # what the Hub groups by
                 dataset_split="test",
-                dataset_revision=origin.source.revision,
+                dataset_revision=origin.source.revision if origin else None,
                 metric_type=METRICS.get(metric, (metric,))[0],
                 metric_name=_words(metric) + after,
                 metric_value=value,

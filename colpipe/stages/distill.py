@@ -17,7 +17,7 @@ from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic, Fit
 from colpipe.data.encoding import encode
-from colpipe.data.mixtures import items_of, mixed, prompts_of, split_kinds, validation_of
+from colpipe.data.mixtures import mixed, prompts_of, split_kinds, training_of, validation_of
 from colpipe.data.rows import read_rows
 from colpipe.data.tokens import Blocks, require_batch
 from colpipe.errors import ColpipeError
@@ -167,6 +167,7 @@ def prepare_data(
     training, cache = job.settings.training, job.parents.get("signal")
     folders, length = list(job.parents_of("data").values()), training.max_length
     prompts: list[Tensor] = []
+    text: list[Blocks] = []
     items: Dataset | None = None
     if training.objective in COMPLETION_OBJECTIVES:
         prompts = _prompts(job, folders, tokenizer)
@@ -174,13 +175,12 @@ def prepare_data(
         if training.objective == "seqkd":
             items = _completed_by(job, teacher, prompts, text, ends)
     else:
-        rows, text = items_of(job, folders, "train", tokenizer, length)
-        items = mixed([*rows, *text])
+        rows, items = training_of(job, folders, tokenizer, length, training.weights)
         require_batch(rows, len(items), training.batch_size)
         items = WithCachedTeacher(items, cache, "train") if cache else items
     validation = None
     if training.evaluations:
-        validation = validation_of(job, folders, tokenizer, length)
+        validation = validation_of(job, folders, tokenizer, length, training.weights)
         validation = WithCachedTeacher(validation, cache, "validation") if cache else validation
     return DistillationData(
         items=items,
@@ -199,7 +199,7 @@ def _prompts(job: Job[Settings], folders: list[Path], tokenizer: PreTrainedToken
     prompts = prompts_of(job, folders, tokenizer, longest)
     if not prompts:
         raise ColpipeError(
-            f"no prompt of {', '.join(training.data)} has {longest} tokens or fewer; raise rollout.max_prompt or max_length"
+            f"no prompt of {', '.join(training.names)} has {longest} tokens or fewer; raise rollout.max_prompt or max_length"
         )
     return prompts
 

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from colpipe.config.parts import Architecture, Strict
-from colpipe.data.mixtures import items_of, mixed, validation_of
+from colpipe.config.parts import Architecture, Name, Strict, Weight
+from colpipe.data.mixtures import training_of, validation_of
 from colpipe.hf.models import load_frozen
 from colpipe.hf.tokenizers import load_tokenizer, require_rows
 from colpipe.jobs.command import run_stage
@@ -17,6 +17,7 @@ class Settings(Strict):
     top_k: int
     max_length: int
     precision: Literal["float32", "bfloat16"] = "float32"
+    weights: dict[Name, Weight] | None = None
 
 
 def main(job: Job[Settings]) -> None:
@@ -25,13 +26,11 @@ def main(job: Job[Settings]) -> None:
     require_rows(tokenizer, settings.architecture.vocabulary, "architecture.vocabulary")
     teacher = load_frozen(job.parents["teacher"], settings.precision, pick_device(job.runtime.device))
     folders, length = job.parents_of("data").values(), settings.max_length
-    rows, text = items_of(job, folders, "train", tokenizer, length)
+    items = training_of(job, folders, tokenizer, length, settings.weights)[1]
+    validation = validation_of(job, folders, tokenizer, length, settings.weights)
     top_k, vocabulary = min(settings.top_k, settings.architecture.vocabulary - 1), settings.architecture.vocabulary
-    for name, items in (
-        ("train", mixed([*rows, *text])),
-        ("validation", validation_of(job, folders, tokenizer, length)),
-    ):
-        cache_log_probabilities(job, teacher, items, top_k, vocabulary, tokenizer.pad_token_id, name)
+    for name, cached in (("train", items), ("validation", validation)):
+        cache_log_probabilities(job, teacher, cached, top_k, vocabulary, tokenizer.pad_token_id, name)
     job.publish(top_k=top_k)
 
 

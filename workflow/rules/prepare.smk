@@ -2,7 +2,7 @@
 #   in:  staged data sets
 #   out: tokenizer/             where the study trains its own
 #        data/<corpus>/         train-00000.npy, …, validation-…, test-…: token ids end to end, in shards
-#                               train-00000.ends.npy, …: where documents end in them
+#                               train-00000.ends.npy, …: where documents end in them; ….sizes.npy: bytes of their text
 #        data/<instructions>/   train.jsonl, validation.jsonl, test.jsonl: instruction, input, output, choices
 
 
@@ -40,6 +40,26 @@ rule prepare_corpus:
         **resources_of("prepare_corpus"),
     params:
         **PLAN.params("prepare_corpus"),
+    shell:
+        RUN
+
+
+rule mix_corpus:
+    """A corpus of others, by weights."""
+    input:
+        inputs_of("mix_corpus"),
+    output:
+        "<results>/data/{corpus}/manifest.json",
+    log:
+        "<logs>/mix_corpus/{corpus}.log",
+    wildcard_constraints:
+        **PLAN.allowed("mix_corpus"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **resources_of("mix_corpus"),
+    params:
+        **PLAN.params("mix_corpus"),
     shell:
         RUN
 

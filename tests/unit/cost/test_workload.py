@@ -8,7 +8,19 @@ import pytest
 
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Architecture, Shape
-from colpipe.cost.inputs import AT_MOST, EXACT, UNKNOWN, Data, corpus, longest, model_in, of_shape
+from colpipe.cost.inputs import (
+    ASSUMED,
+    AT_MOST,
+    EXACT,
+    UNKNOWN,
+    Data,
+    corpus,
+    longest,
+    mixed,
+    model_in,
+    of_shape,
+    tokens_of,
+)
 from colpipe.cost.passes import fitting, measuring
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
@@ -250,3 +262,39 @@ def test_an_ancestor_that_is_not_here_is_larger_than_its_chain(plan, study):
     made = plan()
     first = made.study.parameters(made.study.chain["large"].shape)
     assert model_in(made, made.start("llama")).parameters == 2 * first
+
+
+def test_what_is_written_and_mixed_is_known_before_it_is_there(plan, study):
+    """4,000 training tokens in documents of 40, validation and test text in proportion to the openings' (0.1 / 0.8)."""
+    written = {"openings": "stories", "opening": 8, "max_new_tokens": 31, "tokens": 4000, "batch_size": 4}
+    corpora = {
+        **study["corpora"],
+        "own": {"written": written},
+        "both": {"data": {"stories": 1, "own": 3}},
+    }
+    made = plan(corpora=corpora)
+    assert corpus(made, "own", "train", 50) == Data(80, ((1, 49),), EXACT)
+    assert tokens_of(made, "own", "test") == (pytest.approx(500), ASSUMED)
+    stories = tokens_of(made, "stories", "train")[0]
+    assert stories > 4000 and tokens_of(made, "both", "train") == (pytest.approx(4000 / 0.75), ASSUMED)
+    done = made.work("write_corpus", SimpleNamespace(corpus="own"))
+    assert done.tokens == pytest.approx(125 * (8 + 30))  # the last token of each is read by nobody
+    assert done.bound == ASSUMED and done.read == 37792
+
+
+def test_weights_decide_how_many_blocks_there_are(plan, study):
+    for name, counts in (("stories", _counts(6400, 640)), ("more", _counts(3200, 3200))):
+        folder = Path("results/tiny/data") / name
+        folder.mkdir(parents=True)
+        write_json(folder / "manifest.json", {"counts": counts})
+    made = plan(corpora={**study["corpora"], "more": {"dataset": "articles"}})
+    rows = {
+        split: [each.rows for each in mixed(made, ["more", "stories"], split, 32, {"more": 1, "stories": 4})]
+        for split in ("train", "validation")
+    }
+    assert rows == {"train": [50, 200], "validation": [5, 20]}
+    assert [each.rows for each in mixed(made, ["more", "stories"], "train", 32)] == [100, 200]
+
+
+def _counts(train: int, validation: int) -> dict:
+    return {"train": {"tokens": train, "bytes": train}, "validation": {"tokens": validation, "bytes": validation}}

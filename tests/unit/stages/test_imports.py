@@ -16,11 +16,11 @@ HEAVY = {*TRAINS, "trl", "lm_eval", "matplotlib.pyplot", "rouge_score", "scipy"}
 # Stages together, so that each library is imported a few times only, and which of these they may import.
 ALLOWED = {
     ("fetch_dataset", "train_tokenizer"): set(),
-    ("fetch_model", "assemble", "prepare_corpus", "prepare_instructions"): {"torch"},
+    ("fetch_model", "assemble", "prepare_corpus", "prepare_instructions", "mix_corpus"): {"torch"},
     ("leakage",): {"pandas"},
     ("exhibit",): {"pandas", "matplotlib.pyplot"},
     ("report", "publish"): {"pandas", "matplotlib.pyplot", "rouge_score", "scipy"},
-    ("order", "teacher_signal", "bridge_answers"): {*MODELS, "scipy"},
+    ("order", "teacher_signal", "bridge_answers", "write_corpus"): {*MODELS, "scipy"},
     ("export",): {*MODELS, "scipy"},
     ("pretrain", "recover", "distill"): {*TRAINS, "scipy"},
     ("sft", "bridge"): {*TRAINS, "scipy", "trl"},
