@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ Fields = Mapping[str, Any]
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # how a file of UTF-16 or UTF-32 begins
+DUMP_PART = re.compile(r"(?<=^\.xml)-p\d+p\d+.*")
 HEAD = 1024  # bytes of a text file that are looked at before it is read
 PARQUET_ROWS = 1000  # held in memory at a time
 
@@ -42,10 +44,13 @@ COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
 
 
 def format_of(name: str) -> tuple[str, str]:
-    """(`.jsonl`, `.gz`) of `rows.JSONL.gz`: a file's format, and how it is compressed, if it is."""
+    """(`.jsonl`, `.gz`) of `rows.JSONL.gz`: a file's format, and how it is compressed, if it is.
+
+    Parts of a dump of Wikipedia are called `….xml-p1p41242.bz2`.
+    """
     suffixes = PurePath(name.lower()).suffixes
     packed = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSED else ""
-    return suffixes[-1] if suffixes else "", packed
+    return DUMP_PART.sub("", suffixes[-1]) if suffixes else "", packed
 
 
 @contextmanager
