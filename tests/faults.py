@@ -101,6 +101,12 @@ def stages_of(home: Path) -> list[Stage]:
     order_settings = {"select": "rank", "measuring": {"corpus": "stories", "tokens": 512, "max_length": 64}}
     corpus = next(stage for stage in found if stage.name == "recover").arguments["--corpus"]
     found.append(Stage("order", with_settings({"--model": teacher["--teacher"], "--corpus": corpus}, order_settings)))
+    [stories], tokenizer = corpus, {"--tokenizer": distilled.arguments["--tokenizer"]}
+    parts = {"--data": [f"one={stories}", f"other={stories}"], **tokenizer}
+    found.append(Stage("mix_corpus", with_settings(parts, {"shares": {"one": 0.25, "other": 0.75}})))
+    written = {"openings": "stories", "opening": 8, "max_new_tokens": 12, "tokens": 1000, "batch_size": 8}
+    writer = {"--model": ["results/tiny/sft/llama"], "--openings": corpus, **tokenizer}
+    found.append(Stage("write_corpus", with_settings(writer, written)))
     return found
 
 
