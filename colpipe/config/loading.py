@@ -186,6 +186,7 @@ def load_study(config: dict, where: str = "study") -> Study:
         *validation.length_problems(study),
         *validation.prompt_problems(study),
         *validation.warmup_problems(study),
+        *validation.stop_problems(study),
         *validation.distill_problems(study),
         *written_shortages(study),
         *starts.tokenizer_problems(study),

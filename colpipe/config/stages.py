@@ -4,9 +4,17 @@ The docstring under a key is its explanation, in config/README.md and in the sch
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight
 
@@ -81,6 +89,34 @@ class Pretrain(Training):
     keep: Literal["loss", "last"] = "loss"
     """Which of the `evaluations` is published: the best by validation loss, the start included, so that training makes no
     model worse; or the last state (as in the paper); without evaluations the last."""
+
+
+class Recover(Pretrain):
+    """Recovery pre-training of DesNets (§4), and where it may end early."""
+
+    stop_at: Annotated[float, Field(gt=0)] | None = None
+    """End at the first of the `evaluations`, the start included, at which the DesNet is good enough, and record the tokens
+    that it took. Up to 1: a share of the ancestor's quality, 0.95 for a validation loss of at most the ancestor's (or its
+    bridge's) / 0.95; random DesNets are measured against the first ancestor. Above 1: that loss, nats per token. Learning
+    rates follow the schedule of the whole budget, whose name the DesNet keeps."""
+
+    @model_validator(mode="after")
+    def stop_is_looked_at(self) -> "Recover":
+        if self.stop_at and not self.evaluations:
+            raise ValueError(
+                f"stop_at: {self.stop_at:g} is looked for at evaluations, and evaluations is 0; take some, such as 10"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def unless_it_stops(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings without the key where it is not used: they are those that results were made with before there was it."""
+        return {key: value for key, value in dump(self).items() if key != "stop_at" or value is not None}
+
+    @property
+    def stops_by_ancestor(self) -> bool:
+        """Whether `stop_at` is a share of the ancestor's quality."""
+        return self.stop_at is not None and self.stop_at <= 1
 
 
 class Sft(Training):

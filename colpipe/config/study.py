@@ -36,6 +36,7 @@ from colpipe.config.stages import (
     Fit,
     Order,
     Pretrain,
+    Recover,
     Scores,
     Sft,
     Stack,
@@ -63,7 +64,7 @@ class Stages(Strict):
     """Fitted cuts: of `start: fit` and `method: fit`."""
     distill: Distill = Distill()
     """Stepwise distillation."""
-    recover: Pretrain | None = None
+    recover: Recover | None = None
     """Recovery pre-training; of DesNets with a budget above 0."""
     evaluate: Scores = Scores()
     """Scores of all models."""

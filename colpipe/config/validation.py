@@ -5,7 +5,7 @@ Each function yields one line per problem: key path, value, what is allowed.
 
 from collections.abc import Iterator
 from itertools import pairwise
-from math import ceil
+from math import ceil, log
 
 from colpipe.architectures.widths import BLOCK, NARROW, not_quantisable, unaligned
 from colpipe.config.constants import COMPLETION_OBJECTIVES, SAMPLED_OBJECTIVES
@@ -294,6 +294,16 @@ def warmup_problems(study: Study) -> Iterator[str]:
                 f"{path}.warmup: {settings.warmup:g} steps are more than the {steps} of {tokens:,} tokens; "
                 "a share of the steps, such as 0.02, fits any"
             )
+
+
+def stop_problems(study: Study) -> Iterator[str]:
+    """A recovery that would end before it begins: at a loss that a uniform guess is better than."""
+    stop_at, vocabulary = study.stages.recover and study.stages.recover.stop_at, study.architecture.vocabulary
+    if stop_at and stop_at >= log(vocabulary):
+        yield (
+            f"stages.recover.stop_at: {stop_at:g} nats per token are no better than a uniform guess "
+            f"({log(vocabulary):.2f}, ln {vocabulary:,}); give less, or a share of the ancestor's quality such as 0.95"
+        )
 
 
 def distill_problems(study: Study) -> Iterator[str]:

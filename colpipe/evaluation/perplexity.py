@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from colpipe.architectures.families import FAMILIES
@@ -47,7 +48,6 @@ def in_units(loss: float, corpus: Path, split: str = "test") -> dict[str, float]
     }
 
 
-@torch.inference_mode()
 def block_losses(
     model: PreTrainedModel, corpus: Path, split: str = "test", length: int | None = None, tokens: int | None = None
 ) -> np.ndarray:
@@ -56,17 +56,30 @@ def block_losses(
     Raises:
         ColpipeError: a loss is not finite.
     """
-    model.eval()
     there = read_manifest(corpus)["counts"][split]["tokens"]
     length = length or min(model.config.max_position_embeddings, there)
     data = Blocks(corpus, split, length, None if tokens is None else min(there, max(tokens, length)))
-    blocks = len(data)
-    rows = max(1, PERPLEXITY_TOKENS // data.length)
+    return losses_of(model, data, data.length, f"{corpus} ({split})")
+
+
+@torch.inference_mode()
+def losses_of(model: PreTrainedModel, blocks: Dataset, length: int, where: str) -> np.ndarray:
+    """Mean loss of each of some blocks of one length, nats per token.
+
+    Args:
+        blocks: items with `input_ids` (length,).
+        where: they are from, for the message.
+
+    Raises:
+        ColpipeError: a loss is not finite.
+    """
+    model.eval()
+    count, rows = len(blocks), max(1, PERPLEXITY_TOKENS // length)
     losses = []
-    for start in range(0, blocks, rows):
-        ids = torch.stack([data[i]["input_ids"] for i in range(start, min(start + rows, blocks))]).to(model.device)
+    for start in range(0, count, rows):
+        ids = torch.stack([blocks[i]["input_ids"] for i in range(start, min(start + rows, count))]).to(model.device)
         losses.append(token_losses(model, ids).mean(1).cpu())
-        require_finite(losses[-1], model, f"its loss on {corpus} ({split})")
+        require_finite(losses[-1], model, f"its loss on {where}")
     return torch.cat(losses).double().numpy()
 
 

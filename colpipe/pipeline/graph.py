@@ -4,7 +4,7 @@ Everything here takes the rule table as an argument; `rules.py` has it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace as Wildcards
@@ -122,13 +122,18 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def lineage(rules: Rules, layout: Layout, *folders: str) -> dict[str, PlannedJob]:
-    """Folder → job of all that these folders descend from, and of themselves: parents before their children."""
+def lineage(rules: Rules, layout: Layout, *folders: str, without: Collection[str] = ()) -> dict[str, PlannedJob]:
+    """Folder → job of all that these folders descend from, and of themselves: parents before their children.
+
+    Args:
+        without: roles of parents that are not followed.
+    """
     jobs: dict[str, PlannedJob] = {}
     waiting = list(folders)
     while waiting:
         job = find_job(rules, layout, waiting[-1])
-        missing = [parent for parent in job.parents.values() if parent not in jobs]
+        followed = [parent for role, parent in job.parents.items() if role not in without]
+        missing = [parent for parent in followed if parent not in jobs]
         if not missing:
             jobs[waiting.pop()] = job
         waiting += missing

@@ -9,7 +9,7 @@ from types import SimpleNamespace as Wildcards
 
 from pydantic import BaseModel
 
-from colpipe.config.constants import ORIGIN
+from colpipe.config.constants import ORIGIN, SCRATCH
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Shape
 from colpipe.config.stages import Distill
@@ -269,7 +269,13 @@ def fit_source(parents: Parents) -> str:
 
 def recover_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     assembled = f"desnets/{wildcards.ancestor}/{wildcards.desnet}/{wildcards.init}/0"
-    return {"model": f"{layout.results}/{assembled}", "corpus": layout.data(layout.study.stages.recover.corpus)}
+    first, settings = next(iter(layout.study.ancestors)), layout.study.stages.recover
+    ancestor = first if wildcards.ancestor == SCRATCH else wildcards.ancestor
+    return {
+        "model": f"{layout.results}/{assembled}",
+        "corpus": layout.data(settings.corpus),
+        **({"ancestor": layout.origin(ancestor)} if settings.stops_by_ancestor else {}),
+    }
 
 
 def recover_settings(layout: Layout, wildcards: Wildcards) -> BaseModel:

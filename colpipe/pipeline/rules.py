@@ -15,18 +15,18 @@ from colpipe.config.parts import Dataset, Model
 from colpipe.cost import workload
 from colpipe.pipeline import model_inputs as model
 from colpipe.pipeline import score_inputs as score
-from colpipe.pipeline.graph import Rule, lineage
+from colpipe.pipeline.graph import PlannedJob, Rule, lineage
 from colpipe.pipeline.model_inputs import Parents
 
 
 def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
-    model, evaluated = f"{layout.results}/{wildcards.model}", score.evaluate_parents(layout, wildcards)
+    made_of = list(_descent(layout, wildcards.model))[:-1]
     exported = {"exported": f"{layout.results}/exported/{wildcards.model}"}
     ancestor = Path(wildcards.model).parts[1]
     origin = "" if ancestor == SCRATCH else layout.origin(ancestor).removeprefix(f"{layout.results}/")
     beside = {"origin-score": f"{layout.results}/scores/{origin}"} if layout.study.stages.evaluate.continued else {}
     return {
-        **evaluated,
+        **score.evaluate_parents(layout, wildcards),
         **(beside if origin else {}),
         **(exported if layout.study.stages.export.reported and wildcards.model.startswith("desnets/") else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
@@ -35,9 +35,7 @@ def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
             if any(task.likelihood for task in layout.tasks_of(wildcards.model).values())
             else {}
         ),
-        "made-of": {
-            folder.removeprefix(f"{layout.results}/"): folder for folder in list(lineage(RULES, layout, model))[:-1]
-        },
+        "made-of": {folder.removeprefix(f"{layout.results}/"): folder for folder in made_of},
     }
 
 
@@ -51,7 +49,7 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
     }
     named |= {layout.datasets[name]: (name, study.datasets[name]) for name in layout.datasets}
     made = [layout.data(name) for name in study.perplexity if name not in datasets]  # of several sources
-    used = {*lineage(RULES, layout, f"{layout.results}/{wildcards.model}", *made), *scored.values()}
+    used = {*_descent(layout, wildcards.model), *lineage(RULES, layout, *made), *scored.values()}
     return {
         "study": study.study,
         "path": wildcards.model,
@@ -69,13 +67,21 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
     }
 
 
+MEASURES = ("ancestor",)  # roles of parents that a job only measures: nothing of them is in what it makes
+
+
+def _descent(layout: Layout, model: str) -> dict[str, PlannedJob]:
+    """Folder → job of all that a model is made of, and of itself, last."""
+    return lineage(RULES, layout, f"{layout.results}/{model}", without=MEASURES)
+
+
 INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these learned to answer
 
 
 def _template(layout: Layout, model: str) -> str:
     """The chat template that a model is published with: the `paper`'s prompts where it learned them, or the tokenizer's
     `own`, if it has one."""
-    jobs = lineage(RULES, layout, f"{layout.results}/{model}").values()
+    jobs = _descent(layout, model).values()
     learned = layout.study.tokenizer.prompts == "paper" and any(job.rule in INSTRUCTS for job in jobs)
     return "paper" if learned else "own"
 

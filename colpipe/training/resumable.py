@@ -1,14 +1,15 @@
 """Training that can be killed anywhere and goes on to the same bits.
 
 transformers' Trainer (and trl's, for SFT) does the work. What is added here is a state that is complete or not used, saved
-by the clock or when the scheduler asks for it; validation at even distances; progress that people can read; and a stop at
-the first loss that is not a number.
+by the clock or when the scheduler asks for it; validation at even distances, and an end where that is good enough; progress
+that people can read; and a stop at the first loss that is not a number.
 """
 
 import json
 import math
 import shutil
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -28,15 +29,26 @@ from colpipe.training.trackers import reported
 VALIDATION = ("eval_cross_entropy", "eval_smallest_cross_entropy", "eval_rouge_l")
 
 
+class _Reached(Exception):
+    """The target is reached before any step is taken: at the start, or in the state that a job goes on from."""
+
+
 def run_resumable(
-    job: Job, trainer: Trainer, settings: Training, label: str = "", callback: TrainerCallback | None = None
+    job: Job,
+    trainer: Trainer,
+    settings: Training,
+    label: str = "",
+    callback: TrainerCallback | None = None,
+    target: float | None = None,
 ) -> PreTrainedModel:
     """Run a trainer from its last complete state, if any, to its end; leave with status 143 if told to stop.
 
     Args:
         callback: called after ours, which measures, and marks states as complete.
+        target: validation loss, nats per token; the first evaluation that is not above it is the end. None: there is none.
     """
-    trainer.add_callback(_Watch(job, trainer, settings, label))
+    watch = _Watch(job, trainer, settings, label, target)
+    trainer.add_callback(watch)
     if callback:
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
@@ -52,15 +64,24 @@ def run_resumable(
     if state:
         job.event("resumed", f"{label}resumes at step {step}")
     with reported(job, trainer, step, label):
-        trainer.train(resume_from_checkpoint=str(state) if state else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(state) if state else None)
+        except _Reached:  # trackers end their runs here
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     model = sharding.gathered(trainer.accelerator.unwrap_model(trainer.model), job.is_main)
     job.ledger.keep()  # before the main process adds up
     leave_processes()
-    if trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps and not watch.is_reached:
         job.stop()
     if not job.is_main:  # what is left to do, the main process does
         raise SystemExit(0)
     return model
+
+
+def reached(records: Iterable[Mapping], target: float) -> Mapping | None:
+    """The first validation record, by its step, whose loss is not above the target; None where there is none."""
+    found = [record for record in records if record["split"] == "validation" and record["loss"] <= target]
+    return min(found, key=lambda record: record["step"], default=None)
 
 
 class RemembersBatch:
@@ -116,8 +137,9 @@ def any_process(trainer: Trainer, *flags: bool) -> list[bool]:
 class _Watch(TrainerCallback):
     """Saves, evaluates, measures and reports around transformers' training loop."""
 
-    def __init__(self, job: Job, trainer: Trainer, settings: Training, label: str):
+    def __init__(self, job: Job, trainer: Trainer, settings: Training, label: str, target: float | None):
         self.job, self.trainer, self.label = job, trainer, label
+        self.target, self.is_reached = target, False
         self.evaluations = settings.evaluations if trainer.eval_dataset is not None else 0
         self.evaluation_steps: set[int] = set()
 
@@ -128,6 +150,20 @@ class _Watch(TrainerCallback):
         self.first_step, self.first_tokens = state.global_step, state.num_input_tokens_seen
         if self.evaluations and state.global_step == 0:
             self.trainer.evaluate()
+        elif self.target is not None:  # a job that was cut off may have measured more than it has done now
+            records = [record for record in self.job.metrics() if record["step"] <= state.global_step]
+            self._decide(reached(records, self.target) is not None)
+        if self.is_reached:
+            raise _Reached
+
+    def on_evaluate(self, args, state, control, metrics, **_):
+        if self.target is not None:
+            self._decide(metrics["eval_loss"] <= self.target)
+            control.should_training_stop |= self.is_reached
+
+    def _decide(self, is_reached: bool) -> None:
+        """Of several processes, the main one, which measures, says for all of them whether the target is reached."""
+        [self.is_reached] = any_process(self.trainer, self.job.is_main and is_reached)
 
     def on_step_end(self, args, state, control, **_):
         now, last = time.monotonic(), state.global_step >= state.max_steps
@@ -181,7 +217,8 @@ class _Watch(TrainerCallback):
             shown = "unknown" if sampling is None else clock(left + sampling)
             self.job.say(
                 f"{self.label}step {state.global_step}/{state.max_steps}, loss {logs['loss']:.4f}, "
-                f"{speed:,.0f} tokens/s, {shown} left" + (f", {wait:.1%} of the time waiting for data" if last else "")
+                f"{speed:,.0f} tokens/s, {'at most ' * (self.target is not None)}{shown} left"
+                + (f", {wait:.1%} of the time waiting for data" if last else "")
             )
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:

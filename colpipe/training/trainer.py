@@ -36,6 +36,7 @@ def train(
     data: Dataset,
     collator: Callable | None = None,
     validation: Dataset | None = None,
+    target: float | None = None,
 ) -> PreTrainedModel:
     """Train on cross-entropy; resume if this job was cut off before.
 
@@ -48,6 +49,7 @@ def train(
         data: items with input_ids and labels.
         collator: makes a batch of items; None stacks them.
         validation: scored at the start and at `settings.evaluations` evenly spaced steps, the last one included.
+        target: validation loss, nats per token, at which training ends; None: at its last step.
 
     Raises:
         ColpipeError: the loss is not finite, the device is missing, or the disk has no room for the state.
@@ -60,7 +62,7 @@ def train(
         eval_dataset=validation,
         collate_rows=collator,
     )
-    return run_resumable(job, trainer, settings, callback=keep_best(job, trainer, settings))
+    return run_resumable(job, trainer, settings, callback=keep_best(job, trainer, settings), target=target)
 
 
 class LossRows(NamedTuple):

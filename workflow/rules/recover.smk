@@ -1,5 +1,5 @@
-# Recover: pre-train a DesNet on the first tokens of a corpus.
-#   in:  the assembled DesNet, a corpus
+# Recover: pre-train a DesNet on some tokens of a corpus.
+#   in:  the assembled DesNet, a corpus; the ancestor, where a share of its quality ends it
 #   out: desnets/<ancestor>/<desnet>/<init>/<budget>/
 
 

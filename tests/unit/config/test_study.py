@@ -181,6 +181,16 @@ def test_the_tiny_study_is_valid(study):
             lambda s: s["stages"]["recover"].update(warmup=9),
             "my.yaml: stages.recover.warmup: 9 steps are more than the 8 of 512 tokens; a share of the steps, such as 0.02",
         ),
+        (
+            lambda s: s["stages"]["recover"].update(stop_at=0.95, evaluations=0),
+            "my.yaml: stages.recover: stop_at: 0.95 is looked for at evaluations, and evaluations is 0; take some",
+        ),
+        (
+            lambda s: s["stages"]["recover"].update(stop_at=95),
+            "my.yaml: stages.recover.stop_at: 95 nats per token are no better than a uniform guess (6.24, ln 512); give",
+        ),
+        (lambda s: s["stages"]["recover"].update(stop_at=0), "my.yaml: stages.recover.stop_at: 0: input should be greater"),
+        (lambda s: s["stages"]["pretrain"].update(stop_at=0.95), "my.yaml: stages.pretrain.stop_at: unknown key"),
         (lambda s: s["chain"]["large"].update(start="pretrained"), "model goes with start 'pretrained' only"),
         (lambda s: s.update(budgets=["78 million"]), "my.yaml: budgets.0: '78 million': input should be a valid integer"),
         (

@@ -136,6 +136,42 @@ def test_chains_of_one_model_that_are_selected_alike_are_cut_from_one_ordered_mo
     assert found == {"even": None, "one": "ordered/one", "two": "ordered/one"}
 
 
+def test_a_recovery_reads_the_ancestor_where_a_share_of_its_quality_ends_it(plan_of, study):
+    """Others are what they were; random DesNets, which all ancestors share, are measured against the first."""
+    study["models"]["gpt2"] = {"shape": {"layers": 5, "heads": 4, "hidden": 32}}
+    study["ancestors"]["gpt2"] = {"model": "gpt2"}
+    names = {"desnet": "upper", "budget": "512"}
+
+    def read(ancestor, init="nested"):
+        return parents(plan, "recover", ancestor=ancestor, init=init, **names)
+
+    plan = plan_of(study)
+    before = plan.settings_text("recover", wildcards(ancestor="llama", init="nested", **names))
+    assert read("llama") == {"model": "desnets/llama/upper/nested/0", "corpus": "data/stories"}
+    assert "stop_at" not in before
+    study["stages"]["recover"]["stop_at"] = 3.5
+    plan = plan_of(study)
+    assert "ancestor" not in read("llama")
+    after = json.loads(plan.settings_text("recover", wildcards(ancestor="llama", init="nested", **names)))
+    assert after.pop("stop_at") == 3.5 and after == json.loads(before)
+    study["stages"]["recover"]["stop_at"] = 0.95
+    plan = plan_of(study)
+    assert read("llama")["ancestor"] == "bridges/llama" and read("gpt2")["ancestor"] == "sft/gpt2"
+    assert read("scratch", "rand")["ancestor"] == "bridges/llama"
+
+
+def test_a_random_model_does_not_descend_from_what_it_is_measured_against(plan_of, study):
+    study["stages"]["recover"]["stop_at"] = 0.95
+    plan, path = plan_of(study), "desnets/scratch/upper/rand/512"
+    assert "results/tiny/bridges/llama" in plan.lineage(f"results/tiny/{path}")  # it waits for it
+    made_of = plan.inputs_of("publish", wildcards(model=path))["made-of"]
+    assert not {"bridges/llama", "sft/llama"} & set(made_of) and "desnets/scratch/upper/rand/0" in made_of
+    settings = plan.settings_of("publish", wildcards(model=path))
+    assert settings["template"] == "own" and plan.fetched["llama"] not in settings["sources"]
+    chain = plan.settings_of("publish", wildcards(model="desnets/llama/upper/nested/512"))
+    assert chain["template"] == "paper" and plan.fetched["llama"] in chain["sources"]
+
+
 def test_studies_share_what_has_the_same_source(plan_of, study):
     first = plan_of(study).fetched["llama"]
     study["study"] = "other"

@@ -25,7 +25,7 @@ TRAINING = {"steps": 1, "batch_size": 2, "max_length": 64}
 def run(stage: str, output: Path, settings: dict, **parents: Path) -> Path:
     """One stage in this process; parents as `data.stories` are given as `data__stories`."""
     module = import_module(f"colpipe.stages.{stage}")
-    kind = getattr(module, "Settings", None) or getattr(module, "Pretrain", None)
+    kind = getattr(module, "Settings", None) or getattr(module, "Recover", None)
     named = {name.replace("__", "."): folder for name, folder in parents.items()}
     work = output.with_name(output.name + ".work")
     spec = JobSpec(
