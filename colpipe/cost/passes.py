@@ -20,7 +20,7 @@ from colpipe.config.constants import LOGITS_CHUNK, SAMPLED_OBJECTIVES, VALIDATIO
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Runtime
 from colpipe.config.rollouts import rollouts_of
-from colpipe.config.stages import Distill, Elastic, Training
+from colpipe.config.stages import Distill, Elastic, Recover, Training
 from colpipe.cost.inputs import (
     AT_MOST,
     EXACT,
@@ -243,7 +243,9 @@ def pretraining(layout: Layout, model: SizedModel, settings) -> Work:
     """Pre-training, or recovery, on some tokens of a corpus."""
     data = corpus(layout, settings.corpus, "train", settings.max_length, settings.tokens)
     validation = corpus(layout, settings.corpus, "validation", settings.max_length)
-    return training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])
+    work = training(model, [data], settings, Pass(layout.study.runtime), [replace(validation, bound=data.bound)])
+    may_end_early = isinstance(settings, Recover) and settings.stop_at is not None
+    return replace(work, bound=least_sure(AT_MOST, work.bound)) if may_end_early else work
 
 
 def fused_head(runtime: Runtime, settings: Training) -> Pass:

@@ -23,7 +23,7 @@ from colpipe.config.constants import (
 )
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Written
-from colpipe.config.stages import Answers, Bridge, Fit, Pretrain, Task
+from colpipe.config.stages import Answers, Bridge, Fit, Recover, Task
 from colpipe.cost.inputs import (
     ASSUMED,
     AT_MOST,
@@ -72,8 +72,14 @@ def pretrain(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     return pretraining(layout, of_shape(settings["architecture"], settings["shape"]), settings["training"])
 
 
-def recover(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Pretrain) -> Work:
-    return pretraining(layout, model_in(layout, parents["model"]), settings)
+def recover(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Recover) -> Work:
+    work = pretraining(layout, model_in(layout, parents["model"]), settings)
+    if "ancestor" in parents:
+        model = model_in(layout, parents["ancestor"])._replace(precision=settings.precision)
+        data = corpus(layout, settings.corpus, "validation", settings.max_length)
+        chosen, rows = replace(data, rows=min(VALIDATION_ITEMS, data.rows)), PERPLEXITY_TOKENS // settings.max_length
+        work += replace(scoring([model], [chosen], max(1, rows), everywhere=True), read=model.parameters)
+    return work
 
 
 def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:

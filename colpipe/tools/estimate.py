@@ -152,6 +152,8 @@ def report(study: Study, results: Path = Path("results")) -> str:
         f"\nA run of what is left takes about {hour(run_seconds(plan, rates, cores()) / 3600)} h here, jobs side by side on "
         f"{cores()} cores, and at its end about {number(disk_bytes(plan), 'B')} of disk."
     )
+    if plan.study.stages.recover and (stop_at := plan.study.stages.recover.stop_at):
+        parts[1] += f"\nRecoveries count their whole budgets; stages.recover.stop_at {stop_at:g} may end them earlier."
     if any(stage.flops.get("bfloat16") for stage in found) and lacks_bfloat16():
         parts[1] += f"\n{NO_BFLOAT16}"
     return "\n\n".join([*parts, *_sizes_texts(plan)])

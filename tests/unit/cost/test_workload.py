@@ -168,6 +168,26 @@ def test_evaluations_of_a_recovery_count(plan):
     assert default.tokens - none.tokens == 2.5 * (one.tokens - none.tokens) > 0  # four and the start, one and the start
 
 
+def test_a_recovery_that_may_end_early_counts_whole_and_its_ancestor_once(plan):
+    """By hand: 4 blocks of 32 are in 128 tokens of validation text; the bridge of 4 layers and 32 channels, 512 tokens."""
+
+    def work(**changes):
+        made = plan(stages={**STUDY["stages"], "recover": {**STUDY["stages"]["recover"], **changes}})
+        counts = {split: {"tokens": 1024, "bytes": 4096} for split in ("train", "test")}
+        counts["validation"] = {"tokens": 128, "bytes": 512}
+        folder = Path(made.data("stories"))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "manifest.json", {"counts": counts})
+        return made.work("recover", SimpleNamespace(ancestor="llama", desnet="upper", init="nested", budget="512"))
+
+    plain, loss, share = work(), work(stop_at=3.5), work(stop_at=0.95)
+    assert (plain.bound, loss.bound, share.bound) == (EXACT, AT_MOST, AT_MOST)
+    assert (loss.flops, loss.tokens, loss.memory) == (plain.flops, plain.tokens, plain.memory)
+    layers = 2 * 4 * 12 * 32 * 32 + 32 * 4 * 4 * 32  # matrices, and scores with the 32 positions of a block
+    assert share.flops - plain.flops == 4 * (32 * layers + 31 * 2 * 32 * 512)
+    assert share.tokens - plain.tokens == 4 * 32 and share.read > 0 == plain.read
+
+
 def test_a_batch_is_as_long_as_its_longest_row():
     data = [Data(3, ((1, 9), (1, 19), (1, 29)))]
     assert longest(data, 1) == pytest.approx(20)

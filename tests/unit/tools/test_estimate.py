@@ -193,6 +193,18 @@ def test_numbers_as_people_read_them(value, text):
     assert number(value) == text
 
 
+def test_recoveries_that_may_end_early_are_an_upper_bound_and_said_to_be(home, study):
+    plain = report(load_study(study))
+    study["stages"]["recover"]["stop_at"] = 0.95
+    text = report(load_study(study))
+    assert (
+        "Recoveries count their whole budgets; stages.recover.stop_at 0.95 may end them earlier." in text.splitlines()
+    )
+    row, before = (next(each for each in found.splitlines() if each.startswith("recover")) for found in (text, plain))
+    assert row.count("≤") + row.count("?") == 2 and "stop_at" not in plain
+    assert before.split()[:2] == row.split()[:2] == ["recover", "4"]
+
+
 def test_a_processor_without_bfloat16_is_told_of_where_the_study_has_it(home, study, monkeypatch):
     monkeypatch.setattr(estimate, "lacks_bfloat16", lambda: True)
     assert "no arithmetic in bfloat16" not in report(load_study(study))
