@@ -14,7 +14,9 @@ from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.schedule import START, threads_of
 
 PATIENCE = 10  # seconds between two looks at what has finished
-DOUBT = 60  # seconds of work in as many seconds, taken as done before a run: its first, short jobs say little of its speed
+DOUBT = (
+    60  # seconds of work in as many seconds, taken as done before a run: its first, short jobs say little of its speed
+)
 
 
 class Estimate:

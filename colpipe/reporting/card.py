@@ -238,4 +238,7 @@ def _without_sources(settings: object) -> object:
 def _how(manifest: Mapping) -> str:
     """The stage that made a folder, and what it says of itself."""
     details = [f"{key} {manifest[key]}" for key in ("kind", "method", "alpha", "compensate") if key in manifest]
+    if stop := manifest.get("stopped"):
+        end = "ended it" if stop["reached"] else "did not end it"
+        details.append(f"{stop['tokens']:,} of {stop['of']:,} tokens, stop_at {stop['at']:g} {end}")
     return ", ".join([manifest["stage"], *details])

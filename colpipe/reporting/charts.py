@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -44,6 +45,7 @@ def loss_curves(
     along: str,
     methods: Sequence[str],
     vocabulary: int | None = None,
+    levels: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> list[Markup]:
     """Losses along tokens or sizes, a drawing per panel, all with the same vertical axis.
 
@@ -52,10 +54,11 @@ def loss_curves(
         along: what the horizontal axis counts.
         methods: all of them, in the order of the legend; a method looks the same in every panel.
         vocabulary: of the models; the loss of a uniform guess is said then, and a line where the axis reaches so far.
+        levels: title → words → a loss that the curves are read against: a line with these words.
     """
     width, height, left, right, top, bottom = 400, 280, 52, 14, 30, 44
     points = [point for curves in panels.values() for curve in curves.values() for point in curve]
-    losses = [loss for _, loss in points]
+    losses = [*(loss for _, loss in points), *(loss for marks in levels.values() for loss in marks.values())]
     margin = 0.05 * (max(losses) - min(losses) or 1)
     y = Scale(min(losses) - margin, max(losses) + margin, height - bottom, top)
     said = f"; {uniform_guess(vocabulary)}" if vocabulary else ""
@@ -83,8 +86,14 @@ def loss_curves(
         if vocabulary and within(guess := uniform_loss(vocabulary), y.low, y.high):
             title_ = tag("title", escape(uniform_guess(vocabulary)))
             marks.append(tag("line", title_, x1=left, x2=width - right, y1=y(guess), y2=y(guess), class_="uniform"))
+        for words, loss in levels.get(title, {}).items():
+            title_ = tag("title", escape(f"{words}: {loss:.3f}"))
+            marks.append(tag("line", title_, x1=left, x2=width - right, y1=y(loss), y2=y(loss), class_="level"))
         for label, curve in curves.items():
             marks.append(_curve(label, methods.index(label), [(x(a), y(b)) for a, b in curve], curve, along))
+        for words, loss in levels.get(title, {}).items():  # two that are near each other are named on either side
+            base = y(loss) + (12 if loss == min(levels[title].values()) else -4)
+            marks.append(text(width - right, base, words, class_="tick level-name", text_anchor="end"))
         drawings.append(drawing(width, height, marks, f"{title}: loss against {along}", "curves", stretches=True))
     return drawings
 

@@ -107,7 +107,7 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """DesNet → initialiser → validation loss along the longest recovery, the mean over studies."""
+    """DesNet → initialiser → validation loss along the longest recovery, the mean over studies as far as all of them go."""
     longest = int(frame.tokens.max())
     panels: dict[str, dict] = {}
     for row in frame[frame.tokens == longest].itertuples() if longest > 0 else ():
@@ -115,7 +115,8 @@ def curves_of(results: Sequence[Path], frame: pd.DataFrame) -> dict[str, dict[st
         found = [loss_curve(folder / path) for folder in results]
         if all(found):
             label = f"{row.init}, {row.ancestor}" if row.ancestor else row.init
-            panels.setdefault(row.desnet, {})[label] = _mean(found)
+            shortest = min(map(len, found))  # seeds that `stop_at` ends do not end together
+            panels.setdefault(row.desnet, {})[label] = _mean([curve[:shortest] for curve in found])
     return panels
 
 

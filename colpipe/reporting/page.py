@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jinja2
 import pandas as pd
@@ -49,23 +50,34 @@ def page(study: Study, results: Path, summary: pd.DataFrame, cost: pd.DataFrame)
     jobs = lineage_of(RULES, plan, plan.results)
     known = manifests(root, jobs)
     panels, by_size = recovery.recovery_curves(study, results), recovery.loss_by_size(study, summary)
+    ended = recovery.stops(study, results)
+    levels = {_titled(study, name): marks for name, marks in recovery.levels(study, ended).items()}
     random = [name for name, entry in study.initialisers.items() if entry.kind == "rand"]
     sources = fetched(jobs, known)
     sizes_cost = recorded_sizes(plan, root)
     vocabulary = study.architecture.vocabulary
-    comparisons, events = recovery.compare_with_random(study, panels), history.read_events(results)
+    comparisons, events = recovery.compare_with_random(study, panels, ended), history.read_events(results)
     return environment.get_template("page.html.j2").render(
         study=study,
         home=f"{plan.results}/",
         family=family(summary),
         asked=tables.describe_study(study),
-        short=[*remarks(study, summary)[1:], *kept_remarks(summary), *describe_run(comparisons, cost, events)],
+        short=[
+            *remarks(study, summary)[bool(study.perplexity) :],
+            *kept_remarks(summary),
+            *describe_run(comparisons, cost, events),
+        ],
         workflow=workflow(*count_by_rule(RULES, jobs)),
         models=models_to_scale(study, results),
         model_table=tables.models(study),
         recovery=curves(
-            {_titled(study, name): methods for name, methods in panels.items()}, "recovery tokens", random, vocabulary
+            {_titled(study, name): methods for name, methods in panels.items()},
+            "recovery tokens",
+            random,
+            vocabulary,
+            levels,
         ),
+        stops=tables.stop_table(study, ended) if ended else None,
         by_size=curves(by_size, "parameters", vocabulary=vocabulary),
         uniform=uniform_guess(vocabulary),
         corpus=study.stages.recover.corpus if study.stages.recover else "",
@@ -125,12 +137,14 @@ def curves(
     along: str,
     without: Iterable[str] = (),
     vocabulary: int | None = None,
+    levels: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> dict[str, list] | None:
     """What the template draws of curves; None where there are none.
 
     Args:
         without: methods that set the scale of all others.
         vocabulary: of the models; the loss of a uniform guess is shown then.
+        levels: of `charts.loss_curves`.
 
     Returns:
         `methods`: (name, look) in the order of the legend; `drawings`: one per panel; `closer`: those without `without`,
@@ -145,8 +159,8 @@ def curves(
     few = {title: kept for title, kept in few.items() if kept}
     return {
         "methods": [(method, charts.look(number)) for number, method in enumerate(methods)],
-        "drawings": charts.loss_curves(panels, along, methods, vocabulary),
-        "closer": charts.loss_curves(few, along, methods, vocabulary) if few and few != panels else [],
+        "drawings": charts.loss_curves(panels, along, methods, vocabulary, levels),
+        "closer": charts.loss_curves(few, along, methods, vocabulary, levels) if few and few != panels else [],
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +18,12 @@ from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
 from colpipe.jobs.artifacts import read_manifest
 from colpipe.reporting.exports import read_exports
 from colpipe.reporting.kept import ALL, DIFFERENCE, KEPT, chances, comparisons
+from colpipe.reporting.recovery import Stop, recovered, stops
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
 WIDTH = 100  # columns of the table as text
 MARGIN = "kept ±"
+TO_RECOVER = "tokens_to_recover"  # metric of a recovery that ended where `stop_at` asks; its task is the corpus
 UNIFORM = "uniform"  # `init` of the row of a uniform guess
 # Of a GGUF file, whose type stands where a task does: metric → heading in the table, unit, digits.
 FILE_METRICS = {"bytes": ("MB", 1e6, 1), "prompt": ("prompt tok/s", 1, 0), "answer": ("answer tok/s", 1, 0)}
@@ -35,11 +37,12 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`; `low` and `high` are the ends of the value's 95 % interval. Guessing rows have `init` chance
-        or majority, or uniform on text, and no model. What `kept.comparisons` says of a model stands after its scores. Of
-        GGUF files that the study reports, the task is their type, and metrics are `bytes` and, tokens a second, `prompt`
-        and `answer`.
+        or majority, or uniform on text, and no model. What `kept.comparisons` says of a model stands after its scores. A
+        DesNet whose recovery was ended by `stop_at` has the metric `tokens_to_recover` on the recovery's corpus; one whose
+        budget ended before has no such row. Of GGUF files that the study reports, the task is their type, and metrics are
+        `bytes` and, tokens a second, `prompt` and `answer`.
     """
-    rows, layout = [], Layout(study)
+    rows, layout, ended = [], Layout(study), stops(study, results)
     tested = {
         name: read_rows(results / "data" / task.instructions, "test")
         for name, task in study.tasks.items()
@@ -59,6 +62,8 @@ def summarise(study: Study, results: Path) -> pd.DataFrame:
                 low, high = intervals[task].get(metric, (None, None))  # a deviation has none
                 rows.append({**columns, "task": task, "metric": metric, "value": value, "low": low, "high": high})
         rows += [{**columns, **row} for row in compared[path]]
+        if path in ended:
+            rows += [{**columns, **row} for row in stop_rows(study, ended[path])]
         if study.stages.export.reported and path.startswith("desnets/"):
             rows += [{**columns, **row} for row in file_rows(results / "exported" / path)]
     for task, settings in study.tasks.items():
@@ -78,6 +83,12 @@ def file_rows(folder: Path) -> Iterator[dict]:
     for type, size in found.bytes.items():
         values = {"bytes": size, **found.speeds.get(type, {})}
         yield from ({"task": type, "metric": name, "value": values[name]} for name in FILE_METRICS if name in values)
+
+
+def stop_rows(study: Study, stop: Stop) -> Iterator[dict]:
+    """Tokens that a recovery took until it was good enough: task (the corpus), metric, value; none where it was not."""
+    if stop.reached:
+        yield {"task": study.stages.recover.corpus, "metric": TO_RECOVER, "value": stop.tokens}
 
 
 def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
@@ -115,7 +126,31 @@ def broken_models(study: Study, summary: pd.DataFrame) -> list[str]:
 
 
 def remarks(study: Study, summary: pd.DataFrame) -> list[str]:
-    """What stands once beside losses: that of a uniform guess, and which models are worse."""
+    """What stands once beside losses: that of a uniform guess, and which models are worse; and of recoveries that may end
+    early, which did not."""
+    return [*_loss_remarks(study, summary), *stop_remarks(study, summary)]
+
+
+def stop_remarks(study: Study, summary: pd.DataFrame) -> Iterator[str]:
+    """A line on recoveries that `stop_at` ends: how many it did, and the others by name."""
+    at, every = study.stages.recover and study.stages.recover.stop_at, recovered(study).values()
+    if not at or not every:
+        return
+    keys = ["ancestor", "desnet", "init", "tokens"]
+    ended = {tuple(row) for row in summary.loc[summary.metric == TO_RECOVER, keys].itertuples(index=False)}
+    others = [columns for columns in every if tuple(columns[key] for key in keys) not in ended]
+    goal = f"{at:g} of the ancestor's quality" if at <= 1 else f"a loss of {at:g}"
+    line = f"Recovery stops at {goal} on validation text: {len(every) - len(others):,} of {len(every):,} got there"
+    names = [_named({**columns, "tokens": tokens_label(columns["tokens"])}) for columns in others]
+    yield f"{line}, not within their budgets: {some(names)}." if others else f"{line}."
+
+
+def _named(columns: Mapping) -> str:
+    """A model in words: its ancestor, name, initialiser and tokens, as far as it has them."""
+    return " ".join(columns[key] for key in ("ancestor", "desnet", "init", "tokens") if columns[key])
+
+
+def _loss_remarks(study: Study, summary: pd.DataFrame) -> list[str]:
     if not study.perplexity:
         return []
     guess, worse = uniform_guess(study.architecture.vocabulary), broken_models(study, summary)

@@ -13,7 +13,7 @@ from colpipe.evaluation.uniform import is_broken
 from colpipe.reporting.charts import interval
 from colpipe.reporting.history import Event
 from colpipe.reporting.kept import ALL, DIFFERENCE, KEPT
-from colpipe.reporting.recovery import Comparison
+from colpipe.reporting.recovery import Comparison, Stop, method_label, recovered
 from colpipe.reporting.summary import FILE_METRICS
 
 # Metrics in the order in which they are shown → heading, digits. Deviations over samples are in summary.csv.
@@ -145,6 +145,18 @@ def files(summary: pd.DataFrame) -> Table | None:
     ]  # fmt: skip
     speeds = ["tokens/s of a prompt", "tokens/s of an answer"]
     return Table(["model", "made by", "tokens", "type", "bytes", *speeds, "ancestor", "parameters"], rows)
+
+
+def stop_table(study: Study, found: Mapping[str, Stop]) -> Table:
+    """What every recovery took until it was good enough, or had learnt from when its budget was over."""
+    models, rows = recovered(study), []
+    for path, stop in found.items():
+        columns = models[path]
+        label = method_label(study, columns["init"], columns["ancestor"])
+        took = number(stop.tokens) if stop.reached else Cell(f"not within {stop.of:,}", float("inf"))
+        row = [Cell(columns["desnet"]), Cell(label), tokens(columns["tokens"]), number(stop.target, 3), took]
+        rows.append([*row, Cell(f"{100 * stop.tokens / stop.of:.0f} %", stop.tokens / stop.of), number(stop.loss, 3)])
+    return Table(["DesNet", "made by", "budget", "loss to reach", "tokens", "of all", "loss"], rows)
 
 
 def comparison_table(found: Iterable[Comparison]) -> Table:

@@ -49,9 +49,7 @@ def main(job: Job[Described]) -> None:
         kept = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
     asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
-    text = card(
-        known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job)
-    )
+    text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job))
     text.save(job.staging / "README.md")
     job.clear_files()  # of an earlier model; the card that Snakemake waits for is gone already
     job.publish_files()

@@ -129,6 +129,7 @@ def test_a_card_says_how_the_model_is_asked_and_what_its_files_are(asked, told, 
     config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
     exported = Exports({"f16": 2000, "q8_0": 1000}, {}, ["a note"], "")
     text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
+    assert "stop_at" not in text
     assert told in text and shown in text
     assert "| type | bytes |\n|---|---|\n| F16 | 2,000 |\n| Q8_0 | 1,000 |\n\n- a note\n" in text
     timed = exported._replace(speeds={"q8_0": {"prompt": 1234.5, "answer": 6.7, "threads": 2}})
@@ -179,3 +180,24 @@ def test_what_a_model_writes_stands_on_its_card_before_the_scores():
     chat = card(known, config, made, {}, {}, {}, Asked(True, None, True), 7, written=written).text
     assert "read as plain text without its chat template: greedily" in chat
     assert "What it writes" not in card(known, config, made, {}, {}, {}, TEXT_ONLY, 7).text
+
+
+@pytest.mark.parametrize(("reached", "end"), [(True, "ended it"), (False, "did not end it")])
+def test_a_card_says_where_a_recovery_ended(reached, end):
+    known = Described(
+        study="s", path="desnets/a/x/fit/100k", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+        sources={}, scored={}, tasks={},
+    )  # fmt: skip
+    stopped = {
+        "at": 0.95,
+        "target": 3.1,
+        "ancestor": 2.9,
+        "reached": reached,
+        "loss": 3.0,
+        "tokens": 51200,
+        "of": 102400,
+    }
+    manifest = {"stage": "recover", "parents": {}, "settings": {}, "parameters": 9, "stopped": stopped}
+    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
+    text = card(known, config, {known.path: (manifest, "f")}, {}, {}, {}, Asked(False, None, False), 0).text
+    assert f"recover, 51,200 of 102,400 tokens, stop_at 0.95 {end}" in text

@@ -38,6 +38,20 @@ def test_a_uniform_guess_is_said_and_drawn_where_the_axis_reaches_it():
     assert 'class="uniform"' not in far and "10.82 (ln 50,257)" in far
 
 
+def test_levels_are_lines_that_the_axis_reaches():
+    marks = {"lower": {"stop_at 0.9": 3.0, "the <ancestor>": 2.7}}
+    upper, lower = (xml.fromstring(svg) for svg in loss_curves(PANELS, "tokens", ["rand", "a & b"], levels=marks))
+    assert [line for line in upper.iter("line") if line.get("class") == "level"] == []
+    stop, ancestor = [line for line in lower.iter("line") if line.get("class") == "level"]
+    dots = [float(dot.get("cy")) for dot in lower.iter("circle")]
+    nat = (dots[1] - dots[0]) / 3  # from 8.0 to 5.0
+    assert float(stop.get("y1")) == float(stop.get("y2")) == pytest.approx(dots[1] + 2 * nat, abs=0.2)
+    assert float(ancestor.get("y1")) == pytest.approx(dots[1] + 2.3 * nat, abs=0.2)
+    assert [line.find("title").text for line in (stop, ancestor)] == ["stop_at 0.9: 3.000", "the <ancestor>: 2.700"]
+    words = {each.text: float(each.get("y")) for each in lower.iter("text")}
+    assert words["stop_at 0.9"] < float(stop.get("y1")) < float(ancestor.get("y1")) < words["the <ancestor>"] < 280
+
+
 def test_more_ways_than_colours_are_dashed():
     looks = [tuple(look(number).items()) for number in range(21)]
     assert len(set(looks)) == 21

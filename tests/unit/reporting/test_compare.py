@@ -13,6 +13,7 @@ from colpipe.reporting.compare import (
     chain_curves,
     chain_frame,
     chain_table,
+    curves_of,
     differences,
     losses,
     paper_tables,
@@ -54,6 +55,17 @@ def test_desnets(results):
     frame = spread(losses(results))
     [row] = wide(frame).to_dict("records")
     assert row == {"ancestor": "jsd", "init": "nested", "2x8, 0": "**5.500 ± 0.707**"}
+
+
+def test_recoveries_that_do_not_end_together_have_a_mean_as_far_as_both_go(results):
+    for seed, folder in enumerate(results):
+        path = folder / "desnets/jsd/2x8/nested/1k"
+        path.mkdir(parents=True)
+        points = [(0, 6.0 + seed), (100, 5.0 + seed), (200, 4.0)][: 3 - seed]  # the second seed was good enough at 100
+        records = [{"split": "validation", "tokens": tokens, "loss": loss} for tokens, loss in points]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    frame = pd.DataFrame([{"ancestor": "jsd", "desnet": "2x8", "init": "nested", "tokens": 1000}])
+    assert curves_of(results, frame) == {"2x8": {"nested, jsd": [(0, 6.5), (100, 5.5)]}}
 
 
 def test_every_score_has_its_spread_over_seeds(results):

@@ -188,6 +188,26 @@ def test_the_page_says_which_state_recovery_publishes(results, keep):
     assert "neighbours in the chain and scored" in whole_page(study, folder)
 
 
+def test_recoveries_that_may_end_early_have_a_table_and_lines(stopping):
+    study, folder = stopping
+    text = whole_page(study, folder)
+    outline(text)
+    assert text.count('class="level"') == 2 * 4  # of two DesNets, and closer
+    assert "<title>the ancestor: 5.320</title>" in text and "<title>stop_at 0.95: 5.600</title>" in text
+    rows = re.findall(r"<tr><td>(\w+)</td><td>(\w+)</td>(.*?)</tr>", text[text.index("<h3>Tokens to recover") :])
+    values = {(desnet, init): re.findall(r'data-value="([^"]+)"', rest) for desnet, init, rest in rows[:4]}
+    assert values["upper", "nested"] == ["512.0", "5.6", "384.0", "0.375", "5.5"]
+    assert values["lower", "rand"] == ["512.0", "5.6", "Infinity", "1.0", "5.8"]
+    assert "not within 1,024" in text and "until its validation loss was at most the ancestor&#39;s over 0.95," in text
+    assert "3 of 4 got there, not within their budgets: lower rand 512." in text
+    assert "which ends where it is good enough (stop_at)" in text
+
+
+def test_a_study_that_stops_nothing_early_says_nothing_of_it(results):
+    text = whole_page(*results)
+    assert "stop_at" not in text and 'class="level"' not in text and "Tokens to recover" not in text
+
+
 def test_what_never_arrives_is_a_number_that_scripts_read(results):
     study, folder = results
     metrics = folder / "desnets/llama/upper/nested/512/metrics.jsonl"

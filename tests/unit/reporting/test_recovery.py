@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from colpipe.pipeline.plan import Plan
-from colpipe.reporting.recovery import Comparison, compare_with_random, loss_by_size, recovery_curves, tokens_until
+from colpipe.reporting.recovery import (
+    Comparison,
+    Stop,
+    compare_with_random,
+    levels,
+    loss_by_size,
+    recovery_curves,
+    stops,
+    tokens_until,
+)
 from colpipe.reporting.summary import summarise
 
 
@@ -58,6 +67,44 @@ def test_the_random_model_counts_as_it_is_published(results):
     study.stages.recover.keep = "last"
     [last] = compare_with_random(study, panels)
     assert (best.target, best.baseline, last.target) == (5.0, 200, 5.5)
+
+
+def test_where_recoveries_stop_is_what_their_manifests_say(results, stopping):
+    study, folder = stopping
+    found = stops(study, folder)
+    assert found["desnets/llama/upper/nested/512"] == Stop(0.95, 5.6, 5.32, True, 5.5, 384, 1024)
+    assert [path for path, stop in found.items() if not stop.reached] == ["desnets/scratch/lower/rand/512"]
+    assert len(found) == 4
+    marks = {"stop_at 0.95": 5.6, "the ancestor": 5.32}
+    assert levels(study, found) == {"upper": marks, "lower": marks}
+    study.stages.recover = study.stages.recover.model_copy(update={"stop_at": None})
+    assert stops(study, folder) == {}
+
+
+def test_levels_of_several_ancestors_have_their_names(stopping):
+    study, folder = stopping
+    found = stops(study, folder)
+    study.ancestors["other"] = study.ancestors["llama"]
+    found["desnets/other/upper/nested/512"] = Stop(0.95, 4.0, 3.8, True, 3.9, 10, 1024)
+    assert levels(study, found)["upper"] == {
+        "stop_at 0.95, llama": 5.6,  # and of the random one, which is measured against the first
+        "the ancestor, llama": 5.32,
+        "stop_at 0.95, other": 4.0,
+        "the ancestor, other": 3.8,
+    }
+    loss = {"desnets/llama/upper/nested/512": Stop(5.6, 5.6, None, True, 5.5, 384, 1024)}
+    assert levels(study, loss) == {"upper": {"stop_at 5.6": 5.6}}
+
+
+def test_a_method_that_ended_where_it_should_is_not_asked_for_more(stopping):
+    """The random one goes on to 5.0, below the target of 5.6 that ended the other's recovery: both are asked for that."""
+    study, folder = stopping
+    panels = {"upper": {"nested": [(0, 6.0), (200, 5.55)], "rand": [(0, 8.0), (400, 6.0), (800, 5.0)]}}
+    [plain] = compare_with_random(study, panels)
+    [ended] = compare_with_random(study, panels, stops(study, folder))
+    assert (plain.target, plain.tokens, plain.baseline) == (5.0, None, 800)
+    assert (ended.target, ended.baseline) == (5.6, pytest.approx(560))
+    assert ended.tokens == pytest.approx(200 * 0.4 / 0.45)
 
 
 def test_losses_by_size_are_those_of_the_chain_and_of_desnets_as_assembled(results):

@@ -36,6 +36,31 @@ def test_a_row_for_every_model_task_and_metric_and_for_guessing(results):
     assert set(random.ancestor) == {""} and random.alpha.isna().all() and set(random.tokens) == {0, 512}
 
 
+def test_tokens_to_recover_are_those_of_recoveries_that_got_there(stopping):
+    study, folder = stopping
+    frame = summarise(study, folder)
+    found = frame[frame.metric == "tokens_to_recover"]
+    assert set(found.task) == {"stories"} and set(found.value) == {384} and found.low.isna().all()
+    assert list(zip(found.desnet, found.init, found.tokens, strict=True)) == [
+        ("upper", "nested", 512),
+        ("upper", "rand", 512),
+        ("lower", "nested", 512),
+    ]
+    line = "Recovery stops at 0.95 of the ancestor's quality on validation text: 3 of 4 got there, not within their budgets"
+    assert remarks(study, frame)[-1] == f"{line}: lower rand 512."
+    assert "tokens" not in " ".join(compact(study, frame).columns[6:])
+    study.stages.recover = study.stages.recover.model_copy(update={"stop_at": 5.6})
+    (folder / "desnets/scratch/lower/rand/512/manifest.json").write_text(
+        (folder / "desnets/llama/lower/nested/512/manifest.json").read_text()
+    )
+    line = "Recovery stops at a loss of 5.6 on validation text: 4 of 4 got there."
+    assert remarks(study, summarise(study, folder))[-1] == line
+    study.perplexity = []
+    assert remarks(study, frame.iloc[:0])[-1].startswith(
+        "Recovery stops at a loss of 5.6 on validation text: 0 of 4 got"
+    )
+
+
 def test_the_table_has_a_row_per_model_and_no_empty_column(results):
     study, folder = results
     table = readable(compact(study, summarise(study, folder)))
