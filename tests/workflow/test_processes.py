@@ -17,11 +17,13 @@ pytestmark = pytest.mark.slow
 TRACKERS = ["tensorboard"] if find_spec("tensorboard") else []
 
 
-def launch(name: str, output, devices: int, world, shard: bool = False) -> subprocess.Popen:
+def launch(name: str, output, devices: int, world, shard: bool = False, more: str = "") -> subprocess.Popen:
+    """The stage at work; `more` is JSON text of settings that it has beside its own."""
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices), "--parallel"]
     words += [*command(name, output, steps=12, shard=shard, report_to=TRACKERS), "--log", f"{output}.log"]
+    words = [word.replace('"evaluations": 3', f'"evaluations": 3{more}') for word in words]
     return subprocess.Popen(words, cwd=world, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -43,6 +45,32 @@ def test_two_processes_learn_as_one(name, shard, finished, tmp_path):
     assert len(list(tmp_path.glob("2.work/tensorboard/*/*"))) == len(TRACKERS)  # the first process alone reports
     manifests = [json.loads((tmp_path / each / "manifest.json").read_text()) for each in "12"]
     assert set(manifests[0]["files"]) == set(manifests[1]["files"])
+
+
+@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize("ends_at", [0, 4])
+def test_two_processes_end_where_one_does(ends_at, shard, finished, tmp_path):
+    """At the start, where no step is taken, and at the first evaluation after it."""
+    whole = launch("recover", tmp_path / "whole", 1, finished.results)
+    assert whole.wait() == 0
+    start, first = (record["loss"] for record in validation(tmp_path / "whole")[:2])
+    assert first < start
+    target, stopped = start + 0.01 if ends_at == 0 else (start + first) / 2, []
+    for devices in (1, 2):
+        output = tmp_path / str(devices)
+        process = launch("recover", output, devices, finished.results, shard, f', "stop_at": {target}')
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+        assert validation(output)[-1]["step"] == ends_at and len(losses(output)) == ends_at
+        stopped.append(json.loads((output / "manifest.json").read_text())["stopped"])
+    one, two = stopped
+    assert two.pop("loss") == pytest.approx(one.pop("loss"), rel=1e-5) and one == two
+    assert one["reached"] and one["tokens"] == ends_at * 4 * 100
+
+
+def validation(output) -> list[dict]:
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["split"] == "validation"]
 
 
 def cut_off(output, devices: int, world, shard: bool = False) -> None:
