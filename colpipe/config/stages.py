@@ -280,6 +280,9 @@ class Scores(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic, and weights, of the models that are scored; what is fine-tuned first is trained as its task says. Held-out
     losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
+    max_length: Positive | None = None
+    """Blocks of held-out text, tokens; left out, `architecture.positions`, or all of a text that is shorter. The interval of
+    a loss is over blocks: of few it says little."""
     continued: list[str] = OPENINGS
     """Beginnings of texts that every model continues, greedily and sampled, for the report and its card; `[]` for none."""
     continued_tokens: Positive = 48

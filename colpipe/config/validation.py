@@ -229,8 +229,8 @@ def length_problems(study: Study) -> Iterator[str]:
     positions = study.architecture.positions
     lengths = {
         f"stages.{name}.max_length": stage.max_length
-        for name in ("pretrain", "recover", "bridge", "fit", "distill")
-        if (stage := getattr(study.stages, name))
+        for name in ("pretrain", "recover", "bridge", "fit", "distill", "evaluate")
+        if (stage := getattr(study.stages, name)) and stage.max_length
     }
     if not any(ancestor.bridge for ancestor in study.ancestors.values()):
         lengths.pop("stages.bridge.max_length")

@@ -181,7 +181,8 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     precision = settings["precision"]
     trained = model_in(layout, parents["model"])
     model = trained._replace(precision=precision)
-    longest_row = model.sizes["position"] if model.sizes else layout.study.architecture.positions
+    positions = model.sizes["position"] if model.sizes else layout.study.architecture.positions
+    longest_row = settings.get("max_length") or positions
     work, tuned = Work(memory=model.weights, precision=precision), set()
     for name in _names(parents, "corpus"):
         data = whole_split(layout, name, "test", longest_row)

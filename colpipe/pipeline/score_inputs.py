@@ -29,7 +29,8 @@ def evaluate_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 def evaluate_settings(layout: Layout, wildcards: Wildcards) -> dict:
     scores = layout.study.stages.evaluate
     continued = {"continued": scores.continued, "continued_tokens": scores.continued_tokens} if scores.continued else {}
-    return {"tasks": layout.tasks_of(wildcards.model), "precision": scores.precision, **continued}
+    length = {"max_length": scores.max_length} if scores.max_length else {}
+    return {"tasks": layout.tasks_of(wildcards.model), "precision": scores.precision, **length, **continued}
 
 
 def stack_parents(layout: Layout, wildcards: Wildcards) -> Parents:

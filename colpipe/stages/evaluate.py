@@ -39,7 +39,7 @@ from colpipe.evaluation.scores import (
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_frozen, load_model
 from colpipe.hf.tokenizers import load_tokenizer
-from colpipe.jobs.artifacts import write_json
+from colpipe.jobs.artifacts import read_manifest, write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
@@ -50,6 +50,7 @@ from colpipe.training.supervised import fine_tune
 class Settings(Strict):
     tasks: dict[str, Task] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
+    max_length: int | None = None
     continued: list[str] = []
     continued_tokens: int = 48
 
@@ -61,7 +62,7 @@ def main(job: Job[Settings]) -> None:
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        losses = block_losses(model, corpus)
+        losses = block_losses(model, corpus, length=_block(job, corpus))
         scores[name] = in_units(float(losses.mean()), corpus)
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
@@ -82,6 +83,12 @@ def main(job: Job[Settings]) -> None:
     write_json(job.staging / "scores.json", scores)
     write_json(job.staging / "intervals.json", intervals)
     job.publish()
+
+
+def _block(job: Job[Settings], corpus: Path) -> int | None:
+    """Length of the blocks of held-out text; None: as long as the model reads."""
+    length = job.settings.max_length
+    return length and min(length, read_manifest(corpus)["counts"]["test"]["tokens"])
 
 
 def continued(job: Job[Settings], model: PreTrainedModel) -> list[dict[str, str]]:

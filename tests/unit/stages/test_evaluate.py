@@ -72,6 +72,17 @@ def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
         assert scores["first"][metric] == scores["plain"][metric]
 
 
+@pytest.mark.parametrize(("asked", "block"), [(None, 192), (64, 64), (10_000, 256)])
+def test_held_out_text_is_cut_into_blocks_of_the_length_that_is_asked_for(inputs, asked, block, monkeypatch):
+    """No longer than the text; left out, as long as the model reads."""
+    monkeypatch.setattr(evaluate, "interval", lambda losses: (losses.min(), losses.max()))
+    monkeypatch.setattr(evaluate, "block_losses", lambda model, corpus, length: np.full(3, float(length or 192)))
+    folder = run(
+        "evaluate", inputs / "out", {"max_length": asked}, model=inputs / "model", corpus__text=inputs / "corpus"
+    )
+    assert json.loads((folder / "scores.json").read_text())["text"]["loss"] == block
+
+
 def test_in_half_precision_models_are_scored_and_trained_ones_are_trained_in_float32(inputs, monkeypatch):
     seen, fine_tune = [], evaluate.fine_tune
 
