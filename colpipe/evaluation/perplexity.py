@@ -48,6 +48,7 @@ def in_units(loss: float, corpus: Path, split: str = "test") -> dict[str, float]
     }
 
 
+@torch.inference_mode()
 def block_losses(
     model: PreTrainedModel, corpus: Path, split: str = "test", length: int | None = None, tokens: int | None = None
 ) -> np.ndarray:
