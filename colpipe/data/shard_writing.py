@@ -69,8 +69,8 @@ def require_documents(job: Job, counts: Counts, left_out: Mapping[str, str]) -> 
     Raises:
         ColpipeError: names the split.
     """
-    for split, count in counts.items():
-        if not count["documents"]:
+    for split in SPLITS:
+        if not counts[split]["documents"]:
             besides = f" (but {left_out[split]})" if split in left_out else ""
             raise ColpipeError(
                 f"{job.output}: the {split} split has no documents{besides}; the data set needs more of them"
@@ -84,7 +84,8 @@ def stage_shards(job: Job, counts: Counts, notes: Mapping[str, str]) -> Counts:
         notes: split → what to say of it besides.
     """
     found = {}
-    for split, count in counts.items():
+    for split in SPLITS:
+        count = counts[split]
         found[split] = {name: count[name] for name in ("documents", "tokens", "bytes", "special")} | {
             "shards": shard_count(count)
         }
