@@ -26,7 +26,7 @@ from colpipe.reporting.family_chart import family
 from colpipe.reporting.flow import workflow
 from colpipe.reporting.lineage import fetched, lineage, manifests
 from colpipe.reporting.many_sizes import recorded_sizes
-from colpipe.reporting.summary import kept_remarks, remarks
+from colpipe.reporting.summary_text import kept_remarks, remarks
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # an image would be fetched
 WIDE = '<div class="wide tall" role="region" aria-label="Table" tabindex="0">'  # scrolls by itself

@@ -12,7 +12,8 @@ from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import estimate_and_fact
 from colpipe.reporting.exports import refusals
 from colpipe.reporting.page import page
-from colpipe.reporting.summary import summarise, table_text
+from colpipe.reporting.summary import summarise
+from colpipe.reporting.summary_text import table_text
 
 
 def main(job: Job[Study]) -> None:

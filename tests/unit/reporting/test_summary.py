@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from colpipe.pipeline.plan import Plan
-from colpipe.reporting.summary import (
-    COLUMNS,
+from colpipe.reporting.summary import COLUMNS, summarise
+from colpipe.reporting.summary_text import (
     WIDTH,
     broken_models,
     compact,
+    in_words,
     kept_remarks,
     readable,
     remarks,
-    summarise,
     table_text,
 )
 
@@ -188,3 +188,27 @@ def test_an_ancestor_that_was_fetched_has_the_parameters_of_its_manifest(results
     (folder / "sft/llama/manifest.json").write_text(json.dumps({"parameters": 37_792}))
     summary = summarise(study, folder)
     assert set(summary[summary.desnet == "llama"].params) == {37_792}
+
+
+def test_the_best_of_each_desnet_in_words(compared):
+    study, folder = compared
+    summary = summarise(study, folder)
+    [upper, lower] = in_words(study, summary)
+    models = list(Plan(study).models)
+    number = models.index("desnets/llama/upper/nested/0")  # its loss is 5 and this, 512 tokens later one more
+    kept = summary[(summary.task == "all tasks") & (summary.ancestor == "llama")]
+    [row] = kept[(kept.desnet == "upper") & (kept.tokens == 0)].itertuples()
+    [bridge] = set(summary[summary.desnet == "bridge"].params)
+    assert upper == (
+        f"upper (nested, 0 tokens): {row.params:,} parameters, {100 * row.params / bridge:.0f} % of its ancestor's bridge; "
+        f"loss {5 + number:.3f}, {number:.3f} above it; keeps {row.value:.0f} % ±{(row.high - row.low) / 2:.0f} of its lead "
+        "over chance."
+    )
+    assert lower.startswith("lower (nested, 0 tokens): ") and "rand" not in upper + lower
+    text = " ".join(table_text(study, summary).split())
+    assert text.endswith(f"{upper} {lower}")
+    summary.loc[(summary.desnet == "upper") & (summary.tokens == 512) & (summary.metric == "loss"), "value"] = 4.5
+    assert next(in_words(study, summary)).startswith("upper (nested, 512 tokens): ")
+    assert "; loss 4.500, 0.500 below it" in next(in_words(study, summary))
+    study.perplexity = []
+    assert not list(in_words(study, summary))
