@@ -125,10 +125,11 @@ def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | Non
     return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
 
 
-def whole_split(layout: Layout, name: str, split: str, longest_block: int) -> Data:
-    """All of a split of a corpus, in blocks that are no longer than it."""
+def whole_split(layout: Layout, name: str, split: str, longest_block: int, tokens: int | None = None) -> Data:
+    """All of a split of a corpus, or so many tokens of it, in blocks that are no longer than it."""
     there, _ = tokens_of(layout, name, split)
-    return corpus(layout, name, split, max(2, min(longest_block, int(there))))
+    length = max(2, min(longest_block, int(there)))
+    return corpus(layout, name, split, length, tokens and max(tokens, length))
 
 
 def tokens_of(layout: Layout, name: str, split: str) -> tuple[float, str]:

@@ -185,7 +185,7 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     longest_row = settings.get("max_length") or positions
     work, tuned = Work(memory=model.weights, precision=precision), set()
     for name in _names(parents, "corpus"):
-        data = whole_split(layout, name, "test", longest_row)
+        data = whole_split(layout, name, "test", longest_row, settings.get("tokens"))
         block = round(longest([data], 1))
         work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // block), everywhere=True)
     for task in settings["tasks"].values():

@@ -29,8 +29,8 @@ def evaluate_parents(layout: Layout, wildcards: Wildcards) -> Parents:
 def evaluate_settings(layout: Layout, wildcards: Wildcards) -> dict:
     scores = layout.study.stages.evaluate
     continued = {"continued": scores.continued, "continued_tokens": scores.continued_tokens} if scores.continued else {}
-    length = {"max_length": scores.max_length} if scores.max_length else {}
-    return {"tasks": layout.tasks_of(wildcards.model), "precision": scores.precision, **length, **continued}
+    text = {key: value for key in ("max_length", "tokens") if (value := getattr(scores, key))}
+    return {"tasks": layout.tasks_of(wildcards.model), "precision": scores.precision, **text, **continued}
 
 
 def stack_parents(layout: Layout, wildcards: Wildcards) -> Parents:

@@ -51,6 +51,7 @@ class Settings(Strict):
     tasks: dict[str, Task] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
     max_length: int | None = None
+    tokens: int | None = None
     continued: list[str] = []
     continued_tokens: int = 48
 
@@ -62,7 +63,7 @@ def main(job: Job[Settings]) -> None:
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        losses = block_losses(model, corpus, length=_block(job, corpus))
+        losses = block_losses(model, corpus, length=_block(job, corpus), tokens=job.settings.tokens)
         scores[name] = in_units(float(losses.mean()), corpus)
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}

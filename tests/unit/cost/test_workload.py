@@ -120,6 +120,17 @@ def test_what_compares_likelihoods_reads_every_continuation_and_generates_nothin
     assert 0 < read < 4 * 110 and generated.tokens - before.tokens > 1.5 * read
 
 
+def test_of_held_out_text_so_many_tokens_are_read(plan, study):
+    where, tokens = SimpleNamespace(model="chain/llama/large"), []
+    for asked in ({"tokens": 64, "max_length": 32}, {"tokens": 20, "max_length": 32}, {"tokens": 10**9}, {}):
+        made = plan(tasks={}, stages={**study["stages"], "evaluate": {"continued": [], **asked}})
+        folder = Path(made.data("stories"))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "manifest.json", {"counts": {"test": {"tokens": 1280, "bytes": 3000}}})
+        tokens.append(made.work("evaluate", where).tokens)
+    assert tokens == [64, 32, 1280, 1280]
+
+
 def sampled(plan, **changes):
     """The estimate of a small study whose rows are not prepared: 6 steps of 2 rows by MiniLLM, 4 passes over 4 prompts."""
     training = {"objective": "minillm", "data": ["describe"], "steps": 6, "batch_size": 2, "max_length": 100}

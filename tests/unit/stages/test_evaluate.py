@@ -76,11 +76,20 @@ def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
 def test_held_out_text_is_cut_into_blocks_of_the_length_that_is_asked_for(inputs, asked, block, monkeypatch):
     """No longer than the text; left out, as long as the model reads."""
     monkeypatch.setattr(evaluate, "interval", lambda losses: (losses.min(), losses.max()))
-    monkeypatch.setattr(evaluate, "block_losses", lambda model, corpus, length: np.full(3, float(length or 192)))
+    monkeypatch.setattr(evaluate, "block_losses", lambda *given, length, tokens: np.full(3, float(length or 192)))
     folder = run(
         "evaluate", inputs / "out", {"max_length": asked}, model=inputs / "model", corpus__text=inputs / "corpus"
     )
     assert json.loads((folder / "scores.json").read_text())["text"]["loss"] == block
+
+
+def test_of_held_out_text_as_many_tokens_as_are_asked_for_are_scored(inputs):
+    settings = {"max_length": 32, "tokens": 64}
+    folder = run("evaluate", inputs / "out", settings, model=inputs / "model", corpus__text=inputs / "corpus")
+    ids = torch.arange(256).view(8, 32)[[0, 4]]  # two blocks, evenly spread
+    with torch.no_grad():
+        loss = load_model(inputs / "model").eval()(input_ids=ids, labels=ids).loss
+    assert json.loads((folder / "scores.json").read_text())["text"]["loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_in_half_precision_models_are_scored_and_trained_ones_are_trained_in_float32(inputs, monkeypatch):
