@@ -160,8 +160,8 @@ def test_weights_are_not_for_objectives_that_answer_prompts(mixed):
     mixed["stages"]["distill"].update(data={"describe": 1, "own": 1}, objective="seqkd")
     with pytest.raises(ColpipeError, match=r"data: \{.*\} are weights; objective 'seqkd' answers prompts: give a list"):
         load_study(mixed)
-    mixed["stages"]["distill"].update(data={"describ": 1}, objective="jsd")
-    with pytest.raises(ColpipeError, match=r"stages.distill.data.describ: 'describ' is in neither corpora nor"):
+    mixed["stages"]["distill"].update(data={"stores": 1}, objective="jsd")
+    with pytest.raises(ColpipeError, match=r"stages.distill.data.stores: 'stores' is in neither corpora nor"):
         load_study(mixed)
 
 
