@@ -142,6 +142,8 @@ def _stage_problems(study: Study) -> Iterator[str]:
 def _shared_name_problems(study: Study) -> Iterator[str]:
     for name in set(study.corpora) & set(study.instructions):
         yield f"corpora.{name}: instructions has this name too; they need different names"
+    for name in set(study.perplexity) & set(study.tasks):
+        yield f"tasks.{name}: a corpus under perplexity has this name too; scores need different names"
     if SCRATCH in study.ancestors:
         yield f"ancestors.{SCRATCH}: the name is taken: random DesNets are kept under it"
 

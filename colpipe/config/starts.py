@@ -141,6 +141,9 @@ def writing_problems(study: Study) -> Iterator[str]:
     for name, corpus in study.corpora.items():
         if not (written := corpus.written):
             continue
+        opened = study.corpora[written.openings].dataset
+        if opened and study.datasets[opened].test + study.datasets[opened].validation >= 1:
+            yield f"corpora.{name}.written.openings: {written.openings} has no training documents (datasets.{opened})"
         model = study.ancestors[written.ancestor].model
         longest, positions = written.opening + written.max_new_tokens, _sizes(study, model).get("position")
         if positions and longest > positions:

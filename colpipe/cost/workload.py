@@ -54,7 +54,16 @@ from colpipe.cost.passes import (
 )
 
 CHOICES = 4  # of a row, where no row is there yet
-ROLES = ("teacher", "ordered", "smaller", "larger", "source", "model", "student")  # of parents that are models
+ROLES = (
+    "teacher",
+    "ordered",
+    "smaller",
+    "larger",
+    "source",
+    "model",
+    "student",
+    "writer",
+)  # of parents that are models
 Parents = Mapping[str, str]
 
 
@@ -96,7 +105,7 @@ def sft(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) 
 
 def write_corpus(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Written) -> Work:
     """As many continuations as the tokens of all splits take where none ends before."""
-    model = model_in(layout, parents["model"])._replace(precision=settings.precision)
+    model = model_in(layout, parents["writer"])._replace(precision=settings.precision)
     splits = [tokens_of(layout, wildcards.corpus, split) for split in ("train", "validation", "test")]
     documents = sum(tokens for tokens, _ in splits) / (settings.opening + settings.max_new_tokens + 1)
     bound = least_sure(AT_MOST, *(bound for _, bound in splits))

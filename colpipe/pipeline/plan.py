@@ -30,9 +30,7 @@ PREPARING = (
     "train_tokenizer",
     "prepare_corpus",
     "prepare_instructions",
-    "write_corpus",
-    "mix_corpus",
-)
+)  # no model runs
 
 
 class Plan(Layout):

@@ -64,6 +64,7 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "scored": scored,
         "tasks": study.tasks,
         "template": _template(layout, wildcards.model),
+        "instructed": _is_instructed(layout, wildcards.model),
     }
 
 
@@ -78,12 +79,16 @@ def _descent(layout: Layout, model: str) -> dict[str, PlannedJob]:
 INSTRUCTS = ("prepare_instructions", "bridge_answers")  # whoever descends from these learned to answer
 
 
+def _is_instructed(layout: Layout, model: str) -> bool:
+    """Whether a model, or one whose weights it has, learned to answer; who wrote its text does not count."""
+    jobs = lineage(RULES, layout, f"{layout.results}/{model}", without=(*MEASURES, "writer")).values()
+    return any(job.rule in INSTRUCTS for job in jobs)
+
+
 def _template(layout: Layout, model: str) -> str:
     """The chat template that a model is published with: the `paper`'s prompts where it learned them, or the tokenizer's
     `own`, if it has one."""
-    jobs = _descent(layout, model).values()
-    learned = layout.study.tokenizer.prompts == "paper" and any(job.rule in INSTRUCTS for job in jobs)
-    return "paper" if learned else "own"
+    return "paper" if layout.study.tokenizer.prompts == "paper" and _is_instructed(layout, model) else "own"
 
 
 def export_parents(layout: Layout, wildcards: Wildcards) -> Parents:

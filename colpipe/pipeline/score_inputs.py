@@ -79,6 +79,9 @@ def _trained(layout: Layout) -> list[str]:
     for ancestor in study.ancestors:
         for member in study.members(ancestor):
             named += study.distill_settings(ancestor, member).names
+        for _, init, _ in study.builds_of(ancestor):
+            if study.initialisers[init].kind == "distilled":
+                named += study.desnet_distill_settings(ancestor, init).names
     named += [task.train or task.instructions for task in study.tasks.values() if task.fine_tune]
     return sorted(unmixed(study, filter(None, named)))
 

@@ -66,6 +66,8 @@ class Described(Strict):
     tasks: dict[str, Task]
     template: Template = "own"
     """Its chat template."""
+    instructed: bool = False
+    """Whether it learned to answer here, or whatever it has its weights of."""
 
 
 class Asked(NamedTuple):

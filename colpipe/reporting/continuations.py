@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from colpipe.config.constants import SCRATCH
+
 FILE = "continuations.json"
 ORIGINS = ("bridges", "sft")  # folders of what chains descend from
 WAYS = ("greedy", "sampled")
@@ -101,16 +103,20 @@ def _indented(text: str) -> list[str]:
 
 
 def two_lines(results: Path, width: int) -> list[str]:
-    """How the ancestor, and the DesNet with the lowest held-out loss, go on from the first beginning that both continue, a
-    line each; none where nothing was continued.
+    """How the DesNet with the lowest held-out loss, and what its chain descends from, go on from the first beginning that
+    both continue, a line each; none where nothing was continued. A random one only where there is no other. Of several
+    models without a bridge that chains descend from, paths do not say which: none is shown then.
 
     Args:
         width: columns; what does not fit is cut, with an ellipsis.
     """
     written = read_written(results)
-    origin = next((each for each in written if each.parts[0] in ORIGINS), None)
     desnets = [each for each in written if each.parts[0] == "desnets"]
-    chosen = [each for each in (origin, min(desnets, key=lambda each: each.loss, default=None)) if each]
+    best = min(desnets, key=lambda each: (each.parts[1] == SCRATCH, each.loss), default=None)
+    origins = [each for each in written if each.parts[0] in ORIGINS]
+    if len(origins) > 1 and best:
+        origins = [each for each in origins if each.parts == ("bridges", best.parts[1])]
+    chosen = [*origins[:1], *([best] if best else [])]
     greedy = [{text["prompt"]: text["greedy"] for text in each.texts if "greedy" in text} for each in chosen]
     prompt = next((prompt for prompt in greedy[0] if all(prompt in each for each in greedy)), None) if greedy else None
     if prompt is None:

@@ -132,6 +132,8 @@ def in_words(study: Study, summary: pd.DataFrame) -> Iterator[str]:
     losses = texts.groupby(keys, dropna=False, sort=False).value.mean().reset_index()
     kept = summary[(summary.task == ALL) & (summary.metric == KEPT)]
     shares = {(row.ancestor, row.desnet, row.init, row.tokens): row for row in kept.itertuples()}
+    ended = summary[summary.metric == TO_RECOVER]
+    took = {(row.ancestor, row.desnet, row.init, row.tokens): int(row.value) for row in ended.itertuples()}
     made = losses[losses.tokens.notna() & (losses.ancestor != "")]
     best = made.loc[made.groupby(["ancestor", "desnet"], sort=False).value.idxmin()]
     for row in best.itertuples() if len(best) <= MOST else ():
@@ -140,13 +142,16 @@ def in_words(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         origin = losses[(losses.ancestor == above[0]) & (losses.desnet == above[1]) & losses.tokens.isna()]
         whose = "its ancestor's bridge" if ancestor.bridge else "its ancestor"
         name = " ".join(filter(None, (row.ancestor if len(study.ancestors) > 1 else "", row.desnet)))
-        said = f"{name} ({row.init}, {tokens_label(int(row.tokens))} tokens): {_size(row.params)} parameters"
+        which = (row.ancestor, row.desnet, row.init, row.tokens)
+        trained = f"{took[which]:,} of " if which in took else ""  # where `stop_at` ended it
+        tokens = f"{trained}{tokens_label(int(row.tokens))} tokens"
+        said = f"{name} ({row.init}, {tokens}): {_size(row.params)} parameters"
         if len(origin):
             [whole] = origin.itertuples()
             share = f", {100 * row.params / whole.params:.0f} % of {whose}" if pd.notna(whole.params) else ""
             said += f"{share}; loss {row.value:.3f}, {abs(row.value - whole.value):.3f} "
             said += f"{'above' if row.value > whole.value else 'below'} {'it' if share else whose}"
-        if own := shares.get((row.ancestor, row.desnet, row.init, row.tokens)):
+        if own := shares.get(which):
             said += f"; keeps {own.value:.0f} % ±{(own.high - own.low) / 2:.0f} of its lead over chance"
         yield f"{said}."
 

@@ -37,7 +37,7 @@ from colpipe.evaluation.scores import (
     score_rows,
 )
 from colpipe.hashing import key_of
-from colpipe.hf.models import load_frozen, load_model
+from colpipe.hf.models import load_frozen, load_model, require_positions
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.artifacts import read_manifest, write_json
 from colpipe.jobs.command import run_stage
@@ -63,7 +63,7 @@ def main(job: Job[Settings]) -> None:
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
-        losses = block_losses(model, corpus, length=_block(job, corpus), tokens=job.settings.tokens)
+        losses = block_losses(model, corpus, length=_block(job, model, corpus), tokens=job.settings.tokens)
         scores[name] = in_units(float(losses.mean()), corpus)
         low, high = (in_units(end, corpus) for end in interval(losses))
         intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
@@ -86,10 +86,16 @@ def main(job: Job[Settings]) -> None:
     job.publish()
 
 
-def _block(job: Job[Settings], corpus: Path) -> int | None:
-    """Length of the blocks of held-out text; None: as long as the model reads."""
-    length = job.settings.max_length
-    return length and min(length, read_manifest(corpus)["counts"]["test"]["tokens"])
+def _block(job: Job[Settings], model: PreTrainedModel, corpus: Path) -> int | None:
+    """Length of the blocks of held-out text; None: as long as the model reads.
+
+    Raises:
+        ColpipeError: the model cannot read as much: an ancestor may have fewer positions than its chain.
+    """
+    if (length := job.settings.max_length) is None:
+        return None
+    require_positions(model, length, "stages.evaluate.max_length: a block of held-out text")
+    return min(length, read_manifest(corpus)["counts"]["test"]["tokens"])
 
 
 def continued(job: Job[Settings], model: PreTrainedModel) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
 from colpipe.reporting.continuations import block, read_texts
 from colpipe.reporting.exports import read_exports
-from colpipe.reporting.kept import comparisons
+from colpipe.reporting.kept import ALL, comparisons
 from colpipe.reporting.summary import guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
@@ -30,9 +30,6 @@ def main(job: Job[Described]) -> None:
     folders = {**job.parents_of("made-of"), known.path: job.parents["model"]}
     fingerprints = {**job.manifest["parents"], f"made-of.{known.path}": job.manifest["parents"]["model"]}
     manifests = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}
-    instructed = any(
-        manifest["stage"] in ("prepare_instructions", "bridge_answers") for manifest, _ in manifests.values()
-    )
     of_paper = known.template == "paper"
     config = copy_model(job.parents["model"], job.staging, chat_template() if of_paper else None)
     own = (job.staging / "chat_template.jinja").exists() and not of_paper
@@ -46,8 +43,10 @@ def main(job: Job[Described]) -> None:
     if "compared" in job.parents:
         rows = {name: read_rows(folder, "test") for name, folder in tasks.items() if known.tasks[name].likelihood}
         both = {"own": job.parents["score"], "ancestor": job.parents["compared"]}
-        kept = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
-    asked = Asked(instructed, WITHOUT_INPUT if of_paper else None, own)
+        has_all = {path.stem for path in (both["ancestor"] / "rows").glob("*.csv")} <= rows.keys()
+        found = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
+        kept = [row for row in found if has_all or row["task"] != ALL]  # no mean over tasks of which it lacks some
+    asked = Asked(known.instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
     text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job))
     text.save(job.staging / "README.md")

@@ -59,8 +59,8 @@ class Writer(NamedTuple):
 
 def main(job: Job[Written]) -> None:
     settings, tokenizer = job.settings, load_tokenizer(job.parents["tokenizer"])
-    model = load_frozen(job.parents["model"], settings.precision, pick_device(job.runtime.device))
-    own = load_tokenizer(job.parents["model"])
+    model = load_frozen(job.parents["writer"], settings.precision, pick_device(job.runtime.device))
+    own = load_tokenizer(job.parents["writer"])
     writer = Writer(model, own, tokenizer, foreign=own.get_vocab() != tokenizer.get_vocab())
     openings = {split: openings_of(job, split) for split in SPLITS}
     wanted = {
@@ -89,7 +89,7 @@ def main(job: Job[Written]) -> None:
     for split, batch in batches:
         left_out[split].update(empty=batch["empty"], special=batch["special"])
     found = write_shards(job, batches_after)
-    require_documents(job, found, {split: f"{count['empty']:,} empty ones" for split, count in left_out.items()})
+    require_documents(job, found, {split: said(count, settings) for split, count in left_out.items()})
     counts = stage_shards(job, found, {split: said(count, settings) for split, count in left_out.items()})
     require_enough(job.output, counts, job.runtime)
     job.publish(counts={split: {**counts[split], "left_out": dict(left_out[split])} for split in SPLITS})
@@ -216,7 +216,7 @@ if __name__ == "__main__":
         __doc__,
         main,
         inputs={
-            "model": "ancestor that writes, fine-tuned",
+            "writer": "ancestor that writes, fine-tuned",
             "openings": "prepared corpus whose documents are opened with",
             "tokenizer": "tokenizer of the chain",
         },

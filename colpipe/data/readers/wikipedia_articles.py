@@ -74,7 +74,9 @@ def _pages(path: Path, file: IO[str]) -> Iterator[tuple[str, str, str, re.Patter
             elif event == "end" and tag == "page":
                 found = {each.tag.rpartition("}")[2]: each for each in element.iter()}
                 text = "".join(found["text"].itertext()) if "text" in found else ""
-                problem = "no article" if found["ns"].text != "0" else ""
+                if "title" not in found:
+                    raise ColpipeError(f"{path}: has a <page> without <title>, which no export of MediaWiki has")
+                problem = "no article" if "ns" in found and found["ns"].text != "0" else ""
                 if "redirect" in found or text.lstrip().lower().startswith("#redirect"):
                     problem = problem or "a redirect"
                 shows_nothing = re.compile(rf"\s*({'|'.join(hidden.values())})\s*:", re.IGNORECASE)

@@ -64,7 +64,7 @@ def test_jobs_of_corpora(mixed):
         "both": "mix_corpus",
     }
     assert made["own"].parents == {
-        "model": "results/tiny/sft/llama",
+        "writer": "results/tiny/sft/llama",
         "openings": "results/tiny/data/stories",
         "tokenizer": "results/tiny/tokenizer",
     }
@@ -74,6 +74,32 @@ def test_jobs_of_corpora(mixed):
         "tokenizer": "results/tiny/tokenizer",
     }
     assert plan.settings_text("mix_corpus", made["both"].wildcards) == '{"shares": {"own": 0.3, "stories": 0.7}}'
+
+
+def test_a_random_model_has_not_learned_to_answer_because_its_text_was_written_by_one_that_has(mixed):
+    """But the writer is among the sources of what it is made of."""
+    mixed["stages"]["recover"]["corpus"] = "both"
+    plan = Plan(load_study(mixed))
+    for path, learned in (("desnets/scratch/upper/rand/512", False), ("desnets/llama/upper/nested/512", True)):
+        settings = plan.settings_of("publish", Wildcards(model=path))
+        assert (settings["instructed"], settings["template"]) == (learned, "paper" if learned else "own")
+        assert plan.fetched["llama"] in settings["sources"]
+        assert "sft/llama" in plan.inputs_of("publish", Wildcards(model=path))["made-of"]
+
+
+def test_openings_without_training_documents_are_refused(mixed):
+    mixed["datasets"]["tests"] = {**mixed["datasets"]["articles"], "validation": 0, "test": 1}
+    mixed["corpora"]["tests"] = {"dataset": "tests"}
+    mixed["corpora"]["own"]["written"]["openings"] = "tests"
+    with pytest.raises(ColpipeError, match=r"own.written.openings: tests has no training documents \(datasets.tests\)"):
+        load_study(mixed)
+
+
+def test_what_an_initialiser_distils_on_is_looked_through_for_test_rows(mixed):
+    before = Plan(load_study(mixed)).settings_of("leakage", Wildcards())["trained"]
+    mixed["corpora"]["more"] = {"dataset": "articles"}
+    mixed["initialisers"]["alone"] = {"kind": "distilled", "distill": {"data": ["more"]}}
+    assert Plan(load_study(mixed)).settings_of("leakage", Wildcards())["trained"] == sorted([*before, "more"])
 
 
 def test_only_jobs_that_use_weights_are_told_of_them(mixed):

@@ -198,6 +198,10 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: stages.distill.max_length: 1000 is more than architecture.positions 128",
         ),
         (
+            lambda s: s["tasks"].update(stories=s["tasks"]["boolq"]),
+            "my.yaml: tasks.stories: a corpus under perplexity has this name too; scores need different names",
+        ),
+        (
             lambda s: s["stages"].update(evaluate={"max_length": 256}),
             "my.yaml: stages.evaluate.max_length: 256 is more than architecture.positions 128",
         ),

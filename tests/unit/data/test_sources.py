@@ -32,7 +32,7 @@ def test_a_wheel_with_another_sha256_is_refused(tmp_path, wheel):
 def test_the_wheel_of_another_python_and_platform(tmp_path, wheel):
     """Its files are the same on every machine, and so has to be its sha256."""
     [own] = (tmp_path / "index").glob("*.whl")
-    tags = "cp39-cp39-win_amd64"
+    tags = "cp39-cp39-manylinux_2_24_riscv64.manylinux_2_28_riscv64"
     source = Source(pypi="sample-data==1.0", sha256=wheel, files=["*.jsonl"])
     own.rename(own.with_name(f"sample_data-1.0-{tags}.whl"))
     with pytest.raises(ColpipeError, match="could not download the wheel"):

@@ -85,10 +85,16 @@ def test_what_is_no_article_is_left_out_and_titles_are_groups(tmp_path):
     ]
 
 
+def test_pages_of_old_dumps_have_no_namespace(tmp_path):
+    write(tmp_path / "dump", page("Bern", "A town.").replace("<ns>0</ns>", ""))
+    assert [each["text"] for each in records(tmp_path / "dump")] == ["A town."]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("<html><page /></html>", "is <html>, no export of MediaWiki"),
+        ("<mediawiki><page><ns>0</ns></page></mediawiki>", "has a <page> without <title>"),
         ("<mediawiki><page>", "is no XML: no element found"),
         ("no XML at all", "is no XML: syntax error"),
     ],

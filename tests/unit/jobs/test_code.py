@@ -7,6 +7,7 @@ from tests.conftest import CHECKOUT
 MOVERS = {
     "architectures.settable",
     "architectures.flops",
+    "config.corpora",
     "config.defaults",
     "config.folders",
     "config.loading",

@@ -70,6 +70,18 @@ def test_two_lines_of_a_bridge_and_a_line_without_an_ancestor(tmp_path):
     assert two_lines(tmp_path, 60) == []  # nothing that both continue
 
 
+def test_two_lines_are_of_a_desnet_and_of_its_own_ancestor(tmp_path):
+    for name, loss in (("a", 2.0), ("b", 3.0)):
+        write(tmp_path / f"scores/bridges/{name}", text("It is", f" {name}"), loss=2.0)
+        write(tmp_path / f"scores/desnets/{name}/90M/fit/0", text("It is", f" of {name}"), loss=5 - loss)
+    write(tmp_path / "scores/desnets/scratch/90M/rand/0", text("It is", " x"), loss=1.0)
+    assert [line.split()[-1] for line in two_lines(tmp_path, 60)[1:]] == ["b", "b"]
+    for name in ("a", "b"):
+        (tmp_path / f"scores/bridges/{name}").rename(tmp_path / f"scores/{name}")
+        write(tmp_path / f"scores/sft/{name}", text("It is", f" {name}"), loss=2.0)
+    assert two_lines(tmp_path, 60)[1:] == ["    90M (fit, 0 tokens)  of b"]  # paths do not say which of them
+
+
 def test_of_many_models_those_that_tell_most_are_shown_at_once():
     desnets = [
         Written(f"desnets/a/{size}/{init}/0", loss, []) for size in range(30) for init, loss in (("x", 4.0), ("y", 3.0))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from colpipe.config.parts import Architecture, Shape
+from colpipe.errors import ColpipeError
 from colpipe.evaluation.continuations import continuations
 from colpipe.hf.models import load_model
 from colpipe.hf.tokenizers import load_tokenizer
@@ -72,15 +73,24 @@ def test_one_load_gives_what_each_task_alone_gives(inputs, monkeypatch):
         assert scores["first"][metric] == scores["plain"][metric]
 
 
-@pytest.mark.parametrize(("asked", "block"), [(None, 192), (64, 64), (10_000, 256)])
+@pytest.mark.parametrize(("asked", "block"), [(None, 192), (64, 64), (192, 100)])
 def test_held_out_text_is_cut_into_blocks_of_the_length_that_is_asked_for(inputs, asked, block, monkeypatch):
     """No longer than the text; left out, as long as the model reads."""
+    if block == 100:
+        write_json(inputs / "corpus" / MANIFEST, {"counts": {"test": {"tokens": 100, "bytes": 400}}, "files": {}})
     monkeypatch.setattr(evaluate, "interval", lambda losses: (losses.min(), losses.max()))
     monkeypatch.setattr(evaluate, "block_losses", lambda *given, length, tokens: np.full(3, float(length or 192)))
     folder = run(
         "evaluate", inputs / "out", {"max_length": asked}, model=inputs / "model", corpus__text=inputs / "corpus"
     )
     assert json.loads((folder / "scores.json").read_text())["text"]["loss"] == block
+
+
+def test_blocks_that_a_model_cannot_read_are_refused(inputs):
+    settings = {"max_length": 193}
+    line = "stages.evaluate.max_length: a block of held-out text has 193 tokens, but the model has 192 positions; lower"
+    with pytest.raises(ColpipeError, match=line):
+        run("evaluate", inputs / "out", settings, model=inputs / "model", corpus__text=inputs / "corpus")
 
 
 def test_of_held_out_text_as_many_tokens_as_are_asked_for_are_scored(inputs):

@@ -53,7 +53,7 @@ def run(tmp_path, parents):
 
     def start(name: str, change=lambda job: None, model: str = "model", seed: int = 0, **settings):
         output, work = tmp_path / name, tmp_path / f"{name}.work"
-        inputs = {"model": parents / model, "openings": parents / "wiki", "tokenizer": parents / "tokenizer"}
+        inputs = {"writer": parents / model, "openings": parents / "wiki", "tokenizer": parents / "tokenizer"}
         job = open_job(
             "write_corpus", output, work, Written(**{**SETTINGS, **settings}), JobRuntime(device="cpu"), inputs, seed
         )
