@@ -61,6 +61,14 @@ def comparisons(
     return found
 
 
+def comparison(rows: Mapping[str, Sequence[dict]], own: Path, ancestor: Path) -> list[dict]:
+    """One model beside its ancestor, from the folders of their scores: the rows of `comparisons`, without a mean over `ALL`
+    where the ancestor was scored on tasks that are not among these."""
+    found = comparisons(rows, {"own": own, "ancestor": ancestor}, dict.fromkeys(("own", "ancestor"), "ancestor"))["own"]
+    lacks = {path.stem for path in (ancestor / "rows").glob("*.csv")} - rows.keys()
+    return [row for row in found if not lacks or row["task"] != ALL]
+
+
 def measure(rows: Sequence[dict]) -> str:
     """The metric by which models are compared. It is by the length of choices where they differ in their number of words and
     follow a context; whole sentences and single words count as they are."""

@@ -18,7 +18,7 @@ from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
 from colpipe.reporting.continuations import block, read_texts
 from colpipe.reporting.exports import read_exports
-from colpipe.reporting.kept import ALL, comparisons
+from colpipe.reporting.kept import comparison
 from colpipe.reporting.summary import guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
@@ -42,10 +42,7 @@ def main(job: Job[Described]) -> None:
     kept: list[dict] = []
     if "compared" in job.parents:
         rows = {name: read_rows(folder, "test") for name, folder in tasks.items() if known.tasks[name].likelihood}
-        both = {"own": job.parents["score"], "ancestor": job.parents["compared"]}
-        has_all = {path.stem for path in (both["ancestor"] / "rows").glob("*.csv")} <= rows.keys()
-        found = comparisons(rows, both, dict.fromkeys(both, "ancestor"))["own"]
-        kept = [row for row in found if has_all or row["task"] != ALL]  # no mean over tasks of which it lacks some
+        kept = comparison(rows, job.parents["score"], job.parents["compared"])
     asked = Asked(known.instructed, WITHOUT_INPUT if of_paper else None, own)
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
     text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job))

@@ -7,7 +7,7 @@ from scipy.stats import bootstrap
 
 from colpipe.errors import ColpipeError
 from colpipe.hashing import key_of
-from colpipe.reporting.kept import ALL, comparisons, is_above, measure
+from colpipe.reporting.kept import ALL, comparison, comparisons, is_above, measure
 
 ROWS = 400
 SHARES = {
@@ -182,3 +182,16 @@ def test_what_differs_in_words_is_compared_by_length(context, continuations, exp
     row = {"choices": ["x", "y"], "likelihood": {"contexts": [context] * 2, "continuations": continuations}}
     assert measure([row]) == expected
     assert measure([{key: value for key, value in row.items() if key != "choices"}]) == "last_word"
+
+
+def test_one_model_has_what_it_has_among_all_and_no_mean_where_it_lacks_a_task(scored):
+    rows = {task: test_rows(task) for task in SHARES}
+    assert (
+        comparison(rows, scored["model"], scored["ancestor"])
+        == comparisons(rows, scored, dict.fromkeys(scored, "ancestor"))["model"]
+    )
+    few = comparison({"piqa": rows["piqa"]}, scored["model"], scored["ancestor"])
+    assert [(row["task"], row["metric"]) for row in few] == [
+        ("piqa", "likelihood_normalised_difference"),
+        ("piqa", "kept"),
+    ]
