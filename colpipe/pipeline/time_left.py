@@ -11,7 +11,7 @@ from statistics import fmean
 from colpipe.cost.processor import cores, training_rate
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.schedule import START, threads_of
+from colpipe.pipeline.schedule import START, is_alone, threads_of
 
 PATIENCE = 10  # seconds between two looks at what has finished
 DOUBT = (
@@ -106,6 +106,7 @@ def seconds_by_work(plan: Plan) -> dict[str, float]:
     seconds, count = defaultdict[str, list[float]](list), cores()
     for job, work in plan.work_by_job():
         if RULES[job.rule].work and not (Path(job.folder) / "manifest.json").exists():
-            rate = threads_of(job.rule, count) * training_rate(work.precision)
+            threads = threads_of(job.rule, count, is_alone(plan.study, job.rule, job.wildcards))
+            rate = threads * training_rate(work.precision)
             seconds[job.rule].append(work.flops / rate)
     return {rule: fmean(each) for rule, each in seconds.items()}

@@ -25,7 +25,7 @@ from colpipe.jobs.usage import read_account
 from colpipe.pipeline.graph import PlannedJob
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.schedule import START, seconds_together, threads_of
+from colpipe.pipeline.schedule import START, is_alone, seconds_together, threads_of
 from colpipe.reporting.many_sizes import SizesCost, estimate_sizes, recorded_sizes
 
 # FLOP/s by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
@@ -103,10 +103,13 @@ def cpu_rates(results: Path, host: str) -> dict[str, float]:
     return {stage: flops / seconds for stage, (flops, seconds) in sums.items() if seconds}
 
 
-def cpu_rate(rule: str, rates: dict[str, float], count: int, precision: str = "float32") -> float:
+def cpu_rate(
+    rule: str, rates: dict[str, float], count: int, precision: str = "float32", is_alone: bool = False
+) -> float:
     """FLOP/s of a job of a rule on the threads that it gets on this machine of so many cores: as in its own past runs, where
     there are some, else by a measurement of one core."""
-    return rates.get(RULES[rule].stage or rule) or rates.get("") or threads_of(rule, count) * training_rate(precision)
+    recorded = rates.get(RULES[rule].stage or rule) or rates.get("")
+    return recorded or threads_of(rule, count, is_alone) * training_rate(precision)
 
 
 def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | None = None) -> float:
@@ -117,11 +120,14 @@ def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | N
     if device:
         return sum(START + seconds_on(device, {works[job.folder].precision: works[job.folder].flops}) for job in jobs)
 
+    def alone(job: PlannedJob) -> bool:
+        return is_alone(plan.study, job.rule, job.wildcards)
+
     def seconds(job: PlannedJob) -> float:
         work = works[job.folder]
-        return START + work.flops / cpu_rate(job.rule, rates, count, work.precision)
+        return START + work.flops / cpu_rate(job.rule, rates, count, work.precision, alone(job))
 
-    return seconds_together(jobs, seconds, count)
+    return seconds_together(jobs, seconds, count, alone)
 
 
 def disk_bytes(plan: Plan) -> float:

@@ -26,6 +26,7 @@ from colpipe.config.paper import paper
 from colpipe.errors import ColpipeError
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.resources import resources_of_jobs
+from colpipe.pipeline.schedule import threads_for
 from colpipe.pipeline.snakefile import (
     LAUNCH,
     RUN,
@@ -59,7 +60,8 @@ validate(STUDY.model_dump(mode="json"), "../schemas/study.schema.json", set_defa
 
 # Threads of a training job on this machine. Two jobs on half of the cores do more than one on all of them, micro models and
 # real ones (SmolLM2 of 20 layers in bfloat16, two cores: 128 tokens a second each against 208). What the chain waits for goes
-# first (priority), and scoring fills the other half. A profile may say otherwise: --set-threads distill=8.
+# first (priority), and scoring fills the other half. Where there is nothing to fill it with, up to the first member of an only
+# chain, a job has all (`threads_for`). A profile may say otherwise: --set-threads distill=8.
 # A scheduler's nodes: eight for each job, --max-threads for fewer; where the job runs, what it was given.
 CORES = workflow.resource_settings.cores or 8
 HALF = CORES if workflow.remote_exec or not workflow.resource_settings.cores else max(1, CORES // 2)

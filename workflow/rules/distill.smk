@@ -13,7 +13,7 @@ rule distill:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: HALF
+    threads: threads_for(STUDY, "distill", CORES, HALF)
     resources:
         **resources_of("distill"),
     params:

@@ -13,7 +13,7 @@ rule order:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: HALF
+    threads: threads_for(STUDY, "order", CORES, HALF)
     resources:
         **resources_of("order"),
     params:

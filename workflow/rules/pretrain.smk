@@ -13,7 +13,7 @@ rule pretrain:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: HALF
+    threads: threads_for(STUDY, "pretrain", CORES, HALF)
     resources:
         **resources_of("pretrain"),
     params:

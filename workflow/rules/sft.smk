@@ -13,7 +13,7 @@ rule sft:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: HALF
+    threads: threads_for(STUDY, "sft", CORES, HALF)
     resources:
         **resources_of("sft"),
     params:

@@ -15,7 +15,7 @@ rule write_corpus:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: HALF
+    threads: threads_for(STUDY, "write_corpus", CORES, HALF)
     resources:
         **resources_of("write_corpus"),
     params:
