@@ -3,11 +3,17 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test faults lint bench site clean initialisers ablation elastic paper-micro
+.PHONY: demo smollm2 test faults lint bench site clean initialisers ablation elastic paper-micro
 
-demo: .venv/installed  ## run the demo study and print its table
+demo: .venv/installed  ## make small models out of a real one, run every stage on micro ones, and print what was made
+	$(BIN)/colpipe run config/bridge.yaml all --cores $(CORES)
 	$(BIN)/colpipe run config/config.yaml all published --cores $(CORES)
 	@$(BIN)/colpipe show results/demo
+
+# A family of seven models out of SmolLM2-135M, and beside it what else one could do with as many tokens.
+smollm2: .venv/installed  ## make and compare small models of 60M to 120M, on a processor with bfloat16
+	$(BIN)/colpipe run config/smollm2.yaml all published --cores $(CORES)
+	@$(BIN)/colpipe show results/smollm2
 
 test: .venv/installed  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder

@@ -1,7 +1,7 @@
 """One smaller model out of another: its most important part, or of an elastic member a submodel as it was trained.
 
     colpipe cut models/smollm2 90M smollm2-90m
-    colpipe cut results/demo/chain/smollm2/large layers=4,heads=5,hidden=80 4x80
+    colpipe cut results/demo/chain/smollm2/large layers=22 22-layers
 
 A shape that is given in part is the model's in the rest. `colpipe fit` also fits what it cuts to the model, on a text,
 which is worth much to what was cut out of a really trained one.

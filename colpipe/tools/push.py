@@ -1,7 +1,7 @@
 """Upload a model's folder and its card to the Hugging Face hub, as one commit. Nothing that is there is deleted.
 
-colpipe push results/demo/published/desnets/smollm2/4x80/nested/100k me/tiny-80 --private
-colpipe push gguf me/tiny-80-gguf --card results/demo/published/desnets/smollm2/4x80/nested/100k/README.md
+colpipe push results/demo/published/desnets/smollm2/90M/fit/10k me/small-90m --private
+colpipe push gguf me/small-90m-gguf --card results/demo/published/desnets/smollm2/90M/fit/10k/README.md
 
 The token is that of HF_TOKEN, or of `hf auth login`.
 """
