@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import yaml
 
 import colpipe
 from colpipe.__main__ import COMMANDS
+from colpipe.tools.show import draw
 from tests.conftest import CHECKOUT, make_gpt2, make_tokenizer
 
 PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
@@ -48,7 +50,7 @@ def test_rules_targets_and_make_targets_exist(page):
     named = re.findall(r"rule `(\w+)`", text) + re.findall(r"^ +snakemake ([a-z]\w*) ", text, re.MULTILINE)
     named += re.findall(r"`snakemake ([a-z]\w*)", text)
     assert not [name for name in named if name not in rules]
-    making = re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    making = re.findall(r"^([a-z]\w*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     assert not [name for name in re.findall(r"`make (\w+)`", text) if name not in making]
 
 
@@ -111,3 +113,37 @@ def test_lines_are_not_longer_than_a_screen(page):
     text = page.read_text().partition("## Every key")[0]  # what follows is made from the code
     text = re.sub(r"^(```[\s\S]*?^```|    .*|\|.*)$", "", text, flags=re.MULTILINE)
     assert not [line for line in text.splitlines() if len(line) > 120]
+
+
+def test_the_readmes_first_result_is_that_of_the_demos_summary():
+    summary = pd.read_csv(CHECKOUT / "docs/demo/summary.csv")
+    table = re.search(r"^\| model \|.*?\n\n", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].rstrip().splitlines()[2:]]
+    names = {"SmolLM2-135M-Instruct": "smollm2-135m"}
+    assert [row[0] for row in rows] == [
+        "SmolLM2-135M-Instruct",
+        "large",
+        *["110M"] * 2,
+        *["100M"] * 2,
+        *["90M"] * 2,
+        "chance",
+    ]
+    for name, size, made, loss, piqa, words, kept in rows[:-1]:
+        own = summary[summary.desnet == names.get(name, name)]
+        if name.endswith("M"):
+            own = own[own.tokens == (10_000 if "recovery" in made else 0)]
+        value = own.set_index(["task", "metric"]).value
+        [params] = set(own.params)
+        assert (size, loss) == (f"{params / 1e6:.1f}M", f"{value['wikipedia', 'loss']:.3f}")
+        assert piqa == f"{value['piqa', 'likelihood_normalised']:.1f}"
+        assert words == f"{value['last-words', 'last_word']:.1f}"
+        [all_tasks] = own[(own.task == "all tasks") & (own.metric == "kept")].itertuples()
+        half = (all_tasks.high - all_tasks.low) / 2
+        assert kept == f"{all_tasks.value:.0f}" + (f" ± {half:.0f}" if half else "")
+
+
+def test_the_readmes_figure_is_drawn_from_the_demos_summary(tmp_path):
+    draw(CHECKOUT / "docs/demo", tmp_path / "family")
+    for variant in ("light", "dark"):
+        name = f"family-{variant}.svg"
+        assert (tmp_path / name).read_bytes() == (CHECKOUT / "docs/demo" / name).read_bytes()
