@@ -105,7 +105,7 @@ def stages_of(home: Path) -> list[Stage]:
     parts = {"--data": [f"one={stories}", f"other={stories}"], **tokenizer}
     found.append(Stage("mix_corpus", with_settings(parts, {"shares": {"one": 0.25, "other": 0.75}})))
     written = {"openings": "stories", "opening": 8, "max_new_tokens": 12, "tokens": 1000, "batch_size": 8}
-    writer = {"--model": ["results/tiny/sft/llama"], "--openings": corpus, **tokenizer}
+    writer = {"--writer": ["results/tiny/sft/llama"], "--openings": corpus, **tokenizer}
     found.append(Stage("write_corpus", with_settings(writer, written)))
     return found
 

@@ -52,7 +52,7 @@ def test_a_study_on_text_of_its_ancestor(tmp_path, inputs):
         return json.loads((results / path / "manifest.json").read_text())
 
     own, both = manifest("data/own"), manifest("data/both")
-    assert set(own["parents"]) == {"model", "openings", "tokenizer"} and own["settings"]["ancestor"] == "gpt2"
+    assert set(own["parents"]) == {"writer", "openings", "tokenizer"} and own["settings"]["ancestor"] == "gpt2"
     assert 2000 <= own["counts"]["train"]["tokens"] == len(Tokens(results / "data/own", "train")) < 2033
     used = {name: part["tokens"] for name, part in both["parts"]["train"].items()}
     assert used["own"] == own["counts"]["train"]["tokens"] and abs(used["stories"] - 3 * used["own"]) < 100
