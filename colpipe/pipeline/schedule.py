@@ -23,11 +23,12 @@ def is_alone(study: Study, rule: str, wildcards: SimpleNamespace) -> bool:
     """Whether a job gets all cores because hardly anything can be worked on beside it: up to the first member of a study's
     only chain, where neither a bridge nor DesNets that need no chain could have the other half."""
     [name, *others] = study.ancestors
-    free = {"rand", "distilled"} & {study.initialisers[init].kind for _, init, _ in study.builds_of(name)}
     first = study.members(name)[0]
-    if others or free or study.ancestors[name].bridge or study.parameters(study.chain[first].shape) < GAINS:
+    is_before = rule in BEFORE or (rule == "distill" and wildcards.member == first)
+    if not is_before or others:  # said first: estimates ask for every job, and a study may build thousands of DesNets
         return False
-    return rule in BEFORE or (rule == "distill" and wildcards.member == first)
+    free = {"rand", "distilled"} & {study.initialisers[init].kind for _, init, _ in study.builds_of(name)}
+    return not (free or study.ancestors[name].bridge or study.parameters(study.chain[first].shape) < GAINS)
 
 
 def threads_for(study: Study, rule: str, cores: int, half: int) -> Callable[[SimpleNamespace], int]:
