@@ -24,13 +24,8 @@ from colpipe.pipeline.model_inputs import Parents, fit_source, fitted_from
 from colpipe.pipeline.rules import RULES
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
-PREPARING = (
-    "fetch_model",
-    "fetch_dataset",
-    "train_tokenizer",
-    "prepare_corpus",
-    "prepare_instructions",
-)  # no model runs
+# No model runs in these.
+PREPARING = ("fetch_model", "fetch_dataset", "train_tokenizer", "prepare_corpus", "prepare_instructions")
 
 
 class Plan(Layout):

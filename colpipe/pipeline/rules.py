@@ -22,19 +22,14 @@ from colpipe.pipeline.model_inputs import Parents
 def publish_parents(layout: Layout, wildcards: Wildcards) -> Parents:
     made_of = list(_descent(layout, wildcards.model))[:-1]
     exported = {"exported": f"{layout.results}/exported/{wildcards.model}"}
-    ancestor = Path(wildcards.model).parts[1]
-    origin = "" if ancestor == SCRATCH else layout.origin(ancestor).removeprefix(f"{layout.results}/")
-    beside = {"origin-score": f"{layout.results}/scores/{origin}"} if layout.study.stages.evaluate.continued else {}
+    above = f"{layout.results}/scores/{layout.compared_with(wildcards.model)}"
+    descends = Path(wildcards.model).parts[1] != SCRATCH
     return {
         **score.evaluate_parents(layout, wildcards),
-        **(beside if origin else {}),
+        **({"origin-score": above} if descends and layout.study.stages.evaluate.continued else {}),
         **(exported if layout.study.stages.export.reported and wildcards.model.startswith("desnets/") else {}),
         "score": f"{layout.results}/scores/{wildcards.model}",
-        **(
-            {"compared": f"{layout.results}/scores/{layout.compared_with(wildcards.model)}"}
-            if any(task.likelihood for task in layout.tasks_of(wildcards.model).values())
-            else {}
-        ),
+        **({"compared": above} if any(task.likelihood for task in layout.tasks_of(wildcards.model).values()) else {}),
         "made-of": {folder.removeprefix(f"{layout.results}/"): folder for folder in made_of},
     }
 
