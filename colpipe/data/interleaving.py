@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def usable_tokens(tokens: Mapping[str, int], shares: Mapping[str, float]) -> float:
-    """Tokens of the largest mixture that has these shares, by how many each part has: as many as the scarcest allows."""
-    return min(tokens[name] / shares[name] for name in tokens)
+def largest_mixture(sizes: Mapping[str, int], shares: Mapping[str, float]) -> float:
+    """Size of the largest mixture that has these shares, in what the parts are counted in, tokens or rows: what the scarcest
+    of them allows."""
+    return min(sizes[name] / shares[name] for name in sizes)
 
 
 def evenly_spread(lengths: np.ndarray, tokens: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.data.encoding import encode
+from colpipe.data.interleaving import largest_mixture
 from colpipe.data.rows import read_rows
 from colpipe.data.shards import shard_path
 from colpipe.data.tokens import Blocks, Rows, account_for
@@ -37,7 +38,7 @@ def shared_counts(lengths: Mapping[str, int], weights: Mapping[str, float]) -> d
     Raises:
         ColpipeError: one would give none.
     """
-    most = min(lengths[name] / weights[name] for name in lengths)
+    most = largest_mixture(lengths, weights)
     counts = {name: min(lengths[name], round(most * weights[name])) for name in lengths}
     for name in lengths:
         if not counts[name]:

@@ -11,6 +11,7 @@ from colpipe.config.study import Study
 from colpipe.data.files import some
 from colpipe.evaluation.scores import LIKELIHOODS
 from colpipe.evaluation.uniform import is_broken, uniform_guess
+from colpipe.reporting.family import KEYS
 from colpipe.reporting.kept import ALL, DIFFERENCE, KEPT
 from colpipe.reporting.recovery import recovered
 from colpipe.reporting.summary import FILE_METRICS, TO_RECOVER, UNIFORM
@@ -127,9 +128,8 @@ def table_text(study: Study, summary: pd.DataFrame, more: Iterable[str] = ()) ->
 def in_words(study: Study, summary: pd.DataFrame) -> Iterator[str]:
     """A line for the best of each DesNet by mean held-out loss, and what it has of the model that its chain descends from;
     none of random ones, and none where there are more than `MOST`."""
-    keys = ["ancestor", "desnet", "params", "init", "tokens"]
     texts = summary[(summary.metric == "loss") & summary.task.isin(study.perplexity) & (summary.init != UNIFORM)]
-    losses = texts.groupby(keys, dropna=False, sort=False).value.mean().reset_index()
+    losses = texts.groupby(KEYS, dropna=False, sort=False).value.mean().reset_index()
     kept = summary[(summary.task == ALL) & (summary.metric == KEPT)]
     shares = {(row.ancestor, row.desnet, row.init, row.tokens): row for row in kept.itertuples()}
     ended = summary[summary.metric == TO_RECOVER]

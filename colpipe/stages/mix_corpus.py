@@ -12,7 +12,7 @@ import numpy as np
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Name, Strict, Weight
-from colpipe.data.interleaving import evenly_spread, interleaved, usable_tokens
+from colpipe.data.interleaving import evenly_spread, interleaved, largest_mixture
 from colpipe.data.shard_writing import SPLITS, Batches, require_documents, stage_shards, write_shards
 from colpipe.data.shards import Piece, Tokens, documents_in, id_type
 from colpipe.data.tokenising import special_counter
@@ -94,7 +94,7 @@ def main(job: Job[Settings]) -> None:
 def choose(folders: Mapping[str, Path], shares: Mapping[str, float], split: str) -> dict[str, Part]:
     """The documents that each part gives to a split, parts in the order of their names."""
     found = {name: (Tokens(folders[name], split), *documents_in(folders[name], split)) for name in sorted(shares)}
-    total = usable_tokens({name: len(tokens) for name, (tokens, *_) in found.items()}, shares)
+    total = largest_mixture({name: len(tokens) for name, (tokens, *_) in found.items()}, shares)
     parts = {}
     for name, (tokens, ends, sizes) in found.items():
         starts = np.concatenate([[0], ends[:-1]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from colpipe.data.interleaving import evenly_spread, interleaved, spread_order, usable_tokens
+from colpipe.data.interleaving import evenly_spread, interleaved, largest_mixture, spread_order
 
 
 def lengths_of(count: int, seed: int) -> np.ndarray:
@@ -12,8 +12,8 @@ def lengths_of(count: int, seed: int) -> np.ndarray:
 
 def test_the_scarcest_part_decides_how_much_there_is():
     tokens = {"wikipedia": 7000, "own": 1500}
-    assert usable_tokens(tokens, {"wikipedia": 0.7, "own": 0.3}) == pytest.approx(5000)  # own: 0.3 of 5000
-    assert usable_tokens(tokens, {"wikipedia": 0.9, "own": 0.1}) == pytest.approx(7000 / 0.9)
+    assert largest_mixture(tokens, {"wikipedia": 0.7, "own": 0.3}) == pytest.approx(5000)  # own: 0.3 of 5000
+    assert largest_mixture(tokens, {"wikipedia": 0.9, "own": 0.1}) == pytest.approx(7000 / 0.9)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.9, 0.999, 1.0])
