@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,19 @@ def open_job(*spec, **more):
 
 class Killed(Exception):
     """A job was cut off."""
+
+
+def counting(function: Callable, kill_at: int = -1) -> Callable:
+    """A function that counts its calls, in `calls`, and raises `Killed` instead of one of them; -1: of none."""
+
+    def call(*arguments):
+        call.calls += 1
+        if call.calls == kill_at:
+            raise Killed
+        return function(*arguments)
+
+    call.calls = 0
+    return call
 
 
 def kill(job, after: int | None) -> None:

@@ -9,6 +9,12 @@ from colpipe.reporting.continuations import block
 from colpipe.reporting.exports import Exports
 
 TEXT_ONLY = Asked(instructed=False, prompt=None, chat=False)
+PLAIN = Described(
+    study="s", path="desnets/a/x/fit/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
+    sources={}, scored={}, tasks={},
+)  # fmt: skip
+MADE = {PLAIN.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
+CONFIG = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
 
 
 @pytest.mark.parametrize(
@@ -121,22 +127,16 @@ def test_what_is_on_the_hub_is_linked_and_what_it_is_scored_on_is_not_its_data(t
     (Asked(False, None, True), "what it learned here is text only", '"role": "user"'),
 ])  # fmt: skip
 def test_a_card_says_how_the_model_is_asked_and_what_its_files_are(asked, told, shown):
-    known = Described(
-        study="s", path="desnets/a/x/fit/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
-        sources={}, scored={}, tasks={},
-    )  # fmt: skip
-    made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
-    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
     exported = Exports({"f16": 2000, "q8_0": 1000}, {}, ["a note"], "")
-    text = card(known, config, made, {}, {}, {}, asked, 0, exported).text
+    text = card(PLAIN, CONFIG, MADE, {}, {}, {}, asked, 0, exported).text
     assert "stop_at" not in text
     assert told in text and shown in text
     assert "| type | bytes |\n|---|---|\n| F16 | 2,000 |\n| Q8_0 | 1,000 |\n\n- a note\n" in text
     timed = exported._replace(speeds={"q8_0": {"prompt": 1234.5, "answer": 6.7, "threads": 2}})
-    text = card(known, config, made, {}, {}, {}, asked, 0, timed).text
+    text = card(PLAIN, CONFIG, MADE, {}, {}, {}, asked, 0, timed).text
     assert "|---|---|---|---|\n| F16 | 2,000 |  |  |\n| Q8_0 | 1,000 | 1,234.5 | 6.7 |\n" in text
     assert "tokens a second on 2 threads of" in text
-    text = card(known, config, made, {}, {}, {}, asked, 0, Exports({}, {}, [], "a reason")).text
+    text = card(PLAIN, CONFIG, MADE, {}, {}, {}, asked, 0, Exports({}, {}, [], "a reason")).text
     assert "There are no GGUF files of it: a reason.\n\n## Scores" in text
 
 
@@ -147,13 +147,12 @@ def test_what_it_keeps_of_its_ancestor_stands_below_the_scores():
         scored={"piqa": "resources/data/piqa"}, tasks={"piqa": {"instructions": "piqa"}},
     )  # fmt: skip
     made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
-    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
     scores = {"piqa": {"likelihood_normalised": 57.5, "answer_bits_per_byte": 1.25}}
     kept = [
         {"task": "piqa", "metric": "likelihood_normalised_difference", "value": -6.5, "low": -8.0, "high": -5.0},
         {"task": "all tasks", "metric": "kept", "value": 53.5, "low": 40.0, "high": 60.0},
     ]
-    made = card(known, config, made, scores, {"piqa": {}}, {}, TEXT_ONLY, 0, None, kept)
+    made = card(known, CONFIG, made, scores, {"piqa": {}}, {}, TEXT_ONLY, 0, None, kept)
     by_length = "Accuracy by log-likelihood over the length of the choice, %"
     for line in (
         f"| piqa | {by_length} | 57.5000 |  | these |  |",
@@ -166,28 +165,19 @@ def test_what_it_keeps_of_its_ancestor_stands_below_the_scores():
 
 
 def test_what_a_model_writes_stands_on_its_card_before_the_scores():
-    known = Described(
-        study="s", path="desnets/a/x/fit/0", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
-        sources={}, scored={}, tasks={},
-    )  # fmt: skip
-    made = {known.path: ({"stage": "assemble", "parents": {}, "settings": {}, "parameters": 9}, "f")}
-    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
     written = block([{"prompt": "It <is>", "greedy": " a | b", "sampled": "{{ c }}"}], [], "its ancestor")
-    text = card(known, config, made, {}, {}, {}, TEXT_ONLY, 7, written=written).text
+    text = card(PLAIN, CONFIG, MADE, {}, {}, {}, TEXT_ONLY, 7, written=written).text
     assert f"with seed 7. None of it was chosen; a line break is ⏎.\n\n{written}\n\n## Scores\n" in text
     assert "\n\n## What it writes\n\nHow it goes on from" in text and "sampled at temperature 0.8" in text
     assert "without its chat template" not in text
-    chat = card(known, config, made, {}, {}, {}, Asked(True, None, True), 7, written=written).text
+    chat = card(PLAIN, CONFIG, MADE, {}, {}, {}, Asked(True, None, True), 7, written=written).text
     assert "read as plain text without its chat template: greedily" in chat
-    assert "What it writes" not in card(known, config, made, {}, {}, {}, TEXT_ONLY, 7).text
+    assert "What it writes" not in card(PLAIN, CONFIG, MADE, {}, {}, {}, TEXT_ONLY, 7).text
 
 
 @pytest.mark.parametrize(("reached", "end"), [(True, "ended it"), (False, "did not end it")])
 def test_a_card_says_where_a_recovery_ended(reached, end):
-    known = Described(
-        study="s", path="desnets/a/x/fit/100k", ancestor="a", family="gpt2", shape=Shape(layers=1, heads=1, hidden=8),
-        sources={}, scored={}, tasks={},
-    )  # fmt: skip
+    known = PLAIN.model_copy(update={"path": "desnets/a/x/fit/100k"})
     stopped = {
         "at": 0.95,
         "target": 3.1,
@@ -198,6 +188,5 @@ def test_a_card_says_where_a_recovery_ended(reached, end):
         "of": 102400,
     }
     manifest = {"stage": "recover", "parents": {}, "settings": {}, "parameters": 9, "stopped": stopped}
-    config = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
-    text = card(known, config, {known.path: (manifest, "f")}, {}, {}, {}, Asked(False, None, False), 0).text
+    text = card(known, CONFIG, {known.path: (manifest, "f")}, {}, {}, {}, Asked(False, None, False), 0).text
     assert f"recover, 51,200 of 102,400 tokens, stop_at 0.95 {end}" in text

@@ -12,7 +12,7 @@ from colpipe.data.shards import NOTHING, Tokens, append, documents_in
 from colpipe.data.tokenising import piece_maker
 from colpipe.errors import ColpipeError
 from colpipe.stages import mix_corpus
-from tests.conftest import WORDS, Killed, make_tokenizer, open_job
+from tests.conftest import WORDS, Killed, counting, make_tokenizer, open_job
 
 SHARD = 400  # tokens
 SPLITS = {"train": 1.0, "validation": 0.3, "test": 0.3}
@@ -134,18 +134,10 @@ def test_killed_anywhere_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
     whole = run("whole", shares)
 
     def appends(name: str, kill_at: int = -1) -> int:
-        calls = 0
-
-        def append(*arguments):
-            nonlocal calls
-            calls += 1
-            if calls == kill_at:
-                raise Killed
-            return shards.append(*arguments)
-
+        append = counting(shards.append, kill_at)
         monkeypatch.setattr(shard_writing, "append", append)
         run(name, shares, save_minutes=0)
-        return calls
+        return append.calls
 
     total = appends("counted")
     assert total > 10

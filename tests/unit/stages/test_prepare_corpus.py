@@ -19,7 +19,7 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.job import STOPPED, Job
 from colpipe.jobs.state import read_record
 from colpipe.stages import prepare_corpus
-from tests.conftest import WORDS, Killed, make_tokenizer, open_job
+from tests.conftest import WORDS, Killed, counting, make_tokenizer, open_job
 
 SHARD = 400  # tokens
 SETTINGS = Dataset.model_validate({"source": {"path": "."}, "reader": "text", "validation": 0.1, "test": 0.1})
@@ -121,18 +121,10 @@ def test_killed_anywhere_ends_with_the_same_bytes(run, tmp_path, monkeypatch, sa
 
     def appends(name: str, kill_at: int = -1) -> int:
         """Run with `append` counted, up to a kill; how often it was called."""
-        calls = 0
-
-        def append(*arguments):
-            nonlocal calls
-            calls += 1
-            if calls == kill_at:
-                raise Killed
-            return shards.append(*arguments)
-
+        append = counting(shards.append, kill_at)
         monkeypatch.setattr(shard_writing, "append", append)
         run(name, save_minutes=save_minutes)
-        return calls
+        return append.calls
 
     total, chance = appends("counted"), random.Random(0)
     assert total > 60

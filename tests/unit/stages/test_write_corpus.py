@@ -18,7 +18,7 @@ from colpipe.errors import ColpipeError
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.job import STOPPED
 from colpipe.stages import write_corpus
-from tests.conftest import WORDS, Killed, make_tokenizer, open_job
+from tests.conftest import WORDS, Killed, counting, make_tokenizer, open_job
 
 SETTINGS = {"openings": "wiki", "opening": 6, "max_new_tokens": 10, "tokens": 400, "batch_size": 4}
 DOCUMENTS = {"train": 60, "validation": 12, "test": 8}
@@ -128,18 +128,10 @@ def test_killed_anywhere_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
     completions = write_corpus.completions
 
     def calls(name: str, kill_at: int = -1) -> int:
-        count = 0
-
-        def counted(*arguments):
-            nonlocal count
-            count += 1
-            if count == kill_at:
-                raise Killed
-            return completions(*arguments)
-
+        counted = counting(completions, kill_at)
         monkeypatch.setattr(write_corpus, "completions", counted)
         run(name)
-        return count
+        return counted.calls
 
     total = calls("counted")
     for number, kill_at in enumerate((1, total // 2, total)):
