@@ -162,9 +162,9 @@ def fit(
             by what a cut loses least with, fewer layers first. Or several, for which the model is measured and run once.
         text: a text, a list of texts, the path of a text file, or token ids.
         select: what is kept: `rank`, the most important layers, heads, units and channels; `rotate`, principal components
-            instead of channels (RMSNorm families; a tied head then gets weights of its own, so that there are more
+            instead of channels (RMSNorm before blocks only; a tied head then gets weights of its own, so that there are more
             parameters); `first`, leading indices; `even`, evenly spaced layers. None: `rotate` where the head is untied, the
-            family has RMSNorm, and a shape is narrower than the model, otherwise `rank`.
+            family can be turned so, and a shape is narrower than the model, otherwise `rank`.
         tokens: of the text, the first so many.
         ridge: how much the cut's own weights count.
         out: folder to write, of several shapes folders `0`, `1`, … in it; None returns models.
@@ -183,7 +183,7 @@ def fit(
     targets = [within(each, weights) for each in shapes]
     if select is None:
         narrower = any(target["hidden"] < weights.sizes["hidden"] for target in targets)
-        select = "rotate" if narrower and not weights.tied and weights.family.norm == "rms" else "rank"
+        select = "rotate" if narrower and not weights.tied and not weights.family.rotation_problem else "rank"
     require_known("select", select, get_args(Select))
     for target in targets:
         require_compatible(weights, target, at_most=True)

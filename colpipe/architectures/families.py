@@ -1,198 +1,12 @@
-"""Model families as tables of named axes (no torch here).
+"""Model families: a table for each (`family.py` is their language; no torch here)."""
 
-A family is one table: the name of every weight tensor, the axes it is made of in einops notation, and what it does to the
-residual stream. Everything that changes a model's size is an index list per named axis (`learngene/`), and a parameter
-count is a sum of products of axis sizes, so a family is added by writing its table.
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
-    vocabulary, position, layer, hidden, ffn    as everywhere
-    head                                        attention heads, each with its own keys and values
-    group query                                 with grouped queries: key/value heads, and query heads in each group
-    head_dim                                    channels inside a head; never changed
-    qkv                                         3, where queries, keys and values are stored in one tensor
-"""
-
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Any, Literal
-
+from colpipe.architectures.family import Family, TensorSpec
 from colpipe.errors import ColpipeError
-
-WIDTHS = ("hidden", "head", "group", "query", "ffn")  # axes that change with the width; `layer` is the depth
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One weight tensor of a family.
-
-    Attributes:
-        axes: its axes in order, as an einops pattern.
-        role: what it does to the residual stream: `embed` and `write` put channels into it, `gain` and `shift` belong to
-            a norm over it, `read` and `head` take normalised channels out of it, `inside` never meets it.
-        after: for readers, the gain of the norm whose output they read.
-        when: the key of `config.json` that says whether a model has it.
-    """
-
-    axes: str
-    role: Literal["embed", "write", "gain", "shift", "read", "head", "inside"]
-    after: str = ""
-    when: str = ""
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Axes in order: `hidden (qkv head head_dim)` → hidden, qkv, head, head_dim."""
-        return tuple(re.findall(r"\w+", self.axes))
-
-
-@dataclass(frozen=True, eq=False)  # there is one of each kind, so that what follows from it can be looked up by it
-class Family:
-    """How one family of stock transformers classes stores its weights.
-
-    Attributes:
-        keys: axis → its key in `config.json`.
-        tensors: tensor name (with `{layer}` where it repeats) → axes and role; the last one is the untied head.
-        defaults: `config.json` of a model to train from scratch, sizes and special tokens apart.
-        usual: what transformers takes for keys that `config.json` does not have, as far as they are asked for here.
-        aliases: other names of keys, as transformers reads them.
-        norm: `layer` (mean and bias) or `rms`.
-        whole_heads: whether transformers wants `hidden` to be a multiple of the heads even where head_dim is given.
-        renamed: other names that stored or loaded models use, as regular expression → name in `tensors`.
-        buffers: stored tensors that are no weights, as a regular expression.
-    """
-
-    name: str
-    keys: Mapping[str, str]
-    tensors: Mapping[str, TensorSpec]
-    defaults: Mapping[str, Any]
-    usual: Mapping[str, Any]
-    norm: Literal["layer", "rms"]
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    whole_heads: bool = True
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    buffers: str = r"rotary_emb\.\w*inv_freq$"
-
-    @property
-    def tied(self) -> bool:
-        """Whether head and embedding are one tensor where `config.json` does not say."""
-        return self.usual["tie_word_embeddings"]
-
-    @property
-    def widths(self) -> list[str]:
-        """The axes of `WIDTHS` that this family has."""
-        used = {axis for tensor in self.tensors.values() for axis in tensor.names}
-        return [axis for axis in WIDTHS if axis in used]
-
-    def get(self, config: Mapping, key: str) -> Any:
-        """A key of a `config.json` mapping, as transformers reads it: under an older name, or its class's default."""
-        older = [config[old] for old, new in self.aliases.items() if new == key and old in config]
-        return older[0] if older else config.get(key, self.usual.get(key))
-
-    def epsilon(self, config: Mapping) -> tuple[str, float]:
-        """Key and value of the norms' epsilon in a `config.json` mapping."""
-        key = next(key for key in self.defaults if "norm_eps" in key)
-        return key, config.get(key, self.usual[key])
-
-    def sizes(self, config: Mapping) -> dict[str, int]:
-        """Size of every axis, from a `config.json` mapping."""
-
-        def read(axis: str) -> int | None:
-            return self.get(config, self.keys[axis]) if axis in self.keys else None
-
-        hidden, heads = read("hidden"), read("head")
-        groups = read("group") or heads
-        return {
-            "vocabulary": read("vocabulary"),
-            "position": read("position"),
-            "layer": read("layer"),
-            "hidden": hidden,
-            "qkv": 3,
-            "head": heads,
-            "group": groups,
-            "query": heads // groups,
-            "head_dim": read("head_dim") or hidden // heads,
-            "ffn": read("ffn") or 4 * hidden,
-        }
-
-    def require_sizes(self, config: Mapping, where: str) -> dict[str, int]:
-        """`sizes`, of which a model can be; `where` names the file in the error.
-
-        Raises:
-            ColpipeError: names the key and its value, or the sizes that do not fit each other.
-        """
-        for axis, key in self.keys.items():
-            value = self.get(config, key)
-            derived = value is None and axis in ("group", "head_dim", "ffn")
-            if not derived and (type(value) is not int or value < 1):
-                raise ColpipeError(f"{where}: {key} is {value!r}; it has to be a whole number of 1 or more")
-        sizes = self.sizes(config)
-        if problem := self.shape_problem(sizes):
-            raise ColpipeError(f"{where}: {problem}")
-        return sizes
-
-    def variant(self, config: Mapping) -> "Family":
-        """The family with the tensors that a model of this `config.json` mapping has: with or without biases."""
-        return _variant(self.name, frozenset(key for key in self.biases if self.get(config, key)))
-
-    @cached_property
-    def biases(self) -> list[str]:
-        """Keys of `config.json` that say whether a model has some of its tensors."""
-        return [key for key in self.usual if key.endswith("_bias")]
-
-    def query_scale(self, config: Mapping, origin: int, layer: int) -> float:
-        """Factor of the queries of a layer that moves: GPT-2 may divide scores by the number of the layer."""
-        key = "scale_attn_by_inverse_layer_idx"
-        return (layer + 1) / (origin + 1) if key in self.usual and self.get(config, key) else 1.0
-
-    def is_tied(self, config: Mapping) -> bool:
-        """Whether head and embedding are one tensor."""
-        return self.get(config, "tie_word_embeddings")
-
-    def resize(
-        self, config: Mapping, sizes: Mapping[str, int], tied: bool, layers: Sequence[int | None] | None = None
-    ) -> dict:
-        """A `config.json` mapping with other axis sizes.
-
-        Args:
-            layers: for each layer, the one of `config` that it is; its kind of attention comes with it. Layers without one
-                have the kind of the layer as far down.
-        """
-        kept = {key: value for key, value in config.items() if key not in self.aliases}
-        resized = {**kept, **{key: sizes[axis] for axis, key in self.keys.items()}, "tie_word_embeddings": tied}
-        resized["architectures"] = self.defaults["architectures"]
-        if kinds := resized.pop("layer_types", None):
-            depth = sizes["layer"]
-            origins = [None] * depth if layers is None else layers
-            spread = [layer * len(kinds) // depth if origin is None else origin for layer, origin in enumerate(origins)]
-            resized["layer_types"] = [kinds[origin] for origin in spread]
-        return resized
-
-    def configure(self, sizes: Mapping[str, int], tied: bool, end_of_text: int) -> dict:
-        """`config.json` of a model to train from scratch: no dropout, other settings as `defaults`."""
-        special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
-        return self.resize({"model_type": self.name, **self.defaults, **special}, sizes, tied)
-
-    def table(self, tied: bool) -> Iterator[tuple[str, TensorSpec]]:
-        """(name with `{layer}`, tensor) of everything that is stored; a tied head is the embedding and stored once."""
-        return ((name, tensor) for name, tensor in self.tensors.items() if not (tied and tensor.role == "head"))
-
-    def parameters(self, sizes: Mapping[str, int], tied: bool) -> int:
-        """Number of parameters of a model with these axis sizes; tied tensors count once."""
-        return _parameters(self, tuple(sizes.items()), tied)
-
-    def shape_problem(self, sizes: Mapping[str, int]) -> str | None:
-        """Why transformers has no model of these sizes, or None."""
-        if sizes["head"] % sizes["group"]:
-            return f"heads {sizes['head']} is not a multiple of kv_heads {sizes['group']}"
-        if "group" not in self.keys and sizes["group"] != sizes["head"]:
-            return f"kv_heads is {sizes['group']} of {sizes['head']} heads, but {self.name} has no grouped queries"
-        if "head_dim" not in self.keys and sizes["head_dim"] * sizes["head"] != sizes["hidden"]:
-            return f"{self.name} has no head_dim of its own: hidden must be heads × head_dim"
-        if self.whole_heads and sizes["hidden"] % sizes["head"]:
-            return f"hidden {sizes['hidden']} is not a multiple of heads {sizes['head']}, which {self.name} wants"
-        return None
-
 
 GPT2 = Family(
     name="gpt2",
@@ -319,6 +133,7 @@ GPT_NEOX = Family(
 )
 
 
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LLAMA_USUAL = {
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
@@ -337,6 +152,21 @@ QWEN_USUAL = {
 }
 
 
+BLOCK = "model.layers.{layer}."
+ATTENTION, FEED = BLOCK + "self_attn.", BLOCK + "mlp."
+FIRST, SECOND = BLOCK + "input_layernorm.weight", BLOCK + "post_attention_layernorm.weight"
+LLAMA_KEYS = {
+    "vocabulary": "vocab_size",
+    "position": "max_position_embeddings",
+    "layer": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "head": "num_attention_heads",
+    "group": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn": "intermediate_size",
+}
+
+
 def _biases(when: str = "") -> dict[str, TensorSpec]:
     """Of queries, keys and values."""
     return {
@@ -346,74 +176,173 @@ def _biases(when: str = "") -> dict[str, TensorSpec]:
     }
 
 
+def _head_norms(offset: float = 0.0) -> dict[str, TensorSpec]:
+    """Gains of queries and keys, each head by itself."""
+    return {name: TensorSpec("head_dim", "inside", offset=offset) for name in ("q_norm.weight", "k_norm.weight")}
+
+
+def _block(extra: Mapping[str, TensorSpec], norms: Sequence[str], offset: float = 0.0) -> dict[str, TensorSpec]:
+    """One layer of Llama and its like.
+
+    Args:
+        extra: tensors inside the attention, by the ends of their names.
+        norms: gains before and behind the attention, before and behind the feed-forward part; empty where there is none.
+        offset: of all gains.
+    """
+    first, behind_attention, second, behind_feed = norms
+    return {
+        **{name: TensorSpec("hidden", "gain", offset=offset) for name in norms if name},
+        ATTENTION + "q_proj.weight": TensorSpec("(group query head_dim) hidden", "read", after=first),
+        ATTENTION + "k_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
+        ATTENTION + "v_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
+        **{ATTENTION + suffix: tensor for suffix, tensor in extra.items()},
+        ATTENTION + "o_proj.weight": TensorSpec("hidden (group query head_dim)", "write", into=behind_attention),
+        ATTENTION + "o_proj.bias": TensorSpec("hidden", "write", into=behind_attention, when="attention_bias"),
+        FEED + "gate_proj.weight": TensorSpec("ffn hidden", "read", after=second),
+        FEED + "up_proj.weight": TensorSpec("ffn hidden", "read", after=second),
+        FEED + "down_proj.weight": TensorSpec("hidden ffn", "write", into=behind_feed),
+        FEED + "gate_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
+        FEED + "up_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
+        FEED + "down_proj.bias": TensorSpec("hidden", "write", into=behind_feed, when="mlp_bias"),
+    }
+
+
 def _llama_like(
-    name: str, causal: str, extra: Mapping[str, TensorSpec], usual: Mapping[str, Any] | None = None, **more
+    name: str,
+    causal: str,
+    extra: Mapping[str, TensorSpec],
+    usual: Mapping[str, Any],
+    *,
+    norms: Sequence[str] = (FIRST, "", SECOND, ""),
+    offset: float = 0.0,
+    defaults: Mapping[str, Any] | None = None,
+    **more,
 ) -> Family:
-    """Llama and those that differ from it by a few tensors inside the attention."""
-    block, attention, feed = "model.layers.{layer}.", "model.layers.{layer}.self_attn.", "model.layers.{layer}.mlp."
-    first, second = block + "input_layernorm.weight", block + "post_attention_layernorm.weight"
+    """Llama and those that differ from it by norms, and by a few tensors inside the attention."""
+    block = _block(extra, norms, offset)
     return Family(
         name=name,
-        keys={
-            "vocabulary": "vocab_size",
-            "position": "max_position_embeddings",
-            "layer": "num_hidden_layers",
-            "hidden": "hidden_size",
-            "head": "num_attention_heads",
-            "group": "num_key_value_heads",
-            "head_dim": "head_dim",
-            "ffn": "intermediate_size",
-        },
         tensors={
             "model.embed_tokens.weight": TensorSpec("vocabulary hidden", "embed"),
-            first: TensorSpec("hidden", "gain"),
-            attention + "q_proj.weight": TensorSpec("(group query head_dim) hidden", "read", after=first),
-            attention + "k_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
-            attention + "v_proj.weight": TensorSpec("(group head_dim) hidden", "read", after=first),
-            **{attention + suffix: tensor for suffix, tensor in extra.items()},
-            attention + "o_proj.weight": TensorSpec("hidden (group query head_dim)", "write"),
-            attention + "o_proj.bias": TensorSpec("hidden", "write", when="attention_bias"),
-            second: TensorSpec("hidden", "gain"),
-            feed + "gate_proj.weight": TensorSpec("ffn hidden", "read", after=second),
-            feed + "up_proj.weight": TensorSpec("ffn hidden", "read", after=second),
-            feed + "down_proj.weight": TensorSpec("hidden ffn", "write"),
-            feed + "gate_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
-            feed + "up_proj.bias": TensorSpec("ffn", "inside", when="mlp_bias"),
-            feed + "down_proj.bias": TensorSpec("hidden", "write", when="mlp_bias"),
-            "model.norm.weight": TensorSpec("hidden", "gain"),
+            **block,
+            "model.norm.weight": TensorSpec("hidden", "gain", offset=offset),
             "lm_head.weight": TensorSpec("vocabulary hidden", "head", after="model.norm.weight"),
         },
         defaults={
             "architectures": [causal],
-            "hidden_act": "silu",
             "attention_dropout": 0.0,
             "rms_norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            **(defaults or {"hidden_act": "silu", "rope_parameters": ROPE}),
         },
-        usual={**LLAMA_USUAL, **(usual or {})},
+        usual={**LLAMA_USUAL, **usual},
         norm="rms",
         renamed={r"(?=(embed_tokens|layers|norm)\.)": "model."},  # saved without a head
-        **more,
+        **{"keys": LLAMA_KEYS, **more},
     )
 
 
-LLAMA = _llama_like(
-    "llama", "LlamaForCausalLM", _biases("attention_bias"), {"attention_bias": False, "mlp_bias": False}
+BIASES = {"attention_bias": False, "mlp_bias": False}
+LLAMA = _llama_like("llama", "LlamaForCausalLM", _biases("attention_bias"), BIASES)
+MISTRAL = _llama_like(
+    "mistral",
+    "MistralForCausalLM",
+    {},
+    {"max_position_embeddings": 131072, "num_key_value_heads": 8, "intermediate_size": 14336},
+    whole_heads=False,
 )
 QWEN2 = _llama_like("qwen2", "Qwen2ForCausalLM", _biases(), QWEN_USUAL, whole_heads=False)
 QWEN3 = _llama_like(
     "qwen3",
     "Qwen3ForCausalLM",
-    {
-        **_biases("attention_bias"),
-        "q_norm.weight": TensorSpec("head_dim", "inside"),
-        "k_norm.weight": TensorSpec("head_dim", "inside"),
-    },
+    {**_biases("attention_bias"), **_head_norms()},
     {**QWEN_USUAL, "head_dim": 128, "attention_bias": False},
     whole_heads=False,
 )
+SMOLLM3 = _llama_like(
+    "smollm3",
+    "SmolLM3ForCausalLM",
+    _biases("attention_bias"),
+    {
+        **BIASES,
+        "vocab_size": 128256,
+        "max_position_embeddings": 32768,
+        "num_hidden_layers": 36,
+        "hidden_size": 2048,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": True,
+    },
+    per_layer=("layer_types", "no_rope_layers"),
+    whole_heads=False,
+)
+GRANITE = _llama_like(
+    "granite",
+    "GraniteForCausalLM",
+    _biases("attention_bias"),
+    {**BIASES, "residual_multiplier": 1.0},
+    whole_heads=False,
+)
+OLMO2 = _llama_like(
+    "olmo2",
+    "Olmo2ForCausalLM",
+    {
+        **_biases("attention_bias"),
+        "q_norm.weight": TensorSpec("(group query head_dim)", "inside"),
+        "k_norm.weight": TensorSpec("(group head_dim)", "inside"),
+    },
+    {"vocab_size": 50304, "rms_norm_eps": 1e-5, "attention_bias": False},
+    norms=("", SECOND, "", BLOCK + "post_feedforward_layernorm.weight"),
+    whole_heads=False,
+)
+GEMMA3 = _llama_like(
+    "gemma3_text",
+    "Gemma3ForCausalLM",
+    {**_biases("attention_bias"), **_head_norms(offset=1.0)},
+    {
+        "vocab_size": 262208,
+        "max_position_embeddings": 131072,
+        "num_hidden_layers": 26,
+        "hidden_size": 2304,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "intermediate_size": 9216,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+    },
+    norms=(
+        *(FIRST, SECOND),
+        *(BLOCK + "pre_feedforward_layernorm.weight", BLOCK + "post_feedforward_layernorm.weight"),
+    ),
+    offset=1.0,
+    defaults={"hidden_activation": "gelu_pytorch_tanh"},
+    scaled_embedding=True,
+    buffers=r"rotary_emb\.\w*inv_freq$|embed_tokens\.embed_scale$",
+)
+PHI3 = _llama_like(
+    "phi3",
+    "Phi3ForCausalLM",
+    {},
+    {
+        "vocab_size": 32064,
+        "max_position_embeddings": 4096,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "rms_norm_eps": 1e-5,
+    },
+    defaults={"hidden_act": "silu", "rope_parameters": ROPE, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+    keys={axis: key for axis, key in LLAMA_KEYS.items() if axis != "head_dim"},
+    fused={
+        ATTENTION + "qkv_proj.weight": [ATTENTION + f"{name}_proj.weight" for name in "qkv"],
+        FEED + "gate_up_proj.weight": [FEED + f"{name}_proj.weight" for name in ("gate", "up")],
+    },
+    whole_heads=False,
+)
 
-TABLES = {family.name: family for family in (GPT2, GPT_NEOX, LLAMA, QWEN2, QWEN3)}  # with every tensor there may be
+TABLES = {  # with every tensor there may be
+    family.name: family
+    for family in (GPT2, GPT_NEOX, LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, GRANITE, OLMO2, GEMMA3, PHI3)
+}
 
 
 @cache  # one object for each, so that neighbours of one kind have the same
@@ -422,15 +351,12 @@ def _variant(name: str, has: frozenset[str]) -> Family:
     return replace(TABLES[name], tensors=tensors)
 
 
-@cache
-def _parameters(family: Family, axes: tuple[tuple[str, int], ...], tied: bool) -> int:
-    """`Family.parameters`: a plan asks for those of a few shapes thousands of times."""
-    sizes = dict(axes)
-    layers = {name: sizes["layer"] if "{layer}" in name else 1 for name, _ in family.table(tied)}
-    return sum(layers[name] * math.prod(sizes[axis] for axis in spec.names) for name, spec in family.table(tied))
+def variant_of(family: Family, config: Mapping) -> Family:
+    """A family with the tensors that a model of this `config.json` mapping has: with or without biases."""
+    return _variant(family.name, frozenset(key for key in family.biases if family.get(config, key)))
 
 
-FAMILIES = {name: table.variant({}) for name, table in TABLES.items()}
+FAMILIES = {name: variant_of(table, {}) for name, table in TABLES.items()}
 
 
 def family_of(config: Mapping, where: str) -> Family:
@@ -442,4 +368,4 @@ def family_of(config: Mapping, where: str) -> Family:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ColpipeError(f"{where}: model_type {kind!r} has no axis table; known are {', '.join(FAMILIES)}")
-    return FAMILIES[kind].variant(config)
+    return variant_of(FAMILIES[kind], config)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 TRAINING = 3  # forward passes that a training pass costs

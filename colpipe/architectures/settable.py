@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -17,6 +17,7 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 WINDOW = {"layer_types": [], "max_window_layers": 28, "sliding_window": None, "use_sliding_window": False}
 SHARED = {"initializer_range": 0.02, "use_cache": True}
 LLAMA_LIKE = {**SHARED, "attention_dropout": 0.0, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_parameters": ROPE}
+BIASES = {"attention_bias": False, "mlp_bias": False}
 SETTABLE: dict[str, dict[str, Any]] = {
     "gpt2": {
         **SHARED,
@@ -39,15 +40,57 @@ SETTABLE: dict[str, dict[str, Any]] = {
         "rope_parameters": {**ROPE, "partial_rotary_factor": 0.25},
         "use_parallel_residual": True,
     },
-    "llama": {**LLAMA_LIKE, "attention_bias": False, "mlp_bias": False},
+    "llama": {**LLAMA_LIKE, **BIASES},
+    "mistral": {**LLAMA_LIKE, "sliding_window": 4096},
     "qwen2": {**LLAMA_LIKE, **WINDOW},
     "qwen3": {**LLAMA_LIKE, **WINDOW, "attention_bias": False},
+    "smollm3": {
+        **LLAMA_LIKE,
+        **BIASES,
+        "layer_types": [],
+        "no_rope_layers": [],
+        "no_rope_layer_interval": 4,
+        "rope_parameters": {**ROPE, "rope_theta": 2000000.0},
+        "sliding_window": None,
+        "use_sliding_window": False,
+    },
+    "granite": {
+        **LLAMA_LIKE,
+        **BIASES,
+        "attention_multiplier": 1.0,
+        "embedding_multiplier": 1.0,
+        "logits_scaling": 1.0,
+        "residual_multiplier": 1.0,
+    },
+    "olmo2": {**LLAMA_LIKE, "attention_bias": False, "rms_norm_eps": 1e-5},
+    "gemma3_text": {
+        **SHARED,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "final_logit_softcapping": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "layer_types": [],
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"sliding_attention": ROPE, "full_attention": {**ROPE, "rope_theta": 1000000.0}},
+        "sliding_window": 4096,
+    },
+    "phi3": {
+        **LLAMA_LIKE,
+        "embd_pdrop": 0.0,
+        "original_max_position_embeddings": 4096,
+        "resid_pdrop": 0.0,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0},
+        "sliding_window": None,
+    },
 }
 # Keys of the classes that are no study's to set: bookkeeping, other tasks' heads, and what would break a training.
 FIXED = (
     *("_name_or_path", "architectures", "dtype", "model_type", "transformers_version"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "pretraining_tp"),
     *("add_cross_attention", "is_decoder", "is_encoder_decoder", "chunk_size_feed_forward"),
+    *("use_bidirectional_attention", "attn_logit_softcapping", "_sliding_window_pattern"),  # the last two are not read
     *("output_attentions", "output_hidden_states", "return_dict"),
     *("id2label", "label2id", "problem_type", "classifier_dropout", "summary_activation", "summary_first_dropout"),
     *("summary_proj_to_labels", "summary_type", "summary_use_proj"),
@@ -70,6 +113,7 @@ ROPE_KEYS: dict[str, Any] = {
 CHOICES = {
     "activation_function": ACTIVATIONS,
     "hidden_act": ACTIVATIONS,
+    "hidden_activation": ACTIVATIONS,
     "rope_type": ROPE_TYPES,
     "layer_types": ("full_attention", "sliding_attention"),
 }
@@ -106,13 +150,22 @@ def config_problems(family: Family, config: Mapping) -> Iterator[str]:
         elif key not in settable:
             yield _unknown(key, value, family.name, settable)
         elif key == "rope_parameters" and isinstance(value, Mapping):
-            for inner, each in value.items():
-                if inner not in ROPE_KEYS:
-                    yield f"{key}.{_unknown(inner, each, key, ROPE_KEYS)}"
-                elif problem := _value_problem(inner, each, ROPE_KEYS[inner]):
-                    yield f"{key}.{inner}: {each!r}: {problem}"
+            yield from _rope_problems(key, value, settable[key])
         elif problem := _value_problem(key, value, settable[key]):
             yield f"{key}: {value!r}: {problem}"
+
+
+def _rope_problems(where: str, value: Mapping, usual: Mapping) -> Iterator[str]:
+    """Of `rope_parameters`, or of those of each kind of attention where a family has one for each."""
+    kinds = {kind: each for kind, each in usual.items() if isinstance(each, Mapping)}
+    known = kinds or ROPE_KEYS
+    for inner, each in value.items():
+        if inner not in known:
+            yield f"{where}.{_unknown(inner, each, where, known)}"
+        elif inner in kinds and isinstance(each, Mapping):
+            yield from _rope_problems(f"{where}.{inner}", each, kinds[inner])
+        elif problem := _value_problem(inner, each, known[inner]):
+            yield f"{where}.{inner}: {each!r}: {problem}"
 
 
 def _unknown(key: Any, value: Any, owner: str, known: Mapping) -> str:
@@ -123,8 +176,8 @@ def _unknown(key: Any, value: Any, owner: str, known: Mapping) -> str:
 
 def _value_problem(key: str, value: Any, usual: Any) -> str | None:
     """What a key's value has to be, where it is something else."""
-    if usual is None:  # a window
-        return None if value is None else _value_problem(key, value, 1)
+    if usual is None:  # a window, or a cap
+        return None if value is None else _value_problem(key, value, 1.0 if key.endswith("softcapping") else 1)
     if isinstance(usual, dict):
         return "is no mapping"
     if isinstance(usual, list):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 
 BLOCK = 32  # values of a row that share a scale in llama.cpp's Q8_0, Q4_0 and others like them
 USUAL = 64  # two blocks, and whole tiles of tensor cores

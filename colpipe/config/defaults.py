@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from colpipe.architectures.families import FAMILIES
+from colpipe.architectures.families import FAMILIES, variant_of
 from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.parts import Source, parse_tokens
@@ -113,7 +113,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
             f"{path}: model_type {content.get('model_type')!r} is none of {', '.join(FAMILIES)}; a chain of another family "
             "than its ancestor's needs an architecture of its own and a bridge"
         )
-    sizes = family.variant(content).require_sizes(content, str(folder))
+    sizes = variant_of(family, content).require_sizes(content, str(folder))
     return {
         "family": family.name,
         "vocabulary": sizes["vocabulary"],
@@ -130,7 +130,7 @@ def _starts(config: dict) -> None:
     architecture = _part(config, "architecture")
     family = FAMILIES.get(str(architecture.get("family", "gpt2")))
     tied = family.tied if family and architecture.get("tied") is None else architecture.get("tied")
-    measured = "rotate" if family and family.norm == "rms" and not tied else "rank"
+    measured = "rotate" if family and not family.rotation_problem and not tied else "rank"
     for name, member in chain.items():
         if isinstance(member, Mapping) and "start" not in member:
             chain[name] = {**member, "start": "pretrained" if member.get("model") else "fit" if text else "inherit"}

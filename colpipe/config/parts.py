@@ -21,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from colpipe.architectures.families import FAMILIES, Family
+from colpipe.architectures.families import FAMILIES, variant_of
+from colpipe.architectures.family import Family
 from colpipe.architectures.settable import config_problems
 from colpipe.architectures.widths import BLOCK
 from colpipe.config.trackers import Tracker
@@ -278,7 +279,7 @@ class Architecture(Strict):
     @property
     def table(self) -> Family:
         """The family's axis table."""
-        return FAMILIES[self.family].variant(self.config)
+        return variant_of(FAMILIES[self.family], self.config)
 
     @property
     def is_tied(self) -> bool:

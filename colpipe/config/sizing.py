@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.architectures.flops import BYTES
 from colpipe.architectures.widths import BLOCK, USUAL, align, alignment, head_step, hidden_step
 from colpipe.config.parts import Architecture, Shape, Strict, Tokens, parse_tokens

@@ -7,7 +7,7 @@ Each function yields one line per problem: key path, values, what to do.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from colpipe.architectures.families import FAMILIES
+from colpipe.architectures.families import FAMILIES, variant_of
 from colpipe.config.folders import model_folder, read_mapping, rows_problem, tokenizer_entries
 from colpipe.config.parts import Select
 from colpipe.config.study import Study
@@ -196,7 +196,7 @@ def _parameters(study: Study, model: str) -> int | None:
     if not (sizes := _sizes(study, model)):
         return None
     config = read_mapping(_folder(study, model) / "config.json")
-    table = FAMILIES[study.architecture.family].variant(config)
+    table = variant_of(FAMILIES[study.architecture.family], config)
     return table.parameters(sizes, table.is_tied(config))
 
 

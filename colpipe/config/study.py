@@ -85,9 +85,9 @@ class Ancestor(Strict):
     select: Select = "rank"
     """What a subset keeps. `first`: the first layers, channels, heads, units; `even`: evenly spaced layers, the first of
     the rest; `rank`: the most important of each, measured by stage `order`; `rotate`: the principal components of the
-    residual stream (RMSNorm families), the most important of the rest. Keep the head untied with `rotate`. Left out,
-    `rotate` where the head is untied and the family has RMSNorm, and `even` where a member starts from a model of its own,
-    whose layers nothing has ranked, or in a study without corpora."""
+    residual stream (RMSNorm before blocks only), the most important of the rest. Keep the head untied with `rotate`.
+    Left out, `rotate` where the head is untied and the family can be turned so, and `even` where a member starts from a
+    model of its own, whose layers nothing has ranked, or in a study without corpora."""
     teacher: Literal["previous", "ancestor"] = "previous"
     """Who teaches a member: the member before it (stepwise, §3.3), or always the ancestor or its bridge (direct)."""
     distill: dict[str, Any] = {}

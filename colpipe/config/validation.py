@@ -45,11 +45,8 @@ def shape_problems(study: Study) -> Iterator[str]:
         elif step and step >= BLOCK and (widths := unaligned(shape.widths)):
             yield f"{where}: {widths}: not in multiples of {BLOCK}, which architecture.align {step} asks for; 1 allows any"
     for name, ancestor in study.ancestors.items():
-        if ancestor.select == "rotate" and table.norm != "rms":
-            yield (
-                f"ancestors.{name}.select: 'rotate' needs a family with RMSNorm; {table.name} has LayerNorm, whose residual "
-                "stream can only be permuted: use 'rank'"
-            )
+        if ancestor.select == "rotate" and table.rotation_problem:
+            yield f"ancestors.{name}.select: 'rotate': {table.rotation_problem}: use 'rank'"
 
 
 def _shapes(study: Study) -> Iterator[tuple[str, Shape]]:

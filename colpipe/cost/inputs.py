@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from colpipe.architectures.families import FAMILIES, Family
+from colpipe.architectures.families import FAMILIES, variant_of
+from colpipe.architectures.family import Family
 from colpipe.architectures.flops import BYTES, Forward, forward, unknown_forward
 from colpipe.config.constants import VALIDATION_ITEMS
 from colpipe.config.folders import model_folder, read_mapping
@@ -93,7 +94,7 @@ def published(folder: Path) -> SizedModel:
     if not config:
         return SizedModel(UNKNOWN, unknown_forward(UNKNOWN), bound=ASSUMED)
     if family := FAMILIES.get(config.get("model_type")):
-        return of_sizes(family.variant(config), family.sizes(config), family.is_tied(config))
+        return of_sizes(variant_of(family, config), family.sizes(config), family.is_tied(config))
     half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) // (2 if half else 4)
     return SizedModel(size, unknown_forward(size), bound=ASSUMED)

@@ -5,7 +5,7 @@ from typing import Any
 
 from gguf import GGUFWriter, RopeScalingType
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 
 TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # three names of the function that llama.cpp has

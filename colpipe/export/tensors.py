@@ -10,7 +10,7 @@ from gguf import MODEL_ARCH
 from transformers import PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 
 ARCHITECTURES = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from colpipe.errors import ColpipeError
-from colpipe.learngene.stored import complete_config
+from colpipe.learngene.stored import complete_config, rotations
 from colpipe.learngene.weights import Weights
 
 # Keys that do not change what a model computes from its weights, or that are compared apart. Every other key that the class
@@ -17,6 +17,7 @@ BOOKKEEPING = {
     *("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "classifier_dropout"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
     *("tie_word_embeddings", "layer_types", "use_sliding_window", "max_window_layers"),
+    *("no_rope_layers", "no_rope_layer_interval", "_sliding_window_pattern"),
 }
 SAME_FUNCTION = {
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_pytorch_tanh"),
@@ -58,12 +59,14 @@ def _arithmetic(weights: Weights) -> dict[str, object]:
     known = set(complete_config({"model_type": weights.family.name}, weights.name))
     known -= BOOKKEEPING | {*weights.family.keys.values(), *weights.family.aliases}
     found = {key: value for key, value in weights.config.items() if key in known}
-    for key in ("hidden_act", "activation_function"):
+    for key in ("hidden_act", "activation_function", "hidden_activation"):
         if key in found:
             found[key] = SAME_FUNCTION.get(str(found[key]), found[key])
     if isinstance(rope := found.get("rope_parameters"), Mapping):
-        found["rope_parameters"] = _rotations(rope)
-    if "sliding_attention" not in (weights.config.get("layer_types") or ()):
+        each = {kind: _rotations(one) for kind, one in rotations(rope).items()}
+        found["rope_parameters"] = each.get("", each)
+    kinds = weights.config.get("layer_types")
+    if kinds and "sliding_attention" not in kinds:  # a family without kinds has its window everywhere
         found.pop("sliding_window", None)
     return {key: value for key, value in found.items() if value not in (None, False)}
 
@@ -89,12 +92,13 @@ def require_same_kinds(
     Raises:
         ColpipeError: names both layers and their kinds.
     """
-    small, large = (weights.config.get("layer_types") for weights in (smaller, larger))
-    if not small or not large:
-        return
-    for one, other in zip(theirs, layers, strict=True):
-        if one is not None and other is not None and small[one] != large[other]:
-            raise ColpipeError(
-                f"layer_types is {small[one]} for layer {one} of {smaller.name}, {large[other]} for layer {other} of "
-                f"{larger.name}, and the two would be mixed: neighbours must agree"
-            )
+    for key in larger.family.per_layer:
+        small, large = (weights.config.get(key) for weights in (smaller, larger))
+        if not small or not large:
+            continue
+        for one, other in zip(theirs, layers, strict=True):
+            if one is not None and other is not None and small[one] != large[other]:
+                raise ColpipeError(
+                    f"{key} is {small[one]} for layer {one} of {smaller.name}, {large[other]} for layer {other} of "
+                    f"{larger.name}, and the two would be mixed: neighbours must agree"
+                )

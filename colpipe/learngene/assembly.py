@@ -1,14 +1,16 @@
 """A model about to be made: its configuration, and a function that gives each of its tensors."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 from colpipe.learngene.gather import close_axes
+from colpipe.learngene.scaling import as_stored
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import is_finite
 from colpipe.learngene.weights import Weights, stored_shape, write_model
@@ -22,8 +24,8 @@ class Assembly:
         sizes: size of every axis.
         config: `config.json` mapping.
         dtype: in which it is stored; tensors are computed in float32.
-        value: (name in the table, layer or None) → the tensor with one dimension per named axis, or its parts along the
-            first axis, one after the other.
+        value: (name in the table, layer or None) → the tensor as it is used (`scaling.py`) with one dimension per named
+            axis, or its parts along the first axis, one after the other.
         details: what a manifest records: method, alpha, index maps.
         sources: the models that the tensors are taken from.
         selection: what is taken, where it is a subset of one source.
@@ -43,28 +45,40 @@ class Assembly:
     def parameters(self) -> int:
         return self.family.parameters(self.sizes, self.tied)
 
-    def names(self) -> Iterator[tuple[str, int | None]]:
-        """(name in the table, layer or None) of every tensor, layer by layer."""
-        table = [name for name, _ in self.family.table(self.tied)]
-        repeated = [name for name in table if "{layer}" in name]
-        yield from ((name, None) for name in table if name not in repeated)
-        yield from ((name, layer) for layer in range(self.sizes["layer"]) for name in repeated)
+    def names(self) -> Iterator[tuple[str, list[str], int | None]]:
+        """(stored name, names in the table, both with `{layer}`, layer or None) of every stored tensor, layer by layer."""
+        table = list(self.family.stored_names(self.tied))
+        repeated = [entry for entry in table if "{layer}" in entry[0]]
+        yield from ((*entry, None) for entry in table if entry not in repeated)
+        yield from ((*entry, layer) for layer in range(self.sizes["layer"]) for entry in repeated)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name → shape of every stored tensor."""
-        tensors = self.family.tensors
-        return {name.format(layer=layer): stored_shape(tensors[name], self.sizes) for name, layer in self.names()}
+        shapes = {}
+        for stored, names, layer in self.names():
+            parts = [stored_shape(self.family.tensors[name], self.sizes) for name in names]
+            shapes[stored.format(layer=layer)] = (sum(part[0] for part in parts), *parts[0][1:])
+        return shapes
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor as stored) one after the other."""
-        for name, layer in self.names():
-            yield name.format(layer=layer), torch.cat(list(self._parts(name, layer)))
+        for stored, parts in self._stored():
+            yield stored, torch.cat(list(parts))
+
+    def _stored(self) -> Iterator[tuple[str, Iterator[torch.Tensor]]]:
+        """(name, parts along the first dimension, as stored) of every tensor."""
+        for stored, names, layer in self.names():
+            yield (
+                stored.format(layer=layer),
+                itertools.chain.from_iterable(self._parts(name, layer) for name in names),
+            )
 
     def _parts(self, name: str, layer: int | None) -> Iterator[torch.Tensor]:
-        """A tensor as stored, in parts along its first dimension."""
+        """A tensor of the table as stored, in parts along its first dimension."""
         value = self.value(name, layer)
         for part in [value] if isinstance(value, torch.Tensor) else value:
-            stored = close_axes(part, self.family.tensors[name]).to(self.dtype)
+            scaled = as_stored(part, self.family, name, self.sizes["hidden"], self.tied)
+            stored = close_axes(scaled, self.family.tensors[name]).to(self.dtype)
             if not is_finite(stored):
                 self._refuse(name.format(layer=layer), part)
             yield stored
@@ -86,11 +100,10 @@ class Assembly:
         On one thread: moving bytes gains nothing from more, and where others use the processor, threads that wait for
         each other after every part are many times slower.
         """
-        parts = ((name.format(layer=layer), self._parts(name, layer)) for name, layer in self.names())
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            write_model(self.shapes(), parts, self.config, self.dtype, folder)
+            write_model(self.shapes(), self._stored(), self.config, self.dtype, folder)
         finally:
             torch.set_num_threads(threads)
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.architectures.widths import alignment, head_step, hidden_step
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly

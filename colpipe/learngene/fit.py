@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.config.stages import FIT_RIDGE
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from einops import rearrange
 
-from colpipe.architectures.families import TensorSpec
+from colpipe.architectures.family import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.selection import IndexMap
 

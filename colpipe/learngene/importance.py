@@ -146,11 +146,8 @@ def reorder(source: Weights, importance: Importance, select: str, tied: bool | N
             return source.take(name, layer, ordered).float()
 
     else:
-        if family.norm != "rms":
-            raise ColpipeError(
-                f"{source.name}: select 'rotate' needs a family with RMSNorm; {family.name} has LayerNorm, whose residual "
-                "stream can only be permuted: use 'rank'"
-            )
+        if family.rotation_problem:
+            raise ColpipeError(f"{source.name}: select 'rotate': {family.rotation_problem}: use 'rank'")
         tied = bool(tied)
         energy, basis = torch.linalg.eigh(covariance)  # ascending
         energy, basis = energy.flip(0), basis.flip(1)

@@ -122,7 +122,7 @@ def hypercloning(source: Weights, target: Mapping[str, int]) -> Assembly:
             **{axis: tile(sizes[axis], target[axis]) for axis in family.widths},
         },
     )
-    final = family.tensors[list(family.tensors)[-1]].after.removesuffix(".weight")
+    final = family.final_gain.removesuffix(".weight")
 
     def value(name: str, layer: int | None) -> torch.Tensor:
         tensor = family.tensors[name]

@@ -21,6 +21,7 @@ from colpipe.learngene.agreement import require_alike, require_same_kinds
 from colpipe.learngene.alignment import align
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, leading, subset
+from colpipe.learngene.stored import rotations
 from colpipe.learngene.weights import Weights
 
 PART = 2**20  # bytes mixed at a time: few enough for the processor's cache, and for memory to be used again
@@ -160,8 +161,11 @@ def mixture(
         grow: grows the smaller's tensors losslessly (`lossless_growth`).
     """
 
+    tensors = larger.family.tensors  # what a norm scales behind a block is scaled there
+    writes = {tensor.into or name for name, tensor in tensors.items() if tensor.role == "write"}
+
     def value(name: str, layer: int | None) -> Iterator[torch.Tensor]:
-        tensor = larger.family.tensors[name]
+        tensor = tensors[name]
         width = math.prod(larger.sizes[axis] for axis in tensor.names[1:])
         rows = max(1, PART // (width * larger.dtype.itemsize))
         if grow and tensor.names[0] != "vocabulary":
@@ -171,13 +175,13 @@ def mixture(
             yield mixed(name, layer, large, small)
 
     def mixed(name: str, layer: int | None, large: torch.Tensor, small: torch.Tensor | None) -> torch.Tensor:
-        role, alpha = larger.family.tensors[name].role, alphas[layer]
+        role, alpha = tensors[name].role, alphas[layer]
         if role == "gain":
             large = large.float() * gain
         if grow:
             small = grow(name, small)
         if small is None:  # a block that the smaller lacks; losslessly grown, it writes nothing
-            return (1 - alpha) * large if grow and role == "write" else large
+            return (1 - alpha) * large if grow and name in writes else large
         if small.dtype != large.dtype:
             large, small = large.float(), small.float()
         if small.shape == large.shape:
@@ -210,7 +214,15 @@ def lossless_growth(smaller: Weights, target: Mapping[str, int]) -> Callable:
     them (gain and shift 0) and makes up for the thinned variance (gain · sqrt(d / d_target)). New heads, units and blocks
     write nothing. What no norm lets through and what writes nothing may hold anything, so there the larger's own weights
     stand: a tensor is then returned as it is, for the leading block only.
+
+    Raises:
+        ColpipeError: heads are to be added where queries and keys are normalised over all heads.
     """
+    if smaller.family.norms_all_heads and smaller.sizes["head"] != target["head"]:
+        raise ColpipeError(
+            f"{smaller.name}: head is {smaller.sizes['head']}, the target's {target['head']}; {smaller.family.name} "
+            "normalises queries and keys over all heads, so that none can be added losslessly; method nested can"
+        )
     family, sizes = smaller.family, smaller.sizes
     factor = (sizes["hidden"] / target["hidden"]) ** 0.5
 
@@ -261,12 +273,14 @@ def require_compatible(
     sizes, family = source.sizes, source.family
     if problem := family.shape_problem(target):
         raise ColpipeError(f"the target: {problem}")
-    rope = source.config.get("rope_parameters") or {}
-    if rope.get("rope_type") == "dynamic" and sizes["position"] != target["position"]:
-        raise ColpipeError(
-            f"{source.name}: position is {sizes['position']}, the target's is {target['position']}; rope_type dynamic turns "
-            "by that number, so that it must stay"
-        )
+    for rope in rotations(source.config.get("rope_parameters") or {}).values():
+        kind = rope.get("rope_type")
+        by_position = kind == "dynamic" or (kind in ("longrope", "yarn") and rope.get("factor") is None)
+        if by_position and sizes["position"] != target["position"]:
+            raise ColpipeError(
+                f"{source.name}: position is {sizes['position']}, the target's is {target['position']}; rope_type {kind} "
+                "turns by that number, so that it must stay"
+            )
     if sizes["head_dim"] != target["head_dim"]:
         raise ColpipeError(
             f"{source.name}: head_dim is {sizes['head_dim']}, the target's is {target['head_dim']}; heads are taken whole"

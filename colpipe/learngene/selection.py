@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 
 IndexMap = Sequence[int]

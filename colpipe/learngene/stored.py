@@ -5,7 +5,7 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +43,11 @@ class StoredTensor:
             StopIteration: it is none of `DTYPES`.
         """
         return next(dtype for dtype, name in DTYPES.items() if name == self.kind)
+
+    def rows(self, first: int, count: int) -> "StoredTensor":
+        """Some of its rows, which lie one after the other."""
+        width = math.prod(self.shape[1:])
+        return replace(self, shape=[count, *self.shape[1:]], start=self.start + first * width * self.dtype.itemsize)
 
     def map(self) -> torch.Tensor:
         """The tensor, mapped by itself: its pages leave memory with it.
@@ -190,10 +195,18 @@ def complete_config(config: Mapping, where: str) -> dict:
     if not isinstance(rope, Mapping):
         raise ColpipeError(f"{where}: rope_parameters {rope!r} is no mapping")
     for key, value, known in (
-        ("hidden_act", found.get("hidden_act", "gelu"), ACT2FN),
-        ("activation_function", found.get("activation_function", "gelu"), ACT2FN),
-        ("rope_type", rope.get("rope_type", "default"), {"default", *ROPE_INIT_FUNCTIONS}),
+        *((key, found.get(key, "gelu"), ACT2FN) for key in ("hidden_act", "activation_function", "hidden_activation")),
+        *(
+            ("rope_type", each.get("rope_type", "default"), {"default", *ROPE_INIT_FUNCTIONS})
+            for each in rotations(rope).values()
+        ),
     ):
         if not isinstance(value, str) or value not in known:
             raise ColpipeError(f"{where}: {key} {value!r} is none that transformers has: {', '.join(sorted(known))}")
     return found
+
+
+def rotations(rope: Mapping) -> dict[str, Mapping]:
+    """Kind of attention → its rotary positions, from `rope_parameters`; one entry, for all kinds, where they share them."""
+    each = {kind: value for kind, value in rope.items() if isinstance(value, Mapping)}
+    return each or {"": rope}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.stored import is_finite
@@ -166,8 +166,8 @@ def _fill(streams: Streams, model) -> None:
         for layer, block in enumerate(layers_of(model, family)):
             watch(block, streams.before[layer], f"before layer {layer}")
         for layer, place in enumerate(streams.middle):
-            watch(model.get_submodule(second_norm(family, layer)), place, f"after the attention of layer {layer}")
-        watch(model.get_submodule(final_norm(family)), streams.before[-1], "after the last layer")
+            watch(model.get_submodule(second_reader(family, layer)), place, f"after the attention of layer {layer}")
+        watch(model.get_submodule(family.final_gain.rpartition(".")[0]), streams.before[-1], "after the last layer")
         for start, _, ids in streams.spans():  # noqa: B007  # the hooks read it
             run(model, ids.to(streams.device))
 
@@ -257,15 +257,14 @@ def layers_of(model, family: Family) -> list:
     )
 
 
-def second_norm(family: Family, layer: int) -> str:
-    """The module of the norm that the feed-forward part reads."""
-    after = next(tensor.after for tensor in family.tensors.values() if tensor.role == "read" and "ffn" in tensor.names)
-    return after.format(layer=layer).rpartition(".")[0]
-
-
-def final_norm(family: Family) -> str:
-    """The module of the norm that the head reads."""
-    return next(tensor.after for tensor in family.tensors.values() if tensor.role == "head").rpartition(".")[0]
+def second_reader(family: Family, layer: int) -> str:
+    """The module that reads the stream behind the attention: the norm of the feed-forward part, or this part itself."""
+    name, after = next(
+        (name, tensor.after)
+        for name, tensor in family.tensors.items()
+        if tensor.role == "read" and "ffn" in tensor.names
+    )
+    return (after.rpartition(".")[0] or name.rsplit(".", 2)[0]).format(layer=layer)
 
 
 @contextmanager

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 
-from colpipe.architectures.families import TensorSpec, family_of
+from colpipe.architectures.families import family_of
+from colpipe.architectures.family import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.gather import gather_rows, open_axes
+from colpipe.learngene.scaling import as_used
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import (
     DTYPES,
@@ -87,7 +89,7 @@ class Weights:
 
     @property
     def stored_names(self) -> dict[str, str]:
-        """Name in the table, layers filled in → stored name."""
+        """Name in the table, layers filled in → stored name; several of one where they are stored as one tensor."""
         return {name: stored for name, (stored, _) in self._stored.items()}
 
     def _by_table_name(
@@ -95,11 +97,11 @@ class Weights:
     ) -> dict[str, tuple[str, StoredTensor | torch.Tensor]]:
         """Name in the table → stored name, and the tensor or where it is."""
         wanted = {
-            name.format(layer=layer)
-            for name, _ in self.family.table(tied=False)
+            stored.format(layer=layer): [part.format(layer=layer) for part in parts]
+            for stored, parts in self.family.stored_names(tied=False)
             for layer in range(self.sizes["layer"])
         }
-        found: dict[str, tuple] = {}
+        found: dict[str, tuple[str, StoredTensor | torch.Tensor]] = {}
         unknown = []
         for name, place in stored.items():
             known = name
@@ -115,13 +117,39 @@ class Weights:
         tied = self.family.is_tied(self.config)
         if tied and embedding not in found and head in found:  # stored once, under the other name
             found[embedding] = found.pop(head)
-        missing = sorted(wanted - set(found) - ({head} if tied else set()))
+        missing = sorted(set(wanted) - set(found) - ({head} if tied else set()))
         if unknown or missing:
             raise ColpipeError(
                 f"{self.name}: its tensors are not those of {self.family.name} with {self.sizes['layer']} layers: "
                 f"missing {missing[:3] or 'none'}, unknown {sorted(unknown)[:3] or 'none'}"
             )
+        for whole, parts in wanted.items():
+            if parts != [whole] and whole in found:
+                name, place = found.pop(whole)
+                found |= {part: (name, self.part(part, place)) for part in parts}
         return found
+
+    def part(self, name: str, whole):
+        """The rows of a stored tensor, or of where it is, that are a tensor of the table (its name with the layer filled
+        in); all of them where they are stored by themselves.
+
+        Raises:
+            ColpipeError: the stored tensor does not have the rows of its parts.
+        """
+        pattern = re.sub(r"\.\d+\.", ".{layer}.", name, count=1)
+        parts = next((parts for parts in self.family.fused.values() if pattern in parts), None)
+        if parts is None:
+            return whole
+        rows = {part: stored_shape(self.family.tensors[part], self.sizes)[0] for part in parts}
+        if whole.shape[0] != sum(rows.values()):
+            raise ColpipeError(
+                f"{self.name}: the tensor that holds {name} has {whole.shape[0]} rows; in {self.family.name} of these sizes "
+                f"it has {' + '.join(map(str, rows.values()))}"
+            )
+        first = sum(list(rows.values())[: list(parts).index(pattern)])
+        if isinstance(whole, StoredTensor):
+            return whole.rows(first, rows[pattern])
+        return whole.narrow(0, first, rows[pattern])
 
     def _readable(self, name: str, place: StoredTensor | torch.Tensor) -> StoredTensor | torch.Tensor:
         """A tensor of one of the dtypes that are read."""
@@ -168,7 +196,7 @@ class Weights:
             selection: what is taken.
 
         Returns:
-            The tensor as stored. An untied head is the embedding in a tied source.
+            The tensor as it is used (`scaling.py`). An untied head is the embedding in a tied source.
 
         Raises:
             ColpipeError: the selection has no source for the layer.
@@ -200,7 +228,8 @@ class Weights:
         value = self.read(name.format(layer=origin))
         try:
             opened = self.rescaled(open_axes(value, tensor, self.sizes), tensor, origin, layer)
-            yield from gather_rows(opened, tensor, selection.at(origin), rows)
+            for part in gather_rows(opened, tensor, selection.at(origin), rows):
+                yield as_used(part, self.family, name, self.sizes["hidden"], self.tied)
         except ColpipeError as error:
             raise ColpipeError(f"{self.name}: {name.format(layer=origin)}: {error}") from None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from colpipe.architectures.families import Family
+from colpipe.architectures.family import Family
 
 
 @dataclass(frozen=True)

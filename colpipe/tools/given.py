@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from colpipe.architectures.families import FAMILIES
+from colpipe.architectures.families import FAMILIES, variant_of
 from colpipe.config.defaults import read_architecture
 from colpipe.config.folders import model_folder, read_mapping
 from colpipe.config.parts import Architecture, Dataset, Shape, Source, reader_module
@@ -114,7 +114,7 @@ def read_model(given: str) -> Model:
             f"{given}: has no weights in safetensors ({' or '.join(WEIGHTS)}); model.save_pretrained writes them"
         )
     architecture = Architecture(**read_architecture(folder))
-    whole = Shape.of(FAMILIES[architecture.family].variant(found).sizes(found))
+    whole = Shape.of(variant_of(FAMILIES[architecture.family], found).sizes(found))
     name = name_of(Path(given).resolve() if "path" in source else Path(given), "model")
     in_settings = read_mapping(folder / "tokenizer_config.json").get("chat_template")
     chats = bool(in_settings) or (folder / "chat_template.jinja").is_file()

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+import torch
 from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -18,6 +19,7 @@ from colpipe.hf.counting import count_calls
 from colpipe.hf.models import disable_dropout
 from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
+from colpipe.learngene.scaling import stored_again
 from colpipe.learngene.weights import Weights
 from colpipe.training.objectives import Projection
 
@@ -72,16 +74,23 @@ class Submodels:
         return project
 
     def slices(self, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-        """Name in the axis table, layer filled in → the submodel's tensor, as stored; gradients flow to the member's."""
+        """Stored name in the axis table, layer filled in → the submodel's tensor; gradients flow to the member's."""
         selection, gain = self.elastic.submodel(self.family, self.sizes, sizes)
         parameters, found = dict(self.model.named_parameters()), {}
-        for name, tensor in self.family.table(self.tied):
-            for layer in range(sizes["layer"]) if "{layer}" in name else [None]:
-                origin = None if layer is None else selection.layers[layer]
-                parameter = parameters[self.names[name.format(layer=origin)]]
-                opened = self.member.rescaled(open_axes(parameter, tensor, self.sizes), tensor, origin, layer)
-                value = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
-                found[name.format(layer=layer)] = value * gain if tensor.role == "gain" and gain != 1 else value
+
+        def value(name: str, layer: int | None) -> Tensor:
+            tensor, origin = self.family.tensors[name], None if layer is None else selection.layers[layer]
+            filled = name.format(layer=origin)
+            parameter = self.member.part(filled, parameters[self.names[filled]])
+            opened = self.member.rescaled(open_axes(parameter, tensor, self.sizes), tensor, origin, layer)
+            taken = join_axes(gather(opened, tensor, selection.at(origin)), tensor)
+            factor = gain if tensor.role == "gain" else 1.0
+            return stored_again(taken, self.family, name, self.tied, self.sizes["hidden"], sizes["hidden"], factor)
+
+        for stored, names in self.family.stored_names(self.tied):
+            for layer in range(sizes["layer"]) if "{layer}" in stored else [None]:
+                values = [value(name, layer) for name in names]
+                found[stored.format(layer=layer)] = values[0] if len(values) == 1 else torch.cat(values)
         return found
 
     def _build_skeleton(self, sizes: tuple) -> tuple["Skeleton", str]:
@@ -95,7 +104,7 @@ class Skeleton:
     """A stock model without weights.
 
     Attributes:
-        places: name in the axis table → (module, attribute) that uses the tensor.
+        places: stored name in the axis table, layer filled in → (module, attribute) that uses the tensor.
     """
 
     def __init__(self, submodels: Submodels, sizes: Mapping[str, int]):
@@ -115,9 +124,10 @@ class Skeleton:
                 if buffer is not None:
                     module._buffers[name] = buffer.to(model.device)
         self.places = {}
-        names = {stored: name for name, stored in Weights(self.model).stored_names.items()}
-        for path, module in self.model.named_modules():
-            for attribute in list(module._parameters):
-                if (stored := f"{path}.{attribute}") in names:
-                    self.places[names[stored]] = (module, attribute)
-                    del module._parameters[attribute]  # a plain attribute takes its place, and keeps its gradient
+        loaded = Weights(self.model).stored_names
+        for stored, [name, *_] in submodels.family.stored_names(submodels.tied):
+            for layer in range(sizes["layer"]) if "{layer}" in stored else [None]:
+                path, _, attribute = loaded[name.format(layer=layer)].rpartition(".")
+                module = self.model.get_submodule(path)
+                self.places[stored.format(layer=layer)] = (module, attribute)
+                del module._parameters[attribute]  # a plain attribute takes its place, and keeps its gradient

@@ -14,17 +14,17 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.weights import Weights
 from tests.conftest import make_model
-from tests.unit.learngene.tiny import GROUPED
+from tests.unit.learngene.tiny import GROUPED, NEWER
 
 ATTENTION = {
     "gpt2": "h.0.attn.",  # as published: without `transformer.`
     "gpt_neox": "gpt_neox.layers.0.attention.",
-    **{family: "model.layers.0.self_attn." for family in GROUPED},
+    **{family: "model.layers.0.self_attn." for family in (*GROUPED, *NEWER)},
 }
 BUFFERS = {
     "gpt2": ["bias", "masked_bias"],
     "gpt_neox": ["bias", "masked_bias", "rotary_emb.inv_freq"],
-    **{family: ["rotary_emb.inv_freq"] for family in GROUPED},
+    **{family: ["rotary_emb.inv_freq"] for family in (*GROUPED, *NEWER)},
 }
 
 
@@ -38,8 +38,9 @@ def stored(request, family, tmp_path_factory):
     """(a model, its folder); 3 layers, and heads that are not as wide together as the residual stream."""
     folder = tmp_path_factory.mktemp(family)
     shape = Shape(layers=3, heads=2, hidden=8, ffn=20)
-    if family in GROUPED:
-        shape = Shape(layers=3, heads=4, kv_heads=2, head_dim=6, hidden=8, ffn=20)
+    if family in (*GROUPED, *NEWER):
+        own = {"head_dim": 6} if "head_dim" in FAMILIES[family].keys else {}
+        shape = Shape(layers=3, heads=4, kv_heads=2, hidden=8, ffn=20, **own)
     architecture = Architecture(family=family, vocabulary=50, positions=16, tied=request.param)
     return make_model(folder, architecture, shape, seed=0), folder
 
@@ -65,11 +66,11 @@ def test_the_table_names_every_stored_tensor_with_its_shape(family, stored):
     model, folder = stored
     table, config = FAMILIES[family], read_config(folder)
     sizes, tied = table.sizes(config), table.is_tied(config)
-    expected = {
-        name.format(layer=layer): shape_of(tensor.axes, sizes)
-        for name, tensor in table.table(tied)
-        for layer in range(sizes["layer"])
-    }
+    shapes = {name: shape_of(tensor.axes, sizes) for name, tensor in table.table(tied)}
+    for name, parts in table.fused.items():  # one below the other
+        rows = [shapes.pop(part) for part in parts]
+        shapes[name] = (sum(first for first, *_ in rows), *rows[0][1:])
+    expected = {name.format(layer=layer): shape for name, shape in shapes.items() for layer in range(sizes["layer"])}
     tensors = load_file(folder / "model.safetensors")
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == expected
     assert table.parameters(sizes, tied) == model.num_parameters() == sum(map(torch.numel, tensors.values()))
@@ -78,17 +79,22 @@ def test_the_table_names_every_stored_tensor_with_its_shape(family, stored):
 def test_a_norm_stands_before_everything_that_reads(family):
     tensors = FAMILIES[family].tensors
     for tensor in tensors.values():
-        assert (tensor.role in ("read", "head")) == bool(tensor.after)
+        before = tensor.role == "head" or (tensor.role == "read" and family != "olmo2")
+        assert before == bool(tensor.after)
         assert not tensor.after or tensors[tensor.after].role == "gain"
+        behind = tensor.role == "write" and family in ("olmo2", "gemma3_text")
+        assert behind == bool(tensor.into)
+        assert not tensor.into or tensors[tensor.into].role == "gain"
 
 
 def test_sizes_survive_a_change_of_the_configuration(family, stored):
     config, table = read_config(stored[1]), FAMILIES[family]
     sizes = table.sizes(config)
     assert sizes["layer"] == 3 and sizes["hidden"] == 8 and sizes["ffn"] == 20
-    assert sizes["query"] == (2 if family in GROUPED else 1)
+    assert sizes["query"] == (2 if family in (*GROUPED, *NEWER) else 1)
     other = {**sizes, "layer": 2, "hidden": 24, "ffn": 36, "vocabulary": 40, "position": 9}
-    other |= {"head": 6, "group": 3} if family in GROUPED else {"head": 6, "group": 6}
+    other |= {"head": 6, "group": 3} if family in (*GROUPED, *NEWER) else {"head": 6, "group": 6}
+    other["head_dim"] = sizes["head_dim"] if "head_dim" in table.keys else 4
     resized = table.resize(config, other, tied=False)
     assert table.sizes(resized) == other
     assert not table.is_tied(resized)
@@ -126,7 +132,9 @@ def test_stored_names_of_older_checkpoints_are_understood(family, stored, tmp_pa
     rewrite(folder, tmp_path / "model", age if old else lambda tensors: tensors)
     weights = Weights(tmp_path / "model")
     for name, tensor in load_file(folder / "model.safetensors").items():
-        assert torch.equal(weights.read(name), tensor)
+        parts = FAMILIES[family].fused.get(re.sub(r"\.\d\.", ".{layer}.", name), [name])
+        layer = (re.findall(r"\.(\d)\.", name) or [0])[0]
+        assert torch.equal(torch.cat([weights.read(part.format(layer=layer)) for part in parts]), tensor)
 
 
 def test_a_tensor_too_many_or_too_few_is_named(family, stored, tmp_path):

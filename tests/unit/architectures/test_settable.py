@@ -23,7 +23,7 @@ def test_the_keys_and_defaults_are_those_of_the_class_in_transformers(family):
     assert set(usual) == {*SETTABLE[family], *sizes, *(set(FIXED) & set(usual))}
     assert not set(SETTABLE[family]) & {*FIXED, *sizes}
     for key, value in SETTABLE[family].items():
-        assert key == "layer_types" or usual[key] == value
+        assert key in ("layer_types", "no_rope_layers") or usual[key] == value
 
 
 def test_the_names_of_activations_and_rotary_embeddings_are_those_of_transformers():
@@ -64,6 +64,10 @@ def test_the_names_of_activations_and_rotary_embeddings_are_those_of_transformer
         ("llama", {"rope_parameters": {"rope_theta": float("inf")}}, "rope_parameters.rope_theta: inf: has to be a finite"),
         ("qwen3", {"layer_types": ["full_atention"]}, "did you mean full_attention?"),
         ("qwen3", {"sliding_window": 0.5}, "sliding_window: 0.5: has to be a whole number"),
+        ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters.rope_theta: 10000.0: rope_"),
+        ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_teta": 1}}}, "full_attention.rope_teta: 1: "),
+        ("gemma3_text", {"final_logit_softcapping": "a"}, "final_logit_softcapping: 'a': has to be a finite number"),
+        ("granite", {"residual_multiplier": -1}, "residual_multiplier: -1: has to be a finite number"),
     ],
 )  # fmt: skip
 def test_what_is_decided_elsewhere_unknown_or_of_another_type_is_refused(family, config, message):

@@ -269,7 +269,7 @@ def test_the_tiny_study_is_valid(study):
         ),
         (
             lambda s: s["ancestors"]["llama"].update(select="rotate"),
-            "my.yaml: ancestors.llama.select: 'rotate' needs a family with RMSNorm; gpt2 has LayerNorm",
+            "my.yaml: ancestors.llama.select: 'rotate': gpt2 has LayerNorm",
         ),
         (
             lambda s: (

@@ -659,7 +659,7 @@ def test_fit_of_leading_indices_needs_no_ranking(gpt2, select):
     [
         ({**SHAPE, "layers": 6}, FIT_IDS, {}, "large: layer is 5, the target's 6 is more than that"),
         (SHAPE, FIT_IDS, {"select": "best"}, "select 'best': known are"),
-        (SHAPE, FIT_IDS, {"select": "rotate"}, "select 'rotate' needs a family with RMSNorm"),
+        (SHAPE, FIT_IDS, {"select": "rotate"}, "select 'rotate': gpt2 has LayerNorm"),
         (SHAPE, FIT_IDS, {"tokens": 0}, "tokens 0: must be 1 or more"),
         (SHAPE, FIT_IDS + 1, {}, "token id 50 is outside its vocabulary of 50"),
         (SHAPE, FIT_IDS[:0], {}, "no tokens"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from colpipe.architectures.families import TensorSpec
+from colpipe.architectures.family import TensorSpec
 from colpipe.errors import ColpipeError
 from colpipe.learngene.gather import close_axes, gather, open_axes
 

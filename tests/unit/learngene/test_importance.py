@@ -87,7 +87,7 @@ def test_rank_may_untie(neighbours_of):
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
 def test_rotate_is_refused_where_norms_subtract_the_mean(neighbours_of, family):
     neighbours = neighbours_of(family, True)
-    with pytest.raises(ColpipeError, match=f"select 'rotate' needs a family with RMSNorm; {family} has LayerNorm"):
+    with pytest.raises(ColpipeError, match=f"select 'rotate': {family} has LayerNorm"):
         reorder(neighbours.weights[1], measure(neighbours.large, [IDS]), "rotate")
 
 
