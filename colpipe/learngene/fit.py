@@ -4,14 +4,15 @@ A cut model reads a stream that lacks channels, heads, units and whole layers, a
 layer on, on the cut's own activations, its output projections are refitted: that of the attention towards the source's
 stream behind the attention of the same layer, then that of the feed-forward part towards the source's stream at the input of
 the *next kept* layer, which folds in what dropped layers would have added. Where attention and feed-forward are parallel,
-both are fitted together towards the latter. Nothing is trained: every fit is one linear system,
+both are fitted together towards the latter; where a norm stands behind a block, its gain is fitted too
+(`fit_behind_norms.py`). Nothing is trained: every fit is one linear system,
 
     minimise |Y − H Wᵀ|² + ridge · mean(diag HᵀH) · |W − W₀|²
 
 with H (tokens, inside) what the projection reads, Y (tokens, hidden) what it should write, and W₀ the cut's own weights. A
 token weighs 1 / root mean square of the stream that is aimed at. A bias is refitted with the weight, and not held back: its
-ridge is 0. For LayerNorm, which takes the mean over channels away, nothing is done: every channel is a regression of its
-own, so that fitting the mean as well takes nothing from the rest.
+ridge is 0; behind a norm, it stays. For LayerNorm, which takes the mean over channels away, nothing is done: every channel
+is a regression of its own, so that fitting the mean as well takes nothing from the rest.
 """
 
 import logging
@@ -29,8 +30,10 @@ from colpipe.config.stages import FIT_RIDGE
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.assembly import Assembly
+from colpipe.learngene.fit_behind_norms import refit_behind_norm
 from colpipe.learngene.gather import open_axes
 from colpipe.learngene.least_squares import Normal
+from colpipe.learngene.scaling import as_used
 from colpipe.learngene.selection import Selection
 from colpipe.learngene.stored import is_finite
 from colpipe.learngene.streams import (
@@ -101,7 +104,8 @@ def fit(start: Assembly, streams: Streams, ridge: float = FIT_RIDGE) -> Assembly
 
     def value(name: str, layer: int | None):
         if (stored := tensors.get(name.format(layer=layer))) is not None:
-            return open_axes(stored, start.family.tensors[name], start.sizes)
+            opened = open_axes(stored, start.family.tensors[name], start.sizes)
+            return as_used(opened, start.family, name, start.sizes["hidden"], start.tied)
         return start.value(name, layer)
 
     return replace(start, value=value, details=details)
@@ -206,11 +210,20 @@ def _walk(
                         f"the cut of {streams.weights.name}: {where}: its activations are too large to be fitted: their "
                         "squares do not add up in float32"
                     )
-                change, shift, entry = _solve(normal, step.writers, ridge, start.dtype, where)
+                if step.writers[0].norm is not None:
+                    entry = refit_behind_norm(
+                        streams, stream, heard, step.aim, channels, step.writers[0], normal, ridge, start.dtype
+                    )
+                else:
+                    change, shift, entry = _solve(normal, step.writers, ridge, start.dtype)
+                    for first, end, _ in streams.spans():
+                        written = heard.read(first, end).to(device) @ change.T + shift
+                        stream.write(first, stream.read(first, end).to(device) + written)
+                if "ridge" in entry:
+                    logger.warning(
+                        f"{where}: the system is singular at a ridge of {ridge:g}; {entry['ridge']:g} was taken"
+                    )
                 found.append({"layer": layer, "part": step.part, **entry})
-                for first, end, _ in streams.spans():
-                    written = heard.read(first, end).to(device) @ change.T + shift
-                    stream.write(first, stream.read(first, end).to(device) + written)
                 for writer in step.writers:
                     tensors |= writer.stored(start.dtype)
     return tensors, found, widest
@@ -247,23 +260,24 @@ def _listen(
             output, inputs = run_layer(layer, x, calls[ids.shape], watched)
         if not (is_finite(output) and is_finite(inputs)):
             return None
-        normal.add(inputs, y - output, y, token_weights(y))
+        parts = inputs.split([writer.inside for writer in step.writers], 1)
+        read = torch.cat([writer.heard(part) for writer, part in zip(step.writers, parts, strict=True)], 1)
+        normal.add(read, y - output, y, token_weights(y))
         stream.write(first, output)
         heard.write(first, inputs)
     return normal
 
 
-def _solve(
-    normal: Normal, writers: Sequence[Writer], ridge: float, dtype: torch.dtype, where: str
-) -> tuple[Tensor, Tensor, dict]:
-    """Fit some projections and change them: by (hidden, inside), by (hidden,), and the entry for the details."""
+def _solve(normal: Normal, writers: Sequence[Writer], ridge: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, dict]:
+    """Fit some projections and change them: what they add for what they read (hidden, inside), and for every token
+    (hidden,), and the entry for the details."""
     biased = [writer for writer in writers if writer.bias]
     found = normal.solve(ridge, affine=bool(biased))
     parts = found.change.split([writer.inside for writer in writers], 1)
-    change = torch.cat([writer.add(part, dtype) for writer, part in zip(writers, parts, strict=True)], 1)
+    added = [writer.factor * writer.add(part, dtype) for writer, part in zip(writers, parts, strict=True)]
+    change = torch.cat(added, 1)
     shift = biased[-1].shift(found.shift, dtype) if biased else torch.zeros_like(change[:, 0])
     entry = {"before": round(found.before, 6), "after": round(found.after, 6)}
     if found.ridge != ridge:
-        logger.warning(f"{where}: the system is singular at a ridge of {ridge:g}; {found.ridge:g} was taken")
         entry["ridge"] = found.ridge
     return change, shift, entry
