@@ -13,12 +13,12 @@ from colpipe.learngene.elastic import ElasticMember, cut, random_sizes
 from colpipe.learngene.weights import Weights
 from colpipe.training.elastic import Submodels
 from tests.conftest import make_model
-from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, architecture, shape
+from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, NEWER, architecture, shape
 
 EVERYWHERE = torch.ones(2, 9, dtype=torch.bool)
 
 
-@pytest.fixture(params=FAMILIES, ids=NAMES)
+@pytest.fixture(params=[*FAMILIES, *((family, True) for family in NEWER)], ids=[*NAMES, *NEWER])
 def member(request, tmp_path):
     """(model, its chain's architecture, folder): 5 layers, 4 heads or groups, 40 units."""
     chain = architecture(*request.param)
@@ -39,7 +39,8 @@ def shapes_of(chain) -> list[dict[str, int]]:
 @pytest.mark.parametrize("compensate", [0.0, 1.0])
 def test_a_part_is_the_model_that_is_cut_out(member, compensate, tmp_path):
     model, chain, folder = member
-    energy = [(number + 1) ** 0.5 / 4 for number in range(16)]
+    hidden = shape(chain.family, 5, 4, 40).hidden
+    energy = [((number + 1) / hidden) ** 0.5 for number in range(hidden)]
     submodels = submodels_of(model, chain, compensate, ranking=[3, 0, 4, 1, 2], energy=energy)
     for number, sizes in enumerate(shapes_of(chain)):
         with torch.no_grad():
@@ -58,7 +59,12 @@ KINDS = [f"{kind}_attention" for kind in ("full", "sliding", "full", "full", "sl
 
 @pytest.mark.parametrize(
     ("family", "more"),
-    [("gpt2", {"scale_attn_by_inverse_layer_idx": True}), ("qwen3", {**WINDOWS, "layer_types": KINDS})],
+    [
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("qwen3", {**WINDOWS, "layer_types": KINDS}),
+        ("gemma3_text", {"sliding_window": 3, "layer_types": KINDS}),
+        ("smollm3", {"no_rope_layers": [1, 0, 1, 0, 0]}),
+    ],
 )
 def test_layers_of_a_part_keep_what_they_are(family, more, tmp_path):
     chain = architecture(family, True).model_copy(update={"config": more})
@@ -68,6 +74,8 @@ def test_layers_of_a_part_keep_what_they_are(family, more, tmp_path):
     stock = cut(Weights(model), sizes, submodels.elastic).load()
     if "layer_types" in more:
         assert stock.config.layer_types == [KINDS[layer] for layer in (0, 3, 4)]
+    if "no_rope_layers" in more:
+        assert stock.config.no_rope_layers == [1, 0, 0]
     with torch.no_grad():
         found = submodels.projection(sizes)({"input_ids": IDS}, EVERYWHERE)
         expected = stock(IDS).logits[:, :-1].flatten(0, 1)
@@ -123,9 +131,19 @@ def test_gradients_are_those_of_the_stock_model(member, tmp_path):
         parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     names, own = Weights(stock).stored_names, dict(stock.named_parameters())
     for name, slope in submodels_of(model, chain, 0.0).slices(sizes).items():
-        expected = own[names[name]].grad
-        if submodels.family.tensors[re.sub(r"\.\d+\.", ".{layer}.", name)].role == "gain":
+        expected = own[names.get(name, name)].grad
+        pattern = re.sub(r"\.\d+\.", ".{layer}.", name)
+        inside = submodels.family.fused.get(pattern, [pattern])
+        if submodels.family.tensors[inside[0]].role == "gain":
             expected = expected * gain
+        widths = (
+            submodels.sizes["hidden"],
+            sizes["hidden"],
+        )  # Gemma's embedding: once for the weight, once for its gradient
+        scale = [submodels.family.factor(inside[0], width, submodels.tied) for width in widths]
+        if scale[0] != scale[1] and submodels.family.tensors[inside[0]].offset:
+            continue  # the final gain, which makes up for it: a slice of a gradient is none of it there
+        expected = expected * (scale[0] / scale[1]) ** 2
         torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
@@ -145,7 +163,11 @@ def test_slices_are_views_where_they_can_be(member):
     sizes = shapes_of(chain)[1]
     slices = submodels_of(model, chain, 0.0).slices(sizes)
     copied = {name for name, value in slices.items() if value.untyped_storage().data_ptr() not in own}
-    assert all("c_attn" in name for name in copied)  # GPT-2's queries, keys and values: three runs of heads
+    # Queries, keys and values in one tensor are several runs of heads; Gemma's embedding has another scale at another width.
+    expected = {"gpt2": "c_attn", "phi3": "_proj", "gemma3_text": "embed_tokens model.norm.weight"}.get(
+        chain.family, ""
+    )
+    assert all(any(part in name for part in expected.split()) for name in copied)
 
 
 def test_shapes_are_drawn_in_range_and_by_the_step_alone(member):
@@ -199,7 +221,7 @@ def test_a_target_below_what_was_trained_is_refused(member):
     elastic = submodels_of(model, chain).elastic
     with pytest.raises(ColpipeError, match="its smallest trained shape has layer 2, the target 1"):
         cut(Weights(folder), chain.sizes(shape(chain.family, 1, 1, 16)), elastic)
-    assert chain.family in ("gpt2", "gpt_neox", *GROUPED)
+    assert chain.family in ("gpt2", "gpt_neox", *GROUPED, *NEWER)
 
 
 def test_parts_may_join_later(member):
