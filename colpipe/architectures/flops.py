@@ -66,7 +66,7 @@ def forward(family: Family, sizes: Mapping[str, int]) -> Forward:
         blocks=2 * sizes["layer"] * matrices,
         scores=4 * sizes["layer"] * sizes["head"] * sizes["head_dim"],
         head=2 * sizes["hidden"] * sizes["vocabulary"],
-        last=2 * sizes["layer"] * sizes["hidden"] * sizes["ffn"],
+        last=0 if family.post_gains else 2 * sizes["layer"] * sizes["hidden"] * sizes["ffn"],  # a norm behind needs it
     )
 
 
@@ -93,8 +93,13 @@ def saved_values(family: Family, sizes: Mapping[str, int], padded: bool = False)
         normed = any(name.endswith("q_norm.weight") for name in names)
         repeated = padded and keys < queries
         attention = 2 * (1 + normed) * queries + 2 * (normed * keys + (queries if repeated else keys))
+        if family.fused:  # values are a part of all three, which stay with them; the result is laid out anew
+            attention += queries + (0 if repeated else queries + keys)
     gated = sum("ffn" in family.tensors[name].names and "hidden" in family.tensors[name].names for name in names) > 2
-    return 2 * (3 if family.norm == "rms" else 2) * sizes["hidden"] + attention + (4 if gated else 2) * sizes["ffn"]
+    norms = 2 * (3 if family.norm == "rms" else 2) * sizes["hidden"]
+    if len(family.post_gains) == 2 < sum(family.tensors[name].role == "gain" for name in names):  # beside those before
+        norms += 4 * sizes["hidden"]
+    return norms + attention + (4 if gated else 2) * sizes["ffn"]
 
 
 def training_memory(

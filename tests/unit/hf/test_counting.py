@@ -36,6 +36,12 @@ SHAPES = {
     "llama": {**GROUPED, "head_dim": None},
     "qwen2": GROUPED,
     "qwen3": GROUPED,
+    "mistral": GROUPED,
+    "smollm3": GROUPED,
+    "granite": GROUPED,
+    "olmo2": GROUPED,
+    "gemma3_text": GROUPED,
+    "phi3": {**GROUPED, "head_dim": None},
 }
 
 
