@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from colpipe.config.stages import Elastic
 from colpipe.hf.counting import count_calls
+from colpipe.hf.logits import require_transform
 from colpipe.hf.models import disable_dropout
 from colpipe.learngene.elastic import ElasticMember, random_sizes
 from colpipe.learngene.gather import gather, join_axes, open_axes
@@ -63,13 +64,14 @@ class Submodels:
     def projection(self, sizes: Mapping[str, int]) -> Callable[[dict, Tensor], Projection]:
         """A submodel as a function of inputs and of where it predicts, as `trainer.project` is of a model."""
         skeleton, head = self._skeleton(tuple(sizes.items()))
+        transform = require_transform(skeleton.model)
 
         def project(inputs: dict, predicts: Tensor) -> Projection:
             slices = self.slices(sizes)
             for name, tensor in slices.items():
                 setattr(*skeleton.places[name], tensor)
             hidden = skeleton.model.base_model(**inputs, use_cache=False).last_hidden_state
-            return Projection(hidden[:, :-1][predicts], slices[head])
+            return Projection(hidden[:, :-1][predicts], slices[head], transform=transform)
 
         return project
 

@@ -19,6 +19,7 @@ from colpipe.architectures.flops import TRAINING
 from colpipe.config.constants import LOGITS_CHUNK
 from colpipe.config.stages import Distill
 from colpipe.hf.counting import count_logits
+from colpipe.hf.logits import PLAIN, LogitTransform
 
 # Of a chunk so many logits are looked at together: a processor's cache holds them. Other devices take all at once.
 PART = {"cpu": 2**19}
@@ -36,6 +37,8 @@ class Projection(NamedTuple):
     """(V, hidden)"""
     bias: Tensor | None = None
     """(V,)"""
+    transform: LogitTransform = PLAIN
+    """from what the head gives to logits"""
 
     def cropped(self, vocabulary: int) -> "Projection":
         """To the leading entries, which leaves out the padding of a longer vocabulary. Under autocast, the head is in its
@@ -43,12 +46,13 @@ class Projection(NamedTuple):
         weight, device = self.weight[:vocabulary], self.hidden.device.type
         if torch.is_autocast_enabled(device) and weight.dtype == torch.float32:
             weight = weight.to(torch.get_autocast_dtype(device))
-        return Projection(self.hidden, weight, None if self.bias is None else self.bias[:vocabulary])
+        bias = None if self.bias is None else self.bias[:vocabulary]
+        return self._replace(weight=weight, bias=bias)
 
     def logits(self, rows: slice) -> Tensor:
         """(n, V)"""
         count_logits(len(self.hidden[rows]), *self.weight.shape)
-        return F.linear(self.hidden[rows], self.weight, self.bias)
+        return self.transform.apply(F.linear(self.hidden[rows], self.weight, self.bias))
 
     def log_probabilities(self, rows: slice) -> Tensor:
         """(n, V), at least in float32."""
@@ -97,13 +101,14 @@ def chunked(
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, teacher, objective, chunk, wants_gradient):
-        own, vocabulary = Projection(hidden, weight, bias), len(weight)
+    def forward(ctx, hidden, weight, bias, transform, teacher, objective, chunk, wants_gradient):
+        own, vocabulary = Projection(hidden, weight, bias, transform), len(weight)
         if isinstance(teacher, Projection):
             vocabulary = min(vocabulary, len(teacher.weight))
             teacher = teacher.cropped(vocabulary)
         student = own.cropped(vocabulary)
-        grads = [torch.zeros_like(value) for value in own if value is not None] if wants_gradient else []
+        learns = [value for value in (hidden, weight, bias) if value is not None]
+        grads = [torch.zeros_like(value) for value in learns] if wants_gradient else []
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         step = max(1, chunk // vocabulary)
         few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)
@@ -118,7 +123,10 @@ class _Chunked(torch.autograd.Function):
                     log_p = teacher.spread(at, log_q)
                 elif teacher_logits is not None:
                     log_p = _log_softmax(teacher_logits[part])
-                losses, logits[part] = objective(log_q, log_p, at)  # the slopes take the place of the logits
+                losses, slopes = objective(log_q, log_p, at)
+                if transform != PLAIN:
+                    slopes *= transform.derivative(logits[part])
+                logits[part] = slopes  # by what the head gives, in the place of the logits
                 total += losses.sum()
             if wants_gradient:
                 slope = logits.to(hidden.dtype)

@@ -2,6 +2,7 @@
 
 import torch
 
+from colpipe.hf.logits import require_transform
 from colpipe.training import sharding
 from colpipe.training.objectives import Projection
 
@@ -11,6 +12,9 @@ def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Pro
 
     A model that is wrapped, to average its gradients over processes, must be called as a whole for that to happen; of
     the logits that it then computes as well, one position is the least that can be asked for.
+
+    Raises:
+        ColpipeError: of its type it is not known how logits are made of hidden states.
     """
     plain = getattr(model, "module", model)
     if sharding.is_sharded(model):
@@ -20,4 +24,4 @@ def project(model: torch.nn.Module, inputs: dict, predicts: torch.Tensor) -> Pro
     else:
         hidden = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
     head = plain.get_output_embeddings()
-    return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None))
+    return Projection(hidden[:, :-1][predicts], head.weight, getattr(head, "bias", None), require_transform(plain))
