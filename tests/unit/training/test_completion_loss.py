@@ -7,6 +7,7 @@ from torch.nn import Linear
 from trl.kernels import ChunkedLogProbFunction
 
 from colpipe.data.tokens import IGNORE
+from colpipe.hf.logits import PLAIN, LogitTransform
 from colpipe.training import completion_loss as module
 from colpipe.training.completion_loss import COLUMNS, completion_loss
 
@@ -22,7 +23,7 @@ def batch(rows: int, length: int, answer: int, vocabulary: int, hidden: int):
     return torch.randn(rows, length, hidden, generator=chance), labels, labels != IGNORE
 
 
-def by_trl(hidden, head, labels, predicts, tokens):
+def by_trl(hidden, head, labels, predicts, tokens, transform):
     found = ChunkedLogProbFunction.apply(
         hidden.reshape(-1, hidden.shape[-1]),
         head.weight,
@@ -30,13 +31,18 @@ def by_trl(hidden, head, labels, predicts, tokens):
         labels.clamp(min=0).flatten(),
         1.0,
         COLUMNS,
-        None,
-        1.0,
+        transform.cap,
+        1 / transform.divisor,
         ("entropy", "is_top1"),
     )
     return -found[0].view(predicts.shape).masked_fill(~predicts, 0).sum() / tokens
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [PLAIN, LogitTransform(4.0), LogitTransform(3.0, 2.0), LogitTransform(cap=1.0)],
+    ids=["plain", "scaled", "both", "capped"],
+)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
     ("rows", "length", "answer", "vocabulary", "hidden"),
@@ -48,14 +54,14 @@ def by_trl(hidden, head, labels, predicts, tokens):
         (70, 64, 9, 300, 16),  # more tokens than trl takes at a time
     ],
 )
-def test_loss_and_gradients_are_trls(rows, length, answer, vocabulary, hidden, bias, monkeypatch):
+def test_loss_and_gradients_are_trls(rows, length, answer, vocabulary, hidden, bias, transform, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 2**14)  # the gradient of the weight in several parts
     states, labels, predicts = batch(rows, length, answer, vocabulary, hidden)
     found = []
     for loss_of in (by_trl, completion_loss):
         torch.manual_seed(0)
         head, own = Linear(hidden, vocabulary, bias=bias), states.clone().requires_grad_()
-        loss = loss_of(own, head, labels, predicts, predicts.sum())
+        loss = loss_of(own, head, labels, predicts, predicts.sum(), transform)
         loss.backward()
         found.append([loss.detach(), own.grad, *(value.grad for value in head.parameters())])
     for theirs, ours in zip(*found, strict=True):
