@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from colpipe.architectures.families import FAMILIES
 from colpipe.config.constants import LIKELIHOOD_ROWS
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.scores import Values, right_choice
 from colpipe.hf.finite import require_finite
+from colpipe.hf.logits import require_transform, transform_of
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is there already
 
@@ -73,7 +73,7 @@ class _Scorer(HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        if self.model.config.model_type not in FAMILIES:  # others may scale or cap what their head gives
+        if transform_of(self.model) is None:
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         rows = _rows_of(requests, self.max_length, self.packed)
         found = [(0.0, False)] * len(requests)
@@ -100,7 +100,8 @@ class _Scorer(HFLM):
             given["position_ids"] = self._padded([row.positions for row in batch], 0)
         hidden = self.model.base_model(**given, use_cache=False).last_hidden_state
         rows, columns = torch.tensor(places + places[:1] * (LEAST - len(places)), device=self.device).T
-        logs = self.model.get_output_embeddings()(hidden[rows, columns])[: len(places)].float().log_softmax(-1)
+        values = self.model.get_output_embeddings()(hidden[rows, columns])[: len(places)]
+        logs = require_transform(self.model).apply(values).float().log_softmax(-1)
         right = torch.tensor(tokens, device=self.device)
         return logs.gather(-1, right[:, None])[:, 0], logs.argmax(-1) == right
 

@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from colpipe.architectures.families import FAMILIES
 from colpipe.config.constants import PERPLEXITY_TOKENS
 from colpipe.data.tokens import Blocks
 from colpipe.hf.counting import count_logits
 from colpipe.hf.finite import require_finite
+from colpipe.hf.logits import transform_of
 from colpipe.jobs.artifacts import read_manifest
 
 LARGEST = math.log(sys.float_info.max)  # loss whose perplexity a float still holds, nats
@@ -91,13 +91,13 @@ def token_losses(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     first, which is how the cross-entropy goes through them.
     """
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    if model.config.model_type not in FAMILIES:  # others may scale or cap what their head gives
+    if (transform := transform_of(model)) is None:
         logits = model(**given).logits[:, :-1].float()
         return cross_entropy(logits.mT, ids[:, 1:], reduction="none")
     head, hidden = model.get_output_embeddings().weight, model.base_model(**given).last_hidden_state
     count_logits(ids.numel(), head.shape[0], head.shape[1])
     losses = []
     for row, own in zip(hidden, ids, strict=True):
-        logits = (head @ row.T)[None, :, :-1].float()
+        logits = transform.apply((head @ row.T)[None, :, :-1]).float()
         losses.append(cross_entropy(logits, own[None, 1:], reduction="none"))
     return torch.cat(losses)

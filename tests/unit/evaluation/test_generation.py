@@ -9,10 +9,14 @@ from colpipe.evaluation import perplexity
 from colpipe.evaluation.generation import answer, answer_all, batches_by_length
 from colpipe.evaluation.likelihood import choice_scores
 from colpipe.evaluation.perplexity import held_out_loss
+from colpipe.hf import logits as known_logits
 from colpipe.hf.counting import forward_of
 from colpipe.hf.models import load_model
 from colpipe.jobs import usage
 from tests.conftest import make_gpt2, make_tokenizer, write_tokens
+from tests.unit.hf.stock import CHANGED, stock_model
+
+STOCK = [*CHANGED, "smollm3", "mistral", "olmo2", "phi3"]
 
 PROMPTS = ["a", "a much longer prompt than that", "b c", "some words here", "z " * 12]
 
@@ -48,6 +52,13 @@ def test_batched_answers_equal_single_ones(model, tokenizer):
     assert len(set(expected)) > 1
 
 
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_models_answer_in_batches_as_alone(name, tokenizer):
+    model = stock_model(name, vocab_size=300, max_position_embeddings=64)
+    expected = [greedy_alone(model, tokenizer, prompt, 6) for prompt in PROMPTS]
+    assert answer_all(model, tokenizer, PROMPTS, 6, batch_size=3) == expected
+
+
 def test_sampling_is_seeded(model, tokenizer):
     first = answer(model, tokenizer, PROMPTS, 8, 1.0, seed=1)
     assert first == answer(model, tokenizer, PROMPTS, 8, 1.0, seed=1)
@@ -80,7 +91,7 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
 @pytest.mark.parametrize("known", [True, False])
 def test_losses_of_blocks_are_those_of_full_logits(model, tmp_path, monkeypatch, known):
     if not known:
-        monkeypatch.setattr(perplexity, "FAMILIES", {})
+        monkeypatch.setattr(known_logits, "HEADS", {})
     tokens = np.random.default_rng(1).integers(0, 300, 64 * 70, dtype=np.uint16)
     write_tokens(tmp_path, "test", tokens)
     (tmp_path / "manifest.json").write_text(json.dumps({"counts": {"test": {"tokens": len(tokens), "bytes": 1}}}))
@@ -93,6 +104,17 @@ def test_losses_of_blocks_are_those_of_full_logits(model, tmp_path, monkeypatch,
     assert found.tolist() == pytest.approx(expected.double().tolist(), rel=1e-6)
     cost = forward_of(model)
     assert usage.counted["flops"] - before["flops"] == 70 * (cost.layers(1, 64) + 64 * cost.head)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", STOCK)
+@torch.inference_mode()
+def test_losses_are_those_of_stock_logits(name, dtype):
+    model, ids = stock_model(name, vocab_size=300).to(dtype), torch.arange(3 * 32).view(3, 32) * 7 % 300
+    expected = torch.nn.functional.cross_entropy(model(ids).logits[:, :-1].float().mT, ids[:, 1:], reduction="none")
+    found = perplexity.token_losses(model, ids)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05  # of a product whose sums bfloat16 may round in another order
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_split_shorter_than_the_models_longest_sequence_is_one_block(tmp_path):

@@ -19,10 +19,12 @@ from colpipe.data.records import read
 from colpipe.errors import ColpipeError
 from colpipe.evaluation import likelihood
 from colpipe.evaluation.likelihood import choice_scores, likelihood_scores
+from colpipe.hf import logits as known_logits
 from colpipe.hf.models import load_model
 from colpipe.jobs import usage
 from tests.conftest import make_gpt2, make_model, make_tokenizer
 from tests.unit.data.test_files import write_table
+from tests.unit.hf.stock import CHANGED, stock_model
 
 NOUNS = ["iron", "wood", "wool", "tin", "salt", "oak", "elm", "ash"]
 
@@ -166,7 +168,7 @@ def test_last_words_are_guessed_as_in_lm_evals_lambada(tmp_path, monkeypatch):
 @pytest.mark.parametrize("one_token", [True, False])
 def test_log_likelihoods_are_lm_evals(one_token, known, model_and_tokenizer, monkeypatch):
     if not known:
-        monkeypatch.setattr(likelihood, "FAMILIES", {})
+        monkeypatch.setattr(known_logits, "HEADS", {})
     model, tokenizer = model_and_tokenizer
     pairs = [(f"{noun} and {'x ' * n}", f" {end}") for n, noun in enumerate(NOUNS) for end in ("tin", "elm", "oak ash")]
     pairs = [(context, end.split()[0]) for context, end in pairs] if one_token else [*pairs, ("", "wool")]
@@ -178,6 +180,22 @@ def test_log_likelihoods_are_lm_evals(one_token, known, model_and_tokenizer, mon
     )
     assert [log for log, _ in ours] == pytest.approx([log for log, _ in theirs], rel=1e-6, abs=1e-6)
     assert [best for _, best in ours] == [best for _, best in theirs] and len({log for log, _ in ours}) > len(NOUNS)
+
+
+@pytest.mark.parametrize("name", [*CHANGED, "smollm3", "mistral", "olmo2", "phi3"])
+def test_log_likelihoods_of_stock_models_are_lm_evals(name):
+    """Read alone and packed: lm-eval takes the logits of the stock forward of whole texts."""
+    model = stock_model(name, vocab_size=300, max_position_embeddings=64)
+    settings = {"pretrained": model, "tokenizer": make_tokenizer(NOUNS, 300), "batch_size": 4, "max_length": 64}
+    pairs = [(f"{noun} and {'x ' * n}", f" {end}") for n, noun in enumerate(NOUNS) for end in ("tin", "oak ash")]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    theirs = HFLM(**settings).loglikelihood(requests, disable_tqdm=True)
+    for packed in {False, likelihood._can_pack(model)}:
+        ours = likelihood._Scorer(**settings)
+        ours.packed = packed
+        found = ours.loglikelihood(requests, disable_tqdm=True)
+        assert [log for log, _ in found] == pytest.approx([log for log, _ in theirs], rel=1e-5, abs=1e-4)
+        assert [best for _, best in found] == [best for _, best in theirs]
 
 
 def question(n: int) -> dict:
