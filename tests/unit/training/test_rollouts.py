@@ -9,6 +9,7 @@ from colpipe.config.stages import Rollout
 from colpipe.errors import ColpipeError
 from colpipe.training.rollouts import advantages, chosen_prompts, returns, rewards, sample, whitened
 from tests.conftest import make_model
+from tests.unit.hf.stock import stock_model
 from tests.unit.learngene.tiny import architecture, shape
 
 PROMPTS = [torch.tensor(ids) for ids in ([5, 9, 11, 2], [7], [3, 1, 4, 1, 5, 9], [30, 31])]
@@ -17,9 +18,25 @@ SHARES = {"student": 0.8, "teacher": 0.2}
 END = 0
 
 
-@pytest.fixture(params=["gpt2", "gpt_neox", "llama", "qwen3"])
+STOCK = [
+    "granite",
+    "gemma3_text",
+    "gemma2",
+    "smollm3",
+    "mistral",
+    "olmo2",
+    "phi3",
+]  # some look through windows of 4 tokens
+
+
+@pytest.fixture(params=["gpt2", "gpt_neox", "llama", "qwen3", *STOCK])
 def models(request, tmp_path):
     family = request.param
+    if family in STOCK:
+        student, teacher = (stock_model(family, seed, vocab_size=size) for seed, size in ((1, 47), (2, 50)))
+        for model in (student, teacher):
+            model.get_output_embeddings().weight.data /= 3  # less sure of themselves: something to sample
+        return {"student": student, "teacher": teacher}
     large, small = architecture(family, True), architecture(family, True).model_copy(update={"vocabulary": 47})
     return {
         "student": make_model(tmp_path / "student", small, shape(family, 2, 2, 16), 1),
