@@ -1,13 +1,10 @@
 """Losses that are made of hidden states and heads are those of the stock models' own logits, scaled or capped or neither."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy as plain_cross_entropy
 from torch.nn.functional import kl_div
 
-from colpipe.architectures.families import FAMILIES, TABLES
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Distill, Elastic, Training
 from colpipe.data.tokens import IGNORE, Rows, collate
@@ -180,12 +177,7 @@ def test_what_trls_loss_does_not_follow_is_refused(new_job):
             fine_tune(new_job("sft", settings), model, tokenizer, rows, settings)
 
 
-def test_submodels_of_an_elastic_member_divide_as_it_does(monkeypatch, tmp_path):
-    if "granite" not in FAMILIES:  # its tensors are Llama's
-        table = TABLES["llama"]
-        table = replace(table, name="granite", defaults={**table.defaults, "architectures": ["GraniteForCausalLM"]})
-        monkeypatch.setitem(TABLES, "granite", table)
-        monkeypatch.setitem(FAMILIES, "granite", table.variant({}))
+def test_submodels_of_an_elastic_member_divide_as_it_does():
     model = stock_model("granite", tie_word_embeddings=True)
     sizes = Weights(model).sizes
     smaller = {**sizes, "layer": 2, "ffn": 16}
