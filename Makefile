@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo smollm2 test faults lint bench site clean initialisers ablation elastic paper-micro
+.PHONY: demo smollm2 test gpu-check faults lint bench site clean initialisers ablation elastic paper-micro
 
 demo: .venv/installed  ## make small models out of a real one, run every stage on micro ones, and print what was made
 	$(BIN)/colpipe run config/bridge.yaml all --cores $(CORES)
@@ -22,6 +22,10 @@ test: .venv/installed  ## run all tests
 SEED ?= 0
 faults: .venv/installed  ## kill, damage and starve stages at random
 	FAULTS=200 FAULTS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/workflow/test_faults.py
+
+# Without the packages of .venv: `python3 -m tests.gpu`, on a machine that has torch, transformers and accelerate.
+gpu-check: .venv/installed  ## check what an accelerator computes, and how fast; without one, what can be checked on a CPU
+	$(BIN)/python -m tests.gpu
 
 lint: .venv/installed  ## check style, spelling, types and workflow
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ def gather_rows(
 
 def _pick(value: torch.Tensor, dimension: int, pieces: list[tuple[int, int]] | torch.Tensor) -> torch.Tensor:
     if isinstance(pieces, torch.Tensor):
-        return value.index_select(dimension, pieces)
+        return value.index_select(dimension, pieces.to(value.device))
     if len(pieces) == 1:
         return value.narrow(dimension, *pieces[0])
     return torch.cat([value.narrow(dimension, *piece) for piece in pieces], dimension)

@@ -4,7 +4,7 @@ Sizes are global: they do not depend on the number of processes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
@@ -16,12 +16,14 @@ from colpipe.data.tokens import collate
 from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
-from colpipe.training.elastic import Submodels
 from colpipe.training.keep_best import keep_best, take_best
 from colpipe.training.objectives import objective_by_name
 from colpipe.training.resumable import run_resumable
 from colpipe.training.rollout_trainer import RolloutTrainer
 from colpipe.training.trainer import ObjectiveTrainer
+
+if TYPE_CHECKING:  # plain chains do not depend on it
+    from colpipe.training.elastic import Submodels
 
 
 class DistillationData(NamedTuple):
@@ -48,7 +50,7 @@ def distill(
     settings: Distill,
     data: DistillationData,
     answer_score: Callable[[PreTrainedModel], float] | None = None,
-    submodels: Submodels | None = None,
+    submodels: "Submodels | None" = None,
 ) -> tuple[PreTrainedModel, dict]:
     """Train a student; resume if this job was cut off before.
 

@@ -1,0 +1,30 @@
+"""What all checks import, loaded once: their processes are forked from one that has it."""
+
+import os
+
+from tests.gpu import bare
+
+if names := os.environ.get(bare.HIDDEN):
+    bare.hide(names.split(","))
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, Trainer  # before what stands in for pydantic, which they would look for
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+with bare.filled_in():
+    from tests.gpu import generation, memory, objectives, resume, speed, synchronisations, training
+
+LOADED = (
+    torch,
+    Trainer,
+    AutoModelForCausalLM,
+    generation,
+    memory,
+    objectives,
+    resume,
+    speed,
+    synchronisations,
+    training,
+)

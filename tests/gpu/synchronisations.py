@@ -1,0 +1,107 @@
+"""How often an update waits for the device: each place where Python asks for a number that the device has yet to compute.
+
+On CUDA, torch's own warnings are counted (`torch.cuda.set_sync_debug_mode`). On a CPU, operations are counted that would have
+to wait on an accelerator (`item`, `nonzero`, indexing by a mask); there some are of numbers that never leave the CPU.
+"""
+
+import sys
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from colpipe.training.trainer import ObjectiveTrainer
+from tests.gpu.finding import Finding, found, not_run
+from tests.gpu.tiny import World, distilled
+
+STEPS, FIRST = 12, 6  # counted are the updates behind the first ones
+# In our own code, an update: see docs/accelerators.md.
+ALLOWED = {"reverse_kl": 3, "forward_kl": 3}
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2")
+
+
+def check(world: World) -> Iterator[Finding]:
+    if world.device.type == "npu":
+        yield not_run("waits", "torch_npu has no mode that counts them")
+        return
+    for objective, allowed in ALLOWED.items():
+        places = _count(world, objective)
+        ours = {place: count for place, count in places.items() if place.startswith("colpipe")}
+        updates = STEPS - FIRST
+        shown = ", ".join(f"{place} {count / updates:g}" for place, count in places.most_common(8))
+        mine, all_of_them = sum(ours.values()) / updates, sum(places.values()) / updates
+        said = f"{mine:g} an update in colpipe (at most {allowed}), {all_of_them:g} in all: {shown or 'none'}"
+        yield found(mine <= allowed, objective, said, ours=mine, all=all_of_them)
+
+
+def _count(world: World, objective: str) -> Counter:
+    """Place → how often it waited, in all counted updates."""
+    counter = _Warnings() if world.device.type == "cuda" else _Operations()
+    step = ObjectiveTrainer.training_step
+
+    def watched(self, *arguments, **named):
+        if self.state.global_step < FIRST:
+            return step(self, *arguments, **named)
+        with counter:
+            return step(self, *arguments, **named)
+
+    ObjectiveTrainer.training_step = watched
+    try:
+        distilled(world.folder / objective, objective, world.device, steps=STEPS, evaluations=0)
+    finally:
+        ObjectiveTrainer.training_step = step
+    return counter.places
+
+
+class _Warnings:
+    """torch's warnings, by the line of Python that made the device wait."""
+
+    def __init__(self):
+        self.places: Counter = Counter()
+
+    def __enter__(self):
+        self.caught = warnings.catch_warnings()
+        self.caught.__enter__()
+        warnings.simplefilter("always")
+        warnings.showwarning = self._note
+        torch.cuda.set_sync_debug_mode("warn")
+
+    def _note(self, message, *_, **__) -> None:
+        if "synchroniz" in str(message):
+            self.places[_place()] += 1
+
+    def __exit__(self, *_):
+        torch.cuda.set_sync_debug_mode("default")
+        self.caught.__exit__(*_)
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.places: Counter = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        name = function.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in arguments[1]
+        )
+        if by_mask or name in WAITS:
+            self.places[_place()] += 1
+        return function(*arguments, **(named or {}))
+
+
+def _place() -> str:
+    """The innermost line of colpipe, or else of transformers or accelerate, that is at work."""
+    known = ("colpipe", "transformers", "accelerate")
+    frames = [frame for frame in traceback.extract_stack(sys._getframe(2)) if "tests" not in Path(frame.filename).parts]
+    for frame in reversed(frames):
+        parts = Path(frame.filename).parts
+        for package in known:
+            if package in parts:
+                at = len(parts) - 1 - parts[::-1].index(package)
+                return f"{'/'.join(parts[at:])}:{frame.lineno}"
+    return "elsewhere"
