@@ -1,10 +1,13 @@
-"""Which accelerator a stage uses; torch's and accelerate's device APIs do the rest.
+"""Which accelerator a stage uses, and all that colpipe asks of one beside tensors and accelerate; their differences are in
+`kinds.py`.
 
     python -m colpipe.jobs.device      what would be used here, and why not the rest
 
-CUDA and NPU are untested on hardware so far: the tests exercise the CPU.
+CUDA and NPU are untested on hardware so far: the tests exercise the CPU, and an NPU that stands in. `make gpu-check` checks
+a real one (docs/accelerators.md).
 """
 
+import importlib
 import importlib.util
 import os
 
@@ -12,26 +15,36 @@ import torch
 from accelerate import PartialState
 
 from colpipe.errors import ColpipeError, first_line
+from colpipe.jobs.kinds import KINDS
 
 
 def float64(value: torch.Tensor) -> torch.Tensor:
     """In float64; on the CPU where the device has none (Ascend NPUs compute little in it)."""
-    return (value if value.device.type in ("cpu", "cuda") else value.cpu()).double()
+    kind = KINDS.get(value.device.type)
+    return (value if kind is None or kind.float64 else value.cpu()).double()
+
+
+def backend(device: torch.device | str):
+    """`torch.cuda` or `torch.npu`, or None for the CPU."""
+    kind = torch.device(device).type
+    return getattr(torch, kind) if kind in KINDS else None
 
 
 def why_not(kind: str) -> str | None:
     """Why `cuda` or `npu` cannot be used in this process; None where it can."""
-    if kind == "npu":
-        if not importlib.util.find_spec("torch_npu"):
-            return "torch_npu is not installed (pip install -e .[npu])"
+    about = KINDS[kind]
+    if about.package:
+        if not importlib.util.find_spec(about.package):
+            return f"{about.package} is not installed (pip install -e .[{kind}])"
         try:
-            import torch_npu  # noqa: F401  (registers torch.npu; needs the CANN libraries on the machine)
+            importlib.import_module(about.package)  # it needs libraries of the machine (CANN)
         except (ImportError, OSError, RuntimeError) as error:
-            return f"torch_npu cannot be loaded: {first_line(error)}"
-        return None if torch.npu.is_available() else f"torch_npu finds no device{_hidden('ASCEND_RT_VISIBLE_DEVICES')}"
-    if torch.version.cuda is None and torch.version.hip is None:
+            return f"{about.package} cannot be loaded: {first_line(error)}"
+    elif torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built without CUDA"
-    return None if torch.cuda.is_available() else f"torch finds no device{_hidden('CUDA_VISIBLE_DEVICES')}"
+    if getattr(torch, kind).is_available():
+        return None
+    return f"{about.package or 'torch'} finds no device{_hidden(about.visible)}"
 
 
 def _hidden(variable: str) -> str:
@@ -44,7 +57,7 @@ def pick_device(wanted: str) -> torch.device:
     Raises:
         ColpipeError: the wanted device is not there.
     """
-    reasons = {kind: why_not(kind) for kind in ("npu", "cuda") if wanted in (kind, "auto")}
+    reasons = {kind: why_not(kind) for kind in KINDS if wanted in (kind, "auto")}
     for kind, reason in reasons.items():
         if reason is None:
             return torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)))
@@ -77,24 +90,57 @@ def require_precision(device: torch.device, precision: str) -> None:
     Raises:
         ColpipeError: it has none.
     """
-    if precision != "bfloat16" or device.type == "cpu":
-        return
-    backend = getattr(torch, device.type)
-    if not backend.is_bf16_supported():
-        raise ColpipeError(f"precision: bfloat16 is not supported by {backend.get_device_name()}; use float32")
+    own = backend(device)
+    if precision == "bfloat16" and own and not own.is_bf16_supported():
+        raise ColpipeError(f"precision: bfloat16 is not supported by {own.get_device_name()}; use float32")
+
+
+def device_name(device: torch.device) -> str:
+    """As its maker calls it; of a CPU, how torch uses it."""
+    own = backend(device)
+    if own is None:
+        return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return own.get_device_name(device)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of an accelerator's memory."""
+    return backend(device).get_device_properties(device).total_memory
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
+    if own := backend(device):
+        own.synchronize(device)
+
+
+def peak_memory_of(device: torch.device) -> int:
+    """Bytes of a device's memory that were in use at most since `start_peak`; 0 for a CPU."""
+    own = backend(device)
+    return own.max_memory_allocated(device) if own else 0
+
+
+def start_peak(device: torch.device) -> int:
+    """Give back what is not in use, and look for the peak from here on; bytes that are in use now, 0 for a CPU."""
+    own = backend(device)
+    if own is None:
+        return 0
+    own.empty_cache()
+    own.reset_peak_memory_stats(device)
+    return own.memory_allocated(device)
 
 
 def main() -> None:
     print(f"used: {pick_device('auto').type}")
-    for kind in ("npu", "cuda"):
+    for kind in KINDS:
         if reason := why_not(kind):
             print(f"{kind}: no: {reason}")
             continue
-        backend = getattr(torch, kind)
-        for index in range(backend.device_count()):
-            half = "bfloat16" if backend.is_bf16_supported() else "no bfloat16"
-            memory = backend.get_device_properties(index).total_memory / 1e9
-            print(f"{kind}: {index} {backend.get_device_name(index)}, {memory:.0f} GB, {half}")
+        own = backend(kind)
+        for index in range(own.device_count()):
+            device = torch.device(kind, index)
+            half = "bfloat16" if own.is_bf16_supported() else "no bfloat16"
+            print(f"{kind}: {index} {device_name(device)}, {memory_of(device) / 1e9:.0f} GB, {half}")
     print(f"cpu: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
 
 

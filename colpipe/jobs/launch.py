@@ -22,11 +22,11 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
+from colpipe.jobs.kinds import KINDS
 from colpipe.jobs.start import start_stage
 
 RENDEZVOUS = "COLPIPE_MEETING"  # host:port where the processes of several nodes find each other
-VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
-FILES = {"npu": "/dev/davinci[0-9]*", "cuda": "/dev/nvidia[0-9]*"}
+VISIBLE = {name: kind.visible for name, kind in KINDS.items()}
 
 
 class LaunchPlan(NamedTuple):
@@ -133,7 +133,7 @@ def hosts(nodes: str) -> list[str]:
 
 def present(kind: str) -> list[str]:
     """Ids of the devices of a kind on this machine: a container may have file 5 alone, and counts from 0."""
-    return [str(number) for number in range(len(glob(FILES[kind])))]
+    return [str(number) for number in range(len(glob(KINDS[kind].files)))]
 
 
 def granted(kind: str) -> list[str]:

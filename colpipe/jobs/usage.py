@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from colpipe.jobs.kinds import KINDS
 from colpipe.jobs.state import read_record, write_record
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -110,7 +111,7 @@ def peak_memory() -> int:
 def _accelerator() -> tuple[str, int]:
     """Name of the device that this process used, and the bytes that were taken of its memory at the peak."""
     torch = sys.modules.get("torch")
-    for kind in ("cuda", "npu"):
+    for kind in KINDS:
         backend = getattr(torch, kind, None)
         if backend is not None and backend.is_initialized():
             return backend.get_device_name(), backend.max_memory_allocated()

@@ -7,7 +7,7 @@ from importlib import metadata
 
 import torch
 
-from colpipe.jobs.device import pick_device, require_precision
+from colpipe.jobs.device import backend, device_name, memory_of, pick_device, require_precision, wait_for
 from tests.gpu.bare import is_here
 from tests.gpu.finding import Finding, found, within
 from tests.gpu.tiny import World, relative
@@ -18,11 +18,9 @@ PACKAGES = ("torch", "transformers", "accelerate", "trl", "liger_kernel", "flash
 def check(world: World) -> Iterator[Finding]:
     device = world.device
     versions = {name: metadata.version(name.replace("_", "-")) for name in PACKAGES if is_here(name)}
-    about = {"device": name_of(device), "kind": device.type, "python": platform.python_version(), **versions}
+    about = {"device": device_name(device), "kind": device.type, "python": platform.python_version(), **versions}
     if world.has_accelerator:
-        backend = getattr(torch, device.type)
-        about["memory_gb"] = round(backend.get_device_properties(device).total_memory / 1e9, 1)
-        about["devices"] = backend.device_count()
+        about["memory_gb"], about["devices"] = round(memory_of(device) / 1e9, 1), backend(device).device_count()
     if device.type == "cuda":
         about["cuda"], about["capability"] = (
             torch.version.cuda,
@@ -44,19 +42,6 @@ def check(world: World) -> Iterator[Finding]:
         rate = product_rate(device, getattr(torch, precision))
         name = f"FLOP/s of products in {precision}"
         yield found(rate > 0, name, f"{rate / 1e12:,.2f} T", **{f"{precision}_flops_per_second": rate})
-
-
-def name_of(device: torch.device) -> str:
-    """As its maker calls it."""
-    if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return getattr(torch, device.type).get_device_name(device)
-
-
-def wait_for(device: torch.device) -> None:
-    """Until all that was given to a device is done."""
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize(device)
 
 
 def seconds_of(work, device: torch.device, times: int = 3) -> float:

@@ -1,4 +1,4 @@
-"""Greedy completions and samples from a mixture, with caches and left padding, against float64 over whole rows on the CPU."""
+"""Greedy completions and samples from a mixture, cached and padded on the left, against float64 over whole rows."""
 
 from collections.abc import Iterator
 

@@ -1,5 +1,6 @@
 """Distillations and trainings at published shapes, weights random: what they cost by the estimate, and what they took."""
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from colpipe.cost.inputs import Data, SizedModel, of_shape
 from colpipe.cost.passes import Pass, Work, training
 from colpipe.hf.models import random_model
 from colpipe.jobs import usage
+from colpipe.jobs.device import peak_memory_of, start_peak
 from colpipe.training.distillation import DistillationData, distill
 from colpipe.training.trainer import train
 from tests.gpu.tiny import World, open_job
@@ -138,7 +140,7 @@ def _run(world, pair, length, batch, steps, precision, taught, skipped, micro, c
         else:
             train(job, student, settings, blocks)
         job.measure = measure
-    peak = getattr(torch, device.type).max_memory_allocated(device) if device.type != "cpu" else 0
+    peak = peak_memory_of(device)
     (begun, first), (end, last) = times[skipped - 1], times[-1]
     counted = usage.counted["flops"] - before["flops"]
     work = estimated(pair, length, batch, steps, settings, micro, taught, checkpointing)
@@ -154,12 +156,7 @@ def estimated(pair, length, batch, steps, settings, micro: int, taught: bool, ch
     return training(student, [Data(batch * steps, ((1, length - 1),))], settings, how)
 
 
-def empty(device: torch.device) -> None:
-    """Give back what is not in use, and begin to look for a peak anew."""
-    import gc
-
+def empty(device: torch.device) -> int:
+    """Give back what is not in use, and look for a peak from here on; bytes that are in use now."""
     gc.collect()
-    if device.type != "cpu":
-        backend = getattr(torch, device.type)
-        backend.empty_cache()
-        backend.reset_peak_memory_stats(device)
+    return start_peak(device)

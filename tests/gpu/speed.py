@@ -6,11 +6,12 @@ from functools import partial
 import torch
 
 from colpipe.cost.devices import peak_of
+from colpipe.jobs.device import device_name, peak_memory_of, start_peak
 from tests.gpu import contenders
 from tests.gpu.bare import lacking
-from tests.gpu.devices import name_of, product_rate, seconds_of
+from tests.gpu.devices import product_rate, seconds_of
 from tests.gpu.finding import Finding, found, lacks, not_run
-from tests.gpu.real import PAIRS, Ran, run
+from tests.gpu.real import PAIRS, Ran, empty, run
 from tests.gpu.tiny import World
 
 # (pair, length, batch, precision): the first of each precision is what `colpipe estimate` takes.
@@ -46,11 +47,12 @@ def check(world: World) -> Iterator[Finding]:
 
 
 def _reached(world: World, name: str, ran: Ran, precision: str, product: float) -> Finding:
-    rate, device = ran.flops / ran.seconds, name_of(world.device)
+    rate, device = ran.flops / ran.seconds, device_name(world.device)
     peak = peak_of(device, precision)
     share = f"MFU {rate / peak:.1%} of {peak / 1e12:g} TFLOP/s" if peak else "no published peak known"
     speed = ran.tokens / ran.seconds
-    said = f"{speed:,.0f} tokens/s, {share}, {rate / product:.1%} of products, {ran.peak / 1e9:.1f} GB, {ran.micro} rows a pass"
+    said = f"{speed:,.0f} tokens/s, {share}, {rate / product:.1%} of products"
+    said += f", {ran.peak / 1e9:.1f} GB, {ran.micro} rows a pass"
     numbers = {
         "tokens_per_second": speed,
         "flops_per_second": rate,
@@ -72,16 +74,14 @@ def _loss(world: World) -> Iterator[Finding]:
 
 
 def _timed(world: World, label: str, make) -> Finding:
-    from tests.gpu.real import empty
-
     empty(world.device)
     try:
         work = make()
-        before = getattr(torch, world.device.type).memory_allocated(world.device)
+        before = start_peak(world.device)
         seconds = seconds_of(work, world.device)
     except Exception as error:  # another's, of another version, is no failure of ours
         return not_run(label, f"{type(error).__name__}: {str(error).splitlines()[0][:90]}")
-    peak = getattr(torch, world.device.type).max_memory_allocated(world.device) - before
+    peak = peak_memory_of(world.device) - before
     return found(True, label, f"{1000 * seconds:.1f} ms, {peak / 1e6:,.0f} MB", seconds=seconds, peak=peak)
 
 

@@ -1,7 +1,7 @@
 """How often an update waits for the device: each place where Python asks for a number that the device has yet to compute.
 
-On CUDA, torch's own warnings are counted (`torch.cuda.set_sync_debug_mode`). On a CPU, operations are counted that would have
-to wait on an accelerator (`item`, `nonzero`, indexing by a mask); there some are of numbers that never leave the CPU.
+On CUDA, torch's own warnings are counted (`torch.cuda.set_sync_debug_mode`). On a CPU, operations are counted that would
+have to wait on an accelerator (`item`, `nonzero`, indexing by a mask); some are of numbers that never leave the CPU.
 """
 
 import sys
@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from colpipe.jobs.device import backend
+from colpipe.jobs.kinds import KINDS
 from colpipe.training.trainer import ObjectiveTrainer
 from tests.gpu.finding import Finding, found, not_run
 from tests.gpu.tiny import World, distilled
@@ -25,8 +27,8 @@ WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal
 
 
 def check(world: World) -> Iterator[Finding]:
-    if world.device.type == "npu":
-        yield not_run("waits", "torch_npu has no mode that counts them")
+    if world.has_accelerator and not KINDS[world.device.type].counts_waits:
+        yield not_run("waits", f"torch.{world.device.type} has no mode that counts them")
         return
     for objective, allowed in ALLOWED.items():
         places = _count(world, objective)
@@ -40,7 +42,7 @@ def check(world: World) -> Iterator[Finding]:
 
 def _count(world: World, objective: str) -> Counter:
     """Place → how often it waited, in all counted updates."""
-    counter = _Warnings() if world.device.type == "cuda" else _Operations()
+    counter = _Warnings(world.device) if world.has_accelerator else _Operations()
     step = ObjectiveTrainer.training_step
 
     def watched(self, *arguments, **named):
@@ -60,22 +62,22 @@ def _count(world: World, objective: str) -> Counter:
 class _Warnings:
     """torch's warnings, by the line of Python that made the device wait."""
 
-    def __init__(self):
-        self.places: Counter = Counter()
+    def __init__(self, device: torch.device):
+        self.backend, self.places = backend(device), Counter()
 
     def __enter__(self):
         self.caught = warnings.catch_warnings()
         self.caught.__enter__()
         warnings.simplefilter("always")
         warnings.showwarning = self._note
-        torch.cuda.set_sync_debug_mode("warn")
+        self.backend.set_sync_debug_mode("warn")
 
     def _note(self, message, *_, **__) -> None:
         if "synchroniz" in str(message):
             self.places[_place()] += 1
 
     def __exit__(self, *_):
-        torch.cuda.set_sync_debug_mode("default")
+        self.backend.set_sync_debug_mode("default")
         self.caught.__exit__(*_)
 
 
