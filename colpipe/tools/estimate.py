@@ -17,6 +17,16 @@ from pathlib import Path
 from colpipe.architectures.flops import REAL
 from colpipe.config.loading import load_study, read_study, remarks
 from colpipe.config.study import Study
+from colpipe.cost.devices import (
+    MEASUREMENTS,
+    PEAKS,
+    UTILISATION,
+    Measured,
+    device_rates,
+    find_measurements,
+    measured_text,
+    seconds_on,
+)
 from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
 from colpipe.cost.processor import NO_BFLOAT16, cores, has_bfloat16, lacks_bfloat16, training_rate
@@ -28,13 +38,6 @@ from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.schedule import START, is_alone, seconds_together, threads_of
 from colpipe.reporting.many_sizes import SizesCost, estimate_sizes, recorded_sizes
 
-# FLOP/s by published figures (H100 SXM; of the 910B several versions are sold, which differ by a fifth), and
-# the share of them that training is assumed to reach. Change them here.
-PEAKS = {
-    "H100": {"bfloat16": 989e12, "float32": 67e12},
-    "Ascend 910B": {"bfloat16": 320e12, "float32": 75e12},
-}
-UTILISATION = 0.4
 GGUF_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # a weight
 WRITERS = ("pretrain", "sft", "bridge", "order", "distill", "distill_desnet", "assemble", "recover")  # of a model each
 
@@ -83,11 +86,6 @@ def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
         dict(flops),
         least_sure(*(work.bound for work in every)),
     )
-
-
-def seconds_on(device: str, flops: dict[str, float]) -> float:
-    """Of one such device."""
-    return sum(count / (UTILISATION * PEAKS[device][precision]) for precision, count in flops.items())
 
 
 def cpu_rates(results: Path, host: str) -> dict[str, float]:
@@ -144,16 +142,20 @@ def disk_bytes(plan: Plan) -> float:
 # Text
 
 
-def report(study: Study, results: Path = Path("results")) -> str:
+def report(study: Study, results: Path = Path("results"), measurements: Path | None = None) -> str:
     """All of it as text.
 
     Args:
         results: the folder of all studies' results, whose past runs say how fast this CPU is.
+        measurements: file of what trainings reached on an accelerator; None: that in `results`, where there is one.
+
+    Raises:
+        ColpipeError: the file of measurements cannot be read, or is of a machine without an accelerator.
     """
     plan, host = Plan(study), platform.node()
-    rates = cpu_rates(results, host)
+    rates, measured = cpu_rates(results, host), find_measurements(results, measurements)
     found = stages(plan)
-    parts = [_stage_table(found, rates), _assumptions(rates, host)]
+    parts = [_stage_table(found, rates, device_rates(measured)), _assumptions(rates, host, measured)]
     parts[1] += (
         f"\nA run of what is left takes about {hour(run_seconds(plan, rates, cores()) / 3600)} h here, jobs side by side on "
         f"{cores()} cores, and at its end about {number(disk_bytes(plan), 'B')} of disk."
@@ -165,7 +167,7 @@ def report(study: Study, results: Path = Path("results")) -> str:
     return "\n\n".join([*parts, *_sizes_texts(plan)])
 
 
-def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
+def _stage_table(found: list[Stage], rates: dict[str, float], devices: dict[str, dict[str, float]]) -> str:
     columns = [
         "stage",
         "jobs",
@@ -174,16 +176,16 @@ def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
         "memory",
         "tokens",
         "FLOPs",
-        *(f"{name} h" for name in PEAKS),
+        *(f"{name} h" for name in devices),
         "this CPU h",
     ]
-    rows, whole = [], [0.0] * (len(PEAKS) + 1)
+    rows, whole = [], [0.0] * (len(devices) + 1)
     for stage in found:
         flops = sum(stage.flops.values())
         here = sum(
             count / cpu_rate(stage.rule, rates, cores(), precision) for precision, count in stage.flops.items() if count
         )
-        hours = [seconds_on(device, stage.flops) / 3600 for device in PEAKS] + [here / 3600]
+        hours = [seconds_on(device, stage.flops, devices) / 3600 for device in devices] + [here / 3600]
         whole = [before + more for before, more in zip(whole, hours, strict=True)]
         rows.append(
             [stage.rule, str(stage.jobs), str(stage.finished), number(stage.parameters), number(stage.memory, "B")]
@@ -200,7 +202,7 @@ def _stage_table(found: list[Stage], rates: dict[str, float]) -> str:
     return table(columns, rows)
 
 
-def _assumptions(rates: dict[str, float], host: str) -> str:
+def _assumptions(rates: dict[str, float], host: str, measured: Measured | None) -> str:
     peaks = "; ".join(
         f"{name} {', '.join(f'{peak / 1e12:g} TFLOP/s in {precision}' for precision, peak in by.items())}"
         for name, by in PEAKS.items()
@@ -214,7 +216,7 @@ def _assumptions(rates: dict[str, float], host: str) -> str:
         "≤ an upper bound: answers end earlier, rows that are not prepared yet are shorter; ? data or a model is not there "
         "yet, or its tokenizer is another than the chain's, and its size is assumed.\n"
         f"Hours of one device, one job after the other: {peaks}, of which {UTILISATION:.0%} are assumed to be reached "
-        f"(PEAKS and UTILISATION in colpipe/tools/estimate.py).\n{cpu}."
+        f"(PEAKS and UTILISATION in colpipe/cost/devices.py).\n{measured_text(measured)}{cpu}."
     )
 
 
@@ -282,12 +284,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="colpipe estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("study", metavar="STUDY", help="a YAML file, or JSON text")
-    given = parser.parse_args(arguments).study
+    parser.add_argument(
+        "--measurements",
+        type=Path,
+        metavar="FILE",
+        help=f"what trainings reached on an accelerator, by `make gpu-check` (results/{MEASUREMENTS}, if it is there)",
+    )
+    known = parser.parse_args(arguments)
+    given = known.study
     is_text = given.lstrip().startswith("{")
     try:
         config = json.loads(given) if is_text else read_study(given)
         study = load_study(config, "study" if is_text else given)
-        print(report(study))
+        print(report(study, measurements=known.measurements))
         for line in () if is_text else remarks(study):  # Snakemake, which passes text, has said it
             print(f"\n{line}")
     except (ColpipeError, OSError, ValueError) as error:

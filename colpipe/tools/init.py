@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colpipe.config.parts import read_number
+from colpipe.cost.devices import PEAKS
 from colpipe.cost.processor import cores
 from colpipe.errors import ColpipeError
-from colpipe.tools.estimate import PEAKS
 from colpipe.tools.given import read_instructions, read_model, read_text
 from colpipe.tools.proposal import Asked, label, propose, told
 

@@ -40,7 +40,10 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
     micro = min(job.runtime.micro_batch or share, share)
     while share % micro:
         micro -= 1
+    # From pinned memory, a batch travels while the device computes; accelerate fetches it one update ahead.
+    travels = {} if device.type == "cpu" else {"accelerator_config": {"non_blocking": True}}
     return {
+        **travels,
         **(sharding.ARGUMENTS if job.runtime.shard and processes > 1 else {}),
         "output_dir": str(job.state / state),
         "per_device_train_batch_size": micro,

@@ -23,6 +23,7 @@ from colpipe.learngene.gather import gather, join_axes, open_axes
 from colpipe.learngene.scaling import stored_again
 from colpipe.learngene.weights import Weights
 from colpipe.training.objectives import Projection
+from colpipe.training.projection import chosen
 
 
 class Submodels:
@@ -62,16 +63,16 @@ class Submodels:
         return shapes
 
     def projection(self, sizes: Mapping[str, int]) -> Callable[[dict, Tensor], Projection]:
-        """A submodel as a function of inputs and of where it predicts, as `trainer.project` is of a model."""
+        """A submodel as a function of inputs and of places with loss, as `projection.project` is of a model."""
         skeleton, head = self._skeleton(tuple(sizes.items()))
         transform = require_transform(skeleton.model)
 
-        def project(inputs: dict, predicts: Tensor) -> Projection:
+        def project(inputs: dict, places: Tensor) -> Projection:
             slices = self.slices(sizes)
             for name, tensor in slices.items():
                 setattr(*skeleton.places[name], tensor)
             hidden = skeleton.model.base_model(**inputs, use_cache=False).last_hidden_state
-            return Projection(hidden[:, :-1][predicts], slices[head], transform=transform)
+            return Projection(chosen(hidden, places), slices[head], transform=transform)
 
         return project
 

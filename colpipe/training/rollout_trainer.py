@@ -25,7 +25,7 @@ from colpipe.jobs.device import float64
 from colpipe.jobs.job import Job, clock
 from colpipe.jobs.state import is_valid, mark_complete
 from colpipe.training.objectives import chunked, cross_entropy, forward_kl, weighted
-from colpipe.training.projection import project
+from colpipe.training.projection import all_places, project
 from colpipe.training.rollouts import advantages, chosen_prompts, sample, shuffled, whitened
 from colpipe.training.sharding import unsharded
 from colpipe.training.trainer import ObjectiveTrainer
@@ -226,13 +226,13 @@ class RolloutTrainer(ObjectiveTrainer):
     def loss_of(self, student, rows, objective, tokens):
         loss, text = super().loss_of(student, rows, objective, tokens), self.text_rows
         if text is not None:
-            predicts = torch.ones_like(text[:, 1:], dtype=torch.bool)
+            places = all_places(text)
             labels, teacher, said = cross_entropy(text[:, 1:].flatten()), self.settings.rollout.text_teacher, None
             if teacher:
                 labels = weighted((1 - teacher, labels), (teacher, forward_kl))
                 with torch.no_grad():
-                    said = project(self.teacher, {"input_ids": text}, predicts)
-            total = chunked(labels, student({"input_ids": text}, predicts), said)
+                    said = project(self.teacher, {"input_ids": text}, places)
+            total = chunked(labels, student({"input_ids": text}, places), said)
             share = self.settings.batch_size * (text.shape[1] - 1) / self.accelerator.num_processes
             loss = loss + self.settings.rollout.text_weight * total / share
         return loss

@@ -19,7 +19,7 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import checksum, read_record, starts_with, write_record
-from colpipe.training.projection import project
+from colpipe.training.projection import loss_places, project
 
 DONE = "done.json"
 ARRAYS = ("ids", "logs")
@@ -89,8 +89,8 @@ def cache_log_probabilities(
 def _most_probable(teacher: PreTrainedModel, batch: dict, top_k: int, vocabulary: int) -> torch.return_types.topk:
     """Log-probabilities and ids (N, top_k) where there is loss."""
     batch = {name: value.to(teacher.device) for name, value in batch.items()}
-    predicts = batch.pop("labels")[:, 1:] != IGNORE
-    return project(teacher, batch, predicts).cropped(vocabulary).log_probabilities(slice(None)).topk(top_k)
+    places = loss_places(batch.pop("labels"))
+    return project(teacher, batch, places).cropped(vocabulary).log_probabilities(slice(None)).topk(top_k)
 
 
 class WithCachedTeacher(Dataset):

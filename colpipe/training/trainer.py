@@ -13,14 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer, TrainerControl, TrainingArguments, default_data_collator
 
 from colpipe.config.stages import Training
-from colpipe.data.tokens import IGNORE
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import disable_dropout
 from colpipe.jobs.job import Job
 from colpipe.training.arguments import training_arguments
 from colpipe.training.keep_best import keep_best
 from colpipe.training.objectives import Objective, Projection, TopK, chunked, cross_entropy, reverse_kl
-from colpipe.training.projection import project
+from colpipe.training.projection import chosen, loss_places, project
 from colpipe.training.resumable import RemembersBatch, run_resumable
 
 if TYPE_CHECKING:  # pre-training and recovery do not depend on it
@@ -70,8 +69,8 @@ class LossRows(NamedTuple):
 
     inputs: dict
     """what the models read"""
-    predicts: torch.Tensor
-    """(B, T − 1) where there is loss"""
+    places: torch.Tensor
+    """(N,) where there is loss, in the rows end to end"""
     labels: torch.Tensor
     """(N,)"""
     columns: dict
@@ -137,21 +136,21 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         self, student: Callable[[dict, torch.Tensor], Projection], rows: LossRows, objective, tokens
     ) -> torch.Tensor:
         """Loss of the model or of a submodel, a mean over `tokens`."""
-        return chunked(objective(rows.labels, rows.columns), student(rows.inputs, rows.predicts), rows.teacher) / tokens
+        return chunked(objective(rows.labels, rows.columns), student(rows.inputs, rows.places), rows.teacher) / tokens
 
     def rows(self, inputs: dict, uses_teacher: bool = True) -> LossRows:
         """The batch where there is loss, and, if it `uses_teacher`, what the teacher says of it."""
         inputs = dict(inputs)
-        labels = inputs.pop("labels")[:, 1:]
-        predicts = labels != IGNORE
-        columns = {name: inputs.pop(name)[:, 1:][predicts] for name in COLUMNS if name in inputs}
+        labels = inputs.pop("labels")
+        places = loss_places(labels)
+        columns = {name: chosen(inputs.pop(name), places + 1) for name in COLUMNS if name in inputs}
         teacher: Projection | TopK | None = None
         if "top_ids" in columns:
             teacher = TopK(columns["top_ids"], columns["top_logs"])
         elif uses_teacher and self.teacher is not None:
             with torch.no_grad():
-                teacher = project(self.teacher, inputs, predicts)
-        return LossRows(inputs, predicts, labels[predicts], columns, teacher)
+                teacher = project(self.teacher, inputs, places)
+        return LossRows(inputs, places, chosen(labels, places + 1), columns, teacher)
 
     def evaluate(self, *_, **__) -> dict[str, float]:
         """Validation, means over tokens: `eval_loss` is the reverse KL to the teacher, or the cross-entropy without one.
@@ -165,11 +164,11 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             for batch in loader:
                 with self.accelerator.autocast():
                     rows = self.rows(self._prepare_inputs(batch))
-                    student, labels = project(self.model, rows.inputs, rows.predicts), cross_entropy(rows.labels)
+                    student, labels = project(self.model, rows.inputs, rows.places), cross_entropy(rows.labels)
                     cross += chunked(labels, student, None).item()
                     kl += chunked(reverse_kl, student, rows.teacher).item() if rows.teacher else 0.0
                     if self.submodels:
-                        submodel = self.submodels.projection(self.submodels.smallest)(rows.inputs, rows.predicts)
+                        submodel = self.submodels.projection(self.submodels.smallest)(rows.inputs, rows.places)
                         smallest += chunked(labels, submodel, None).item()
                 tokens += len(rows.labels)
             metrics = {"eval_loss": cross / tokens}

@@ -32,7 +32,7 @@ from trl.experimental.gkd import GKDTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from colpipe.training.objectives import Projection, chunked, reverse_kl
-from colpipe.training.projection import project
+from colpipe.training.projection import all_places, project
 from colpipe.training.rollouts import sample
 from tests.benchmarks.measuring import measured
 
@@ -88,10 +88,10 @@ def update_contenders(length: int) -> dict[str, Callable[[], object]]:
     trainer = SimpleNamespace(teacher_model=teacher, beta=1.0, generalized_jsd_loss=GKDTrainer.generalized_jsd_loss)
 
     def ours():
-        predicts = torch.ones(1, length - 1, dtype=torch.bool)
+        places = all_places(ids)
         with torch.no_grad():
-            taught = project(teacher, {"input_ids": ids}, predicts)
-        return chunked(reverse_kl, project(student, {"input_ids": ids}, predicts), taught) / (length - 1)
+            taught = project(teacher, {"input_ids": ids}, places)
+        return chunked(reverse_kl, project(student, {"input_ids": ids}, places), taught) / (length - 1)
 
     def gkd():
         return GKDTrainer.compute_loss(trainer, student, inputs)

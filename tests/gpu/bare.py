@@ -11,10 +11,10 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 HIDDEN = "COLPIPE_GPU_CHECK_HIDES"  # in the environment of the processes of checks: names, with commas
 
@@ -29,6 +29,10 @@ class _Finder:
         if name.partition(".")[0] in self.names:
             return None
         return importlib.machinery.PathFinder.find_spec(name, path, target)
+
+    def find_distributions(self, context):
+        named = (context.name or "").replace("-", "_")
+        return () if named in self.names else importlib.machinery.PathFinder.find_distributions(context)
 
     def invalidate_caches(self) -> None:
         importlib.machinery.PathFinder.invalidate_caches()
@@ -115,13 +119,14 @@ class _Mark:
         pass
 
 
-class _Default:
-    def __init__(self, value: Any):
-        self.value = value
+class _Default(NamedTuple):
+    value: Any
+    is_left_out: Callable[[Any], bool]
+    """of what is dumped, by its value"""
 
 
-def Field(*, default: Any = ..., **_) -> _Default:
-    return _Default(default)
+def Field(*, default: Any = ..., exclude: bool = False, exclude_if=lambda value: False, **_) -> _Default:
+    return _Default(default, (lambda value: True) if exclude else exclude_if)
 
 
 def field_validator(*_, **__):
@@ -155,16 +160,30 @@ class BaseModel:
                 after(self)
 
     @classmethod
+    def model_construct(cls, **values: Any) -> "BaseModel":
+        made = cls.__new__(cls)
+        made.__dict__.update(
+            {name: deepcopy(_default(cls, name)) for name in set(_fields(cls)) - set(values)}, **values
+        )
+        return made
+
+    @classmethod
     def model_validate(cls, values: Mapping) -> "BaseModel":
         return cls(**values)
 
     def model_dump(self, **_) -> dict:
-        return {name: _plain(getattr(self, name)) for name in _fields(type(self))}
+        found = {name: getattr(self, name) for name in _fields(type(self))}
+        return {name: _plain(value) for name, value in found.items() if not _is_left_out(type(self), name, value)}
 
 
 def _fields(model: type) -> dict[str, Any]:
     hints = get_type_hints(model)
     return {name: hint for name, hint in hints.items() if name not in ("model_config", "model_fields_set")}
+
+
+def _is_left_out(model: type, name: str, value: Any) -> bool:
+    own = getattr(model, name, None)
+    return isinstance(own, _Default) and own.is_left_out(value)
 
 
 def _default(model: type, name: str) -> Any:

@@ -1,10 +1,12 @@
 """Ours beside what others do: losses, sampling, attention. Each function makes a piece of work on a device."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from colpipe.config.constants import LOGITS_CHUNK
 from colpipe.training.objectives import Projection, chunked, reverse_kl
 from colpipe.training.rollouts import sample
 from tests.gpu.real import Pair, built
@@ -35,8 +37,8 @@ def _learning(loss: Callable[..., torch.Tensor], *shape) -> Work:
     return work
 
 
-def ours(*shape) -> Work:
-    return _learning(lambda h, w, t, v: chunked(reverse_kl, Projection(h, w), Projection(t, v)) / len(h), *shape)
+def ours(*shape, chunk: int = LOGITS_CHUNK) -> Work:
+    return _learning(lambda h, w, t, v: chunked(reverse_kl, Projection(h, w), Projection(t, v), chunk) / len(h), *shape)
 
 
 def naive(*shape) -> Work:
@@ -64,7 +66,9 @@ def liger(*shape) -> Work:
     return _learning(lambda hidden, head, taught, own: fused(hidden, head, taught, own), *shape)
 
 
-LOSSES = {"ours": ours, "naive": naive, "trl": trl, "Liger": liger}
+# In larger chunks as well: which pays on a device, and what memory it takes.
+LARGER = {f"ours, chunks of 2^{power}": partial(ours, chunk=2**power) for power in (25, 27)}
+LOSSES = {"ours": ours, **LARGER, "naive": naive, "trl": trl, "Liger": liger}
 NEEDS = {"trl": ("trl",), "Liger": ("liger_kernel",)}
 
 

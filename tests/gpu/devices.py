@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 import torch
+from transformers import TrainingArguments
 
 from colpipe.jobs.device import backend, device_name, memory_of, pick_device, require_precision, wait_for
 from tests.gpu.bare import is_here
@@ -38,10 +39,26 @@ def check(world: World) -> Iterator[Finding]:
     require_precision(device, "bfloat16")  # refused in one line where the device has none
     half = relative(halves[0].to(device) @ halves[1].to(device), halves[0].double() @ halves[1].double())
     yield within("a product in bfloat16", {"bfloat16": half}, 4e-3)
+    yield within("a step of AdamW, as transformers takes it", {"weights": _adamw_error(device)}, 1e-5)
     for precision in ("float32", "bfloat16") if world.has_accelerator else ("float32",):
         rate = product_rate(device, getattr(torch, precision))
         name = f"FLOP/s of products in {precision}"
         yield found(rate > 0, name, f"{rate / 1e12:,.2f} T", **{f"{precision}_flops_per_second": rate})
+
+
+def _adamw_error(device: torch.device) -> float:
+    """Of weights after three steps, against float64 on the CPU, where nothing is fused; which one, transformers says."""
+    fused, ends = TrainingArguments.default_optim == "adamw_torch_fused", []
+    for place, dtype in ((torch.device("cpu"), torch.float64), (device, torch.float32)):
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(64, 64, generator=generator)
+        weight = start.to(place, dtype).requires_grad_()
+        optimiser = torch.optim.AdamW([weight], lr=1e-2, fused=fused and dtype == torch.float32)
+        for _ in range(3):
+            weight.grad = torch.randn(64, 64, generator=generator).to(place, dtype)
+            optimiser.step()
+        ends.append(weight)
+    return relative(ends[1], ends[0])
 
 
 def seconds_of(work, device: torch.device, times: int = 3) -> float:

@@ -13,8 +13,11 @@ from transformers import AutoModelForCausalLM, Trainer  # before what stands in 
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-with bare.filled_in():
-    from tests.gpu import generation, memory, objectives, resume, speed, synchronisations, training
+try:
+    with bare.filled_in():
+        from tests.gpu import generation, memory, objectives, resume, speed, synchronisations, training
+except Exception as error:  # the process that all checks are forked from ends with any other; a check then says which
+    raise ImportError(f"{type(error).__name__}: {error}") from error
 
 LOADED = (
     torch,

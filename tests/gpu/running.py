@@ -19,14 +19,11 @@ LEAST = 5.0  # seconds that have to be left for another check
 
 
 class Check(NamedTuple):
-    """A module of this package with a function `check`."""
+    """A module with a function `check`, which gives findings."""
 
     name: str
     about: str
-
-    @property
-    def module(self) -> str:
-        return f"tests.gpu.{self.name}"
+    package: str = "tests.gpu"
 
 
 # The most important first: where the time is over, the last are not run.
@@ -58,7 +55,7 @@ def run_all(checks: tuple[Check, ...], device: str, folder: Path, end: float) ->
 def _run(check: Check, device: str, folder: Path, end: float) -> Iterator[Finding]:
     folder.mkdir(parents=True)
     ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_work, args=(check.module, device, folder, theirs, end))
+    process = CONTEXT.Process(target=_work, args=(f"{check.package}.{check.name}", device, folder, theirs, end))
     process.start()
     theirs.close()
     try:
@@ -83,6 +80,19 @@ def _broken(status: int, folder: Path) -> Finding:
     )
 
 
+def _device(kind: str):
+    """The first of a kind, without a look at it: what has been looked at cannot be used by processes that are forked."""
+    import torch
+
+    from colpipe.jobs.kinds import KINDS
+
+    if kind == "cpu":
+        return torch.device("cpu")
+    if package := KINDS[kind].package:
+        importlib.import_module(package)
+    return torch.device(kind, 0)
+
+
 def _work(module: str, device: str, folder: Path, findings: Connection, end: float) -> None:
     """In the process of a check."""
     said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -90,10 +100,9 @@ def _work(module: str, device: str, folder: Path, findings: Connection, end: flo
         os.dup2(said, number)
     try:
         importlib.import_module("tests.gpu.preload")
-        from colpipe.jobs.device import pick_device
         from tests.gpu.tiny import World
 
-        world = World(pick_device(device), folder, lambda: end - time.monotonic())
+        world = World(_device(device), folder, lambda: end - time.monotonic())
         for finding in importlib.import_module(module).check(world):
             findings.send(finding)
     except BaseException:

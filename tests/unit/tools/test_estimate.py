@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from colpipe.config.loading import load_study
+from colpipe.cost.devices import PEAKS, UTILISATION, seconds_on
+from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import write_json
 from colpipe.pipeline.plan import Plan
 from colpipe.reporting.cost import COLUMNS, estimate_and_fact
 from colpipe.reporting.many_sizes import estimate_sizes, recorded_sizes
 from colpipe.tools import estimate
-from colpipe.tools.estimate import PEAKS, UTILISATION, cpu_rates, main, number, report, seconds_on
+from colpipe.tools.estimate import cpu_rates, main, number, report
 from tests.conftest import CHECKOUT, snakemake
 
 
@@ -79,6 +81,55 @@ def test_hours_of_a_device():
     assert seconds_on("H100", {"bfloat16": peak["bfloat16"] * UTILISATION}) == pytest.approx(1)
     both = {"bfloat16": peak["bfloat16"] * UTILISATION, "float32": 2 * peak["float32"] * UTILISATION}
     assert seconds_on("H100", both) == pytest.approx(3)
+
+
+def measurements(file, device="NVIDIA H200", **rates):
+    """A file as `make gpu-check` writes it."""
+    training = {precision: {"of": f"in {precision}", "flops_per_second": rate} for precision, rate in rates.items()}
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, {"measured": {"device": device, "training": training}})
+    return file
+
+
+def test_measured_utilisation_is_used_and_named(home, study, capsys):
+    assert "measured (" not in report(load_study(study))
+    measurements(home / "results/gpu-check.json", bfloat16=4e14, float32=3.35e13)
+    text = report(load_study(study))
+    line = "NVIDIA H200, as measured (results/gpu-check.json): 400 TFLOP/s in bfloat16 (40% of its peak), in bfloat16; "
+    assert line + "33.5 TFLOP/s in float32 (50% of its peak), in float32." in text
+    # Half of the peak instead of 40 %: four fifths of the hours, in a column of its own.
+    rows = [line.split() for line in text.splitlines() if line.startswith(("stage ", "all "))]
+    assert " ".join(rows[0]).endswith("H100 h Ascend 910B h NVIDIA H200 h this CPU h")
+    hours = [float(value) for value in rows[1][-4:]]
+    assert hours[2] == pytest.approx(0.8 * hours[0], rel=0.1)  # two digits are shown
+    main(["my-study.yaml", "--measurements", str(measurements(home / "other/found.json", "Other card", float32=1e13))])
+    assert "Other card, as measured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"measured": null}', "no training was timed on an accelerator there"),
+        (
+            '{"measured": {"device": "x", "training": {"float16": {"of": "y", "flops_per_second": 1}}}}',
+            "no measurements of",
+        ),
+        ('{"measured": {"device": "x", "training": {}}}', "no measurements of"),
+        ("[1]", "no measurements of `make gpu-check`: TypeError"),
+        ("{", "no measurements of"),
+    ],
+)
+def test_files_that_measured_nothing_are_refused(home, study, text, said):
+    (home / "found.json").write_text(text)
+    with pytest.raises(ColpipeError, match=f"found.json: {said}"):
+        report(load_study(study), measurements=home / "found.json")
+
+
+def test_a_precision_that_was_not_measured_is_refused_for_an_unknown_device(home, study):
+    file = measurements(home / "found.json", "Other card", bfloat16=1e14)
+    with pytest.raises(ColpipeError, match="Other card: was measured in bfloat16 alone, the study has float32"):
+        report(load_study(study), measurements=file)
+    assert "NVIDIA A100 h" in report(load_study(study), measurements=measurements(file, "NVIDIA A100", bfloat16=1e14))
 
 
 def test_rates_are_of_this_host_and_of_accounts_that_are_whole(tmp_path):

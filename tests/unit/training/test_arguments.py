@@ -1,12 +1,15 @@
 """Warm-up is a share of the steps or their number, and never longer than they are."""
 
 import pytest
+import torch
+from transformers import TrainingArguments
 
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Distill, Training
 from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_model
-from colpipe.training.arguments import warmup_steps
+from colpipe.training import arguments
+from colpipe.training.arguments import training_arguments, warmup_steps
 from colpipe.training.trainer import train
 from tests.conftest import make_gpt2, open_job
 from tests.unit.training.test_keep_best import ROWS
@@ -42,3 +45,19 @@ def test_the_learning_rate_rises_over_the_share(tmp_path, settings):
 def test_a_warmup_longer_than_the_steps_of_the_data_is_refused(tmp_path):
     with pytest.raises(ColpipeError, match=r"^warmup: 20 steps are more than the 12 of this training; use a share"):
         rates(tmp_path, epochs=1, warmup=20)
+
+
+def test_batches_travel_to_an_accelerator_while_it_computes(tmp_path, monkeypatch):
+    settings = Training(batch_size=4, steps=1)
+    job = open_job("pretrain", tmp_path / "out", tmp_path / "work", settings, Runtime(device="cpu"), {}, 0)
+    try:
+        assert "accelerator_config" not in training_arguments(job, settings)
+        monkeypatch.setattr(arguments, "pick_device", lambda wanted: torch.device("cuda", 0))
+        found = training_arguments(job, settings)
+        assert not found["use_cpu"] and found["accelerator_config"] == {"non_blocking": True}
+        # As transformers reads it, memory is pinned, and AdamW is fused where torch has it.
+        made = TrainingArguments(**{**found, "use_cpu": True})
+        assert made.accelerator_config.non_blocking and TrainingArguments.dataloader_pin_memory
+        assert made.optim == "adamw_torch_fused"
+    finally:
+        job.close()

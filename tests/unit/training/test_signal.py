@@ -13,7 +13,7 @@ from colpipe.jobs.job import Job
 from colpipe.jobs.state import read_record
 from colpipe.training import signal
 from colpipe.training.objectives import TopK, chunked, reverse_kl
-from colpipe.training.projection import project
+from colpipe.training.projection import loss_places, project
 from colpipe.training.signal import WithCachedTeacher, cache_log_probabilities
 from tests.conftest import make_gpt2, open_job
 
@@ -52,10 +52,11 @@ def test_all_but_one_token_is_all_there_is_to_say(teacher, new_job, tmp_path):
     cache_log_probabilities(job, teacher, ITEMS, 49, 50, 0, "train")
     student = make_gpt2(tmp_path / "student", 2, 2, 8, seed=3)
     batch = collate(0)([WithCachedTeacher(ITEMS, job.staging, "train")[index] for index in range(len(ITEMS))])
-    predicts = batch.pop("labels")[:, 1:] != IGNORE
-    ids, logs = (batch.pop(name)[:, 1:][predicts] for name in ("top_ids", "top_logs"))
+    labels = batch.pop("labels")
+    ids, logs = (batch.pop(name)[:, 1:][labels[:, 1:] != IGNORE] for name in ("top_ids", "top_logs"))
+    places = loss_places(labels)
     with torch.no_grad():
-        ours, theirs = (project(model, batch, predicts) for model in (student, teacher))
+        ours, theirs = (project(model, batch, places) for model in (student, teacher))
         assert chunked(reverse_kl, ours, TopK(ids, logs)).item() == pytest.approx(
             chunked(reverse_kl, ours, theirs).item(), rel=1e-3
         )
