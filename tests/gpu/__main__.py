@@ -43,6 +43,8 @@ def main() -> None:
         bare.hide(arguments.hide)
     begun = time.monotonic()
     kind = "cpu" if arguments.device == "cpu" else _kind(arguments.device)
+    if kind == "cpu":  # what is this small gains nothing from more threads, and loses much where others use the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     minutes = arguments.minutes or MINUTES["cpu" if kind == "cpu" else "accelerator"]
     chosen = tuple(check for check in CHECKS if check.name in arguments.only)
     found: dict[str, list[dict]] = {}

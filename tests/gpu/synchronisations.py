@@ -21,7 +21,7 @@ from tests.gpu.finding import Finding, found, not_run
 from tests.gpu.tiny import World, distilled
 
 STEPS, FIRST = 12, 6  # counted are the updates behind the first ones
-# In our own code, an update: see docs/accelerators.md.
+# In our own code, a forward and backward pass: see docs/accelerators.md.
 ALLOWED = {"reverse_kl": 1, "forward_kl": 1}
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2")
 
