@@ -12,10 +12,11 @@ from colpipe.errors import ColpipeError
 from colpipe.learngene.elastic import ElasticMember, cut, random_sizes
 from colpipe.learngene.weights import Weights
 from colpipe.training.elastic import Submodels
+from colpipe.training.projection import all_places
 from tests.conftest import make_model
 from tests.unit.learngene.tiny import FAMILIES, GROUPED, IDS, NAMES, NEWER, architecture, shape
 
-EVERYWHERE = torch.ones(2, 9, dtype=torch.bool)
+EVERYWHERE = all_places(IDS)
 
 
 @pytest.fixture(params=[*FAMILIES, *((family, True) for family in NEWER)], ids=[*NAMES, *NEWER])

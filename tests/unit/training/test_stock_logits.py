@@ -16,7 +16,7 @@ from colpipe.training import signal
 from colpipe.training.distillation import distill
 from colpipe.training.elastic import Submodels
 from colpipe.training.objectives import chunked
-from colpipe.training.projection import project
+from colpipe.training.projection import all_places, project
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import train
 from tests.conftest import make_tokenizer, open_job
@@ -32,7 +32,7 @@ PAIRS = [
     ("gemma3_text tied", "gemma2"),
 ]
 IDS = (torch.arange(N + 1) * 5 + 2)[None] % V
-EVERYWHERE = torch.ones(1, N, dtype=torch.bool)
+EVERYWHERE = all_places(IDS)
 
 
 @pytest.fixture
