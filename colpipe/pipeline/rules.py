@@ -52,7 +52,7 @@ def publish_settings(layout: Layout, wildcards: Wildcards) -> dict:
         "family": study.architecture.family,
         "shape": (study.chain if kind == "chain" else study.desnets)[name].shape,
         "sources": {
-            folder: {"name": name, "source": entry.source, "license": entry.license}
+            folder: {"name": name, "source": entry.source, "license": entry.license, "terms": entry.terms}
             for folder, (name, entry) in named.items()
             if folder in used
         },

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from pydantic import Field
 
 from colpipe.architectures.families import FAMILIES
 from colpipe.architectures.widths import not_quantisable
 from colpipe.config.constants import CONTINUED_TEMPERATURE
-from colpipe.config.parts import Shape, Source, Strict, Template
+from colpipe.config.parts import Shape, Source, Strict, Template, is_left_out
 from colpipe.config.stages import Task
 from colpipe.evaluation.scores import LIKELIHOODS
 from colpipe.evaluation.uniform import is_broken, uniform_guess, uniform_loss
@@ -39,6 +40,8 @@ class Origin(Strict):
     name: str
     source: Source
     license: str | None = None
+    terms: str | None = Field(default=None, exclude_if=is_left_out)
+    """Address of the licence's text, where that is no common licence."""
 
     @property
     def place(self) -> str:
@@ -46,7 +49,9 @@ class Origin(Strict):
         source = self.source
         if source.hub:
             return f"hub: {source.hub}, revision {source.revision or 'not pinned'}"
-        return f"wheel: {source.pypi}, sha256 {source.sha256}" if source.pypi else f"local: {Path(source.path).name}"
+        if source.path:
+            return f"local: {Path(source.path).name}"
+        return "; ".join(f"wheel: {wheel}, sha256 {digest}" for wheel, digest in source.wheels.items())
 
 
 class Described(Strict):
@@ -84,12 +89,14 @@ class Asked(NamedTuple):
     chat: bool
 
 
-def licence(stated: list[str | None]) -> dict[str, str]:
-    """The Hub's metadata of a model made of sources with these licences: theirs if they all state the same one."""
-    if not stated or stated == [None] * len(stated):
+def licence(origins: Sequence[Origin]) -> dict[str, str]:
+    """The Hub's metadata of a model made of these sources: their licence, and its terms, if they all state the same ones."""
+    stated = {(origin.license, origin.terms) for origin in origins}
+    if not any(license for license, _ in stated):
         return {"license": "unknown"}
-    if len(set(stated)) == 1:
-        return {"license": stated[0]}
+    if len(stated) == 1:
+        license, terms = stated.pop()
+        return {"license": license, **({"license_link": terms} if terms else {})}
     return {"license": "other", "license_name": "those-of-its-sources", "license_link": "README.md"}
 
 
@@ -142,7 +149,7 @@ def card(
     tuned = {name: bool(name in known.tasks and known.tasks[name].fine_tune) for name in scores}
     name = "-".join((known.study, *known.path.split("/")[1:]))
     data = ModelCardData(
-        **licence([origin.license for origin in descended.values()]),
+        **licence(list(descended.values())),
         base_model=_on_the_hub(descended, "resources/models/"),
         datasets=_on_the_hub(descended, "resources/data/"),
         library_name="transformers",
@@ -211,6 +218,7 @@ def card(
             for path, (manifest, content) in manifests.items()
         ],
         sources=[(origin, folder in descended) for folder, origin in known.sources.items()],
+        bound=[origin for origin in descended.values() if origin.terms],
         recipe={
             path: yaml.safe_dump(_without_sources(manifest["settings"]), allow_unicode=True)
             for path, (manifest, _) in manifests.items()

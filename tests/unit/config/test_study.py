@@ -95,6 +95,22 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: models.llama.source: a pypi source needs sha256",
         ),
         (
+            lambda s: s["models"]["llama"].update(source={"pypi": ["a==1", "b==1"], "sha256": ["0" * 64], "files": ["x"]}),
+            "my.yaml: models.llama.source: sha256 has 1 for the 2 of pypi: give one for each wheel, in the same order",
+        ),
+        (
+            lambda s: s["models"]["llama"].update(source={"pypi": ["a==1"] * 2, "sha256": ["0" * 64] * 2, "files": ["x"]}),
+            "my.yaml: models.llama.source.pypi: ['a==1', 'a==1'] names a wheel twice; give each once",
+        ),
+        (
+            lambda s: s["models"]["llama"].update(source={"pypi": "a", "sha256": "0" * 63, "files": ["x"]}),
+            "my.yaml: models.llama.source.pypi: 'a' is no published wheel: give name==version",
+        ),
+        (
+            lambda s: s["models"]["llama"].update(terms="https://example.org/terms"),
+            "my.yaml: models.llama: terms https://example.org/terms belong to a license: give its name, too",
+        ),
+        (
             lambda s: s["models"]["llama"]["source"].update(hub="a/b"),
             "names ['hub', 'path'] of hub, path, pypi; give exactly one",
         ),

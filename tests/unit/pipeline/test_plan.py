@@ -372,10 +372,10 @@ def test_a_licence_is_no_setting_of_any_job(plan_of, study):
 
     before = settings(plan_of(study))
     study["datasets"]["articles"]["license"] = "cc-by-sa-4.0"
-    study["models"]["llama"]["license"] = "mit"
+    study["models"]["llama"] |= {"license": "own", "terms": "https://example.org/own"}
     after = settings(plan_of(study))
     assert before[:3] == after[:3] and before[3] != after[3]
-    assert "cc-by-sa-4.0" in after[3]
+    assert "cc-by-sa-4.0" in after[3] and "https://example.org/own" in after[3]
 
 
 def test_a_card_waits_for_the_scores_of_the_ancestor_where_likelihoods_are_compared(plan_of, study):

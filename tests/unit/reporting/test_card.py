@@ -28,9 +28,32 @@ CONFIG = {"n_positions": 1024, "n_embd": 8, "n_head": 1, "vocab_size": 49152}
     ],
 )
 def test_a_licence_is_stated_only_where_all_sources_state_the_same(stated, expected):
-    found = licence(stated)
+    source = Source(hub="a/b")
+    found = licence([Origin(name=str(n), source=source, license=each) for n, each in enumerate(stated)])
     assert found["license"] == expected
     assert ("license_name" in found and "license_link" in found) == (expected == "other")  # the Hub wants both with it
+
+
+GEMMA = "https://ai.google.dev/gemma/terms"
+
+
+def test_terms_of_what_it_is_made_from_are_on_the_card_and_of_what_it_is_scored_on_are_not():
+    wheels = Source(pypi=["a==1", "b==1"], sha256=["0" * 64, "1" * 64], files=["*"])
+    made_from = Origin(name="gemma3-270m", source=wheels, license="gemma", terms=GEMMA)
+    scored_on = Origin(name="wiki", source=Source(hub="a/wiki"), license="own", terms="https://example.org/own")
+    sources = {"resources/models/gemma": made_from, "resources/data/wiki": scored_on}
+    made = {"resources/models/gemma": ({"stage": "fetch_model", "parents": {}, "settings": {}}, "g"), **MADE}
+    found = card(PLAIN.model_copy(update={"sources": sources}), CONFIG, made, {}, {}, {}, TEXT_ONLY, 0)
+    assert (found.data.license, found.data.to_dict()["license_link"]) == ("gemma", GEMMA)
+    lines = found.text.splitlines()
+    place = f"wheel: a==1, sha256 {'0' * 64}; wheel: b==1, sha256 {'1' * 64}"
+    assert f"| gemma3-270m | {place} | [gemma]({GEMMA}) | the model descends from it |" in lines
+    (line,) = [number for number, line in enumerate(lines) if line.startswith("**Terms of use**")]
+    assert lines[line].startswith(
+        "**Terms of use**: this model is made from gemma3-270m and provided under and subject"
+    )
+    assert lines[line + 1].startswith(f"found at <{GEMMA}>") and "example.org/own>" not in found.text
+    assert "terms" not in Origin(name="wiki", source=Source(hub="a/wiki")).model_dump()  # cards from before stay valid
 
 
 @pytest.mark.parametrize(("path", "ancestor", "loss", "told"), [

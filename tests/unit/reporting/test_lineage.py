@@ -83,3 +83,4 @@ def test_sources_have_their_revision_and_hashes(tmp_path):
 def test_an_unpinned_hub_source_says_so():
     assert "unpinned" in origin(Source(hub="owner/a"))
     assert origin(Source(pypi="a==1", sha256="0" * 64, files=["*"])) == "wheel a==1"
+    assert origin(Source(pypi=["a==1", "b==1"], sha256=["0" * 64] * 2, files=["*"])) == "wheels a==1, b==1"
