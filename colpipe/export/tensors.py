@@ -1,7 +1,8 @@
 """A model's tensors as llama.cpp names and lays them out."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import gguf
 import torch
@@ -12,14 +13,28 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
+from colpipe.export.settings import query_factor
 
 ARCHITECTURES = {
     "llama": MODEL_ARCH.LLAMA,
+    "mistral": MODEL_ARCH.LLAMA,
     "qwen2": MODEL_ARCH.QWEN2,
     "qwen3": MODEL_ARCH.QWEN3,
+    "smollm3": MODEL_ARCH.SMOLLM3,
+    "granite": MODEL_ARCH.GRANITE,
+    "olmo2": MODEL_ARCH.OLMO2,
+    "gemma3_text": MODEL_ARCH.GEMMA3,
+    "phi3": MODEL_ARCH.PHI3,
     "gpt2": MODEL_ARCH.GPT2,
     "gpt_neox": MODEL_ARCH.GPTNEOX,
 }
+HEADED = (MODEL_ARCH.GPTNEOX, MODEL_ARCH.OLMO2)  # whose head llama.cpp asks for, also where it is the embedding
+NEIGHBOURS = (
+    "llama",
+    "mistral",
+    "smollm3",
+    "granite",
+)  # rotary pairs are neighbours in llama.cpp, half a head apart here
 
 
 def tensors(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, torch.Tensor]]:
@@ -31,30 +46,39 @@ def tensors(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, torch
     config, sizes = model.config.to_dict(), family.sizes(model.config.to_dict())
     arch = ARCHITECTURES[family.name]
     names = gguf.get_tensor_name_map(arch, sizes["layer"])
-    tied = family.is_tied(config) and arch != MODEL_ARCH.GPTNEOX  # whose head llama.cpp asks for
+    tied = family.is_tied(config) and arch not in HEADED
     for name, tensor in model.state_dict().items():
         if re.search(family.buffers, name):
             continue
         found = names.get_name(name, (".weight", ".bias"))
         if found is None or (arch == MODEL_ARCH.QWEN3 and name.endswith("o_proj.bias")):
-            raise ColpipeError(f"{model.name_or_path}: tensor {name}: llama.cpp has no place for it in a {family.name}")
+            raise ColpipeError(f"{model.name_or_path}: tensor {name}: llama.cpp has no place for it in {family.name}")
         if not (tied and found == "output.weight"):
-            yield found, _arranged(family.name, found, tensor.detach(), sizes)
+            table = family.tensors.get(re.sub(r"\.\d+\.", ".{layer}.", name))
+            offset = table.offset if table else 0.0  # llama.cpp has gains as they are
+            yield found, _arranged(family, found, tensor.detach() + offset if offset else tensor.detach(), config)
     if arch == MODEL_ARCH.GPTNEOX and not family.get(config, "attention_bias"):  # llama.cpp adds them always
         for layer in range(sizes["layer"]):
             yield f"blk.{layer}.attn_qkv.bias", torch.zeros(3 * sizes["hidden"])
             yield f"blk.{layer}.attn_output.bias", torch.zeros(sizes["hidden"])
-    if (config.get("rope_parameters") or {}).get("rope_type") == "llama3":
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type") == "llama3":
         yield "rope_freqs.weight", frequency_factors(model)
+    if rope.get("rope_type") == "longrope":
+        for length in ("long", "short"):
+            yield f"rope_factors_{length}.weight", torch.tensor(rope[f"{length}_factor"], dtype=torch.float32)
 
 
-def _arranged(family: str, name: str, tensor: torch.Tensor, sizes: dict[str, int]) -> torch.Tensor:
+def _arranged(family: Family, name: str, tensor: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
     """A tensor in llama.cpp's layout: rows are outputs, as in torch's linear layers."""
-    if family == "gpt2" and re.search(r"(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$", name):
+    sizes = family.sizes(config)
+    if family.name == "gpt2" and re.search(r"(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$", name):
         return tensor.T
-    if family == "gpt_neox" and ".attn_qkv." in name:
+    if family.name == "gpt_neox" and ".attn_qkv." in name:
         return rearrange(tensor, "(head qkv dim) ... -> (qkv head dim) ...", head=sizes["head"], qkv=3)
-    if family == "llama" and (found := re.search(r"\.attn_([qk])\.", name)):  # its rotary pairs are neighbours there
+    if family.name == "gemma3_text" and name.endswith(".attn_q_norm.weight"):
+        return tensor * query_factor(family, config)
+    if family.name in NEIGHBOURS and (found := re.search(r"\.attn_([qk])\.", name)):
         heads = sizes["group"] * (sizes["query"] if found[1] == "q" else 1)
         return rearrange(tensor, "(head pair dim) ... -> (head dim pair) ...", head=heads, pair=2)
     return tensor

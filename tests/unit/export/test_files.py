@@ -10,8 +10,8 @@ from gguf.quants import dequantize
 
 from colpipe.errors import ColpipeError
 from colpipe.export.files import write_gguf, write_gguf_files
-from colpipe.export.settings import COMPUTED
-from tests.unit.export.tiny import CONFIGS, make_folder, make_tokenizer
+from colpipe.export.settings import COMPUTED, window_period
+from tests.unit.export.tiny import CONFIGS, FULL, SLIDING, make_folder, make_tokenizer
 
 LLAMA = {
     r"model\.embed_tokens\.": "token_embd.",
@@ -24,10 +24,20 @@ LLAMA = {
     r"model\.layers\.(\d+)\.self_attn\.o_proj\.": r"blk.\1.attn_output.",
     r"model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.": r"blk.\1.ffn_\2.",
 }
+BEHIND = {  # norms behind the blocks
+    **LLAMA,
+    r"model\.layers\.(\d+)\.post_attention_layernorm\.": r"blk.\1.post_attention_norm.",
+    r"model\.layers\.(\d+)\.pre_feedforward_layernorm\.": r"blk.\1.ffn_norm.",
+    r"model\.layers\.(\d+)\.post_feedforward_layernorm\.": r"blk.\1.post_ffw_norm.",
+}
+FUSED = {
+    **LLAMA,
+    r"model\.layers\.(\d+)\.self_attn\.qkv_proj\.": r"blk.\1.attn_qkv.",
+    r"model\.layers\.(\d+)\.mlp\.gate_up_proj\.": r"blk.\1.ffn_up.",
+}
 NAMES = {
-    "llama": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"), LLAMA),
+    **{"olmo2": BEHIND, "gemma3_text": BEHIND, "phi3": FUSED},
     "gpt2": {
         r"transformer\.wte\.": "token_embd.",
         r"transformer\.wpe\.": "position_embd.",
@@ -67,13 +77,19 @@ def expected(model) -> dict[str, np.ndarray]:
             width, heads = config.hidden_size // config.num_attention_heads, config.num_attention_heads
             rows = [(3 * head + part) * width + i for part in range(3) for head in range(heads) for i in range(width)]
             values = values[rows]
-        if family == "llama" and re.search(r"attn_[qk]\.", name):  # i and i + half of a head → neighbours
+        if family in ("llama", "mistral", "smollm3", "granite") and re.search(
+            r"attn_[qk]\.", name
+        ):  # i and i + half of a head → neighbours
             half = config.head_dim // 2
             heads = len(values) // config.head_dim
             rows = [h * 2 * half + p * half + i for h in range(heads) for i in range(half) for p in range(2)]
             values = values[rows]
+        if family == "gemma3_text" and "norm" in name:
+            values = 1 + values
+            if "attn_q_norm" in name:  # llama.cpp divides by the root of head_dim
+                values = values * np.float32((config.head_dim / config.query_pre_attn_scalar) ** 0.5)
         found[name] = values
-    if config.tie_word_embeddings and family != "gpt_neox":
+    if config.tie_word_embeddings and family not in ("gpt_neox", "olmo2"):
         del found["output.weight"]
     if family == "gpt_neox" and not config.attention_bias:
         for layer in range(2):
@@ -107,7 +123,8 @@ def test_every_tensor_is_there_under_its_name(made, name, tmp_path):
     """Half precision to the bit; within half a step of a block's scale in Q8_0, a whole one in Q4_0."""
     model, folder = made(name)
     values = expected(model)
-    frequencies = {"rope_freqs.weight"} if name == "llama-llama3" else set()
+    long = {"rope_factors_long.weight", "rope_factors_short.weight"}
+    frequencies = {"llama-llama3": {"rope_freqs.weight"}, "phi3-longrope": long}.get(name, set())
     for exported in write_gguf_files(folder, {type: tmp_path / f"{type}.gguf" for type in ("f16", "q8_0", "q4_0")}):
         fields, tensors = read(exported.path)
         assert set(tensors) == set(values) | frequencies
@@ -144,6 +161,66 @@ def test_what_the_file_says_of_the_model(made, tmp_path):
     assert fields["tokenizer.ggml.tokens"][390:] == ["<note>", *(f"[PAD{row}]" for row in range(391, 400))]
     assert fields["tokenizer.ggml.token_type"] == [3] * 3 + [1] * 387 + [4] + [5] * 9
     assert len(fields["tokenizer.ggml.merges"]) == 390 - 256 - 3
+
+
+def settings(made, name, tmp_path) -> dict:
+    _, folder = made(name)
+    exported = write_gguf(folder, tmp_path / "my.gguf", "f16")
+    return {key.partition(".")[2]: value for key, value in read(exported.path)[0].items()}
+
+
+def test_mistral_is_a_llama(made, tmp_path):
+    fields, _ = read(write_gguf(made("mistral")[1], tmp_path / "my.gguf", "f16").path)
+    assert fields["general.architecture"] == "llama" and fields["llama.attention.key_length"] == 32
+
+
+def test_granites_multipliers(made, tmp_path):
+    fields = settings(made, "granite", tmp_path)
+    assert fields["attention.scale"] == pytest.approx(0.05) and fields["embedding_scale"] == 3
+    assert fields["residual_scale"] == pytest.approx(0.7) and fields["logit_scale"] == 2.5
+
+
+def test_gemma_3s_windows(made, tmp_path):
+    usual, third = (settings(made, name, tmp_path / name) for name in ("gemma3_text", "gemma3_text-third"))
+    keys = ("attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa", "rope.freq_base")
+    assert [usual[key] for key in keys] == [6, 6, 1e4, 1e6] and [third[key] for key in keys] == [6, 3, 3e3, 2e5]
+    assert third["rope.scaling.type"] == "linear" and third["rope.scaling.factor"] == 4
+
+
+def test_what_an_older_llama_cpp_does_not_read_is_said(made, tmp_path):
+    said = "an older llama.cpp has full attention in every 6th layer and a local rope_theta of 10000, whatever the file says"
+    for name, notes in (("gemma3_text", 0), ("gemma3_text-third", 1)):
+        assert write_gguf(made(name)[1], tmp_path / f"{name}.gguf", "f16").notes.count(said) == notes
+
+
+def test_phi_3s_rotary_positions(made, tmp_path):
+    assert settings(made, "phi3-partial", tmp_path / "a")["rope.dimension_count"] == 8
+    model, folder = made("phi3-longrope")
+    fields, tensors = read(write_gguf(folder, tmp_path / "my.gguf", "q4_0").path)
+    assert fields["phi3.rope.scaling.original_context_length"] == 256
+    assert fields["phi3.rope.scaling.attn_factor"] == pytest.approx(model.model.rotary_emb.attention_scaling)
+    for length in ("long", "short"):
+        kind, factors = tensors[f"rope_factors_{length}.weight"]
+        assert kind == "F32" and factors.tolist() == pytest.approx(model.config.rope_parameters[f"{length}_factor"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "period"),
+    [
+        ("ssssf", 5),
+        ("ssfssfs", 3),
+        ("sf", 2),
+        ("ff", 1),
+        ("ss", 3),
+        ("s", 2),
+        ("fs", None),
+        ("ssfsf", None),
+        ("sff", None),
+    ],
+)
+def test_the_period_of_layers_with_a_window(layers, period):
+    kinds = {"s": "sliding_attention", "f": "full_attention"}
+    assert window_period([kinds[layer] for layer in layers]) == period
 
 
 def test_llama_3_divides_frequencies(made, tmp_path):
@@ -186,9 +263,9 @@ def test_nothing_is_written_over(made, tmp_path):
         (
             "llama",
             {"hidden_act": "relu"},
-            r"config\.json: hidden_act 'relu': of a llama, llama\.cpp computes 'silu' only",
+            r"config\.json: hidden_act 'relu': of llama, llama\.cpp computes 'silu' only",
         ),
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True: of a gpt2"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True: of gpt2"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "sliding_window 8"),
         (
             "qwen3",
@@ -198,7 +275,42 @@ def test_nothing_is_written_over(made, tmp_path):
         (
             "qwen2",
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}},
-            "rope_type 'yarn': those of a qwen2 that are exported: default, linear",
+            "rope_type 'yarn': those of qwen2 that are exported: default, linear",
+        ),
+        ("mistral", {"sliding_window": 8}, "sliding_window 8: llama.cpp attends to everything in mistral"),
+        ("phi3", {"sliding_window": 8}, "sliding_window 8: llama.cpp attends to everything in phi3"),
+        (
+            "smollm3",
+            {"no_rope_layers": [1, 0, 1, 0, 1]},
+            r"no_rope_layers \[1, 0, 1, 0, 1\]: .* out of every 4th layer",
+        ),
+        ("smollm3", {"mlp_bias": True}, "mlp_bias True: of smollm3, llama.cpp computes False only"),
+        (
+            "granite",
+            {"residual_multiplier": 0.0},
+            "residual_multiplier 0.0: llama.cpp takes 0 for a multiplier that is",
+        ),
+        (
+            "olmo2",
+            {"head_dim": 32},
+            r"head_dim 32: of olmo2, llama.cpp takes hidden_size / num_attention_heads \(64 / 4",
+        ),
+        ("olmo2", {"attention_bias": True}, "attention_bias True: of olmo2"),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0: of gemma3_text"),
+        (
+            "gemma3_text",
+            {"layer_types": [SLIDING, FULL, SLIDING, FULL, FULL, SLIDING, SLIDING]},
+            "layer_types: full attention in layers 1, 3, 4 of 0 to 6: of gemma3_text, llama.cpp has it in the last",
+        ),
+        (
+            "gemma3_text",
+            {"layer_types": [FULL] * 7},
+            "layer_types: full attention in layers 0, 1, 2, 3, 4, 5, 6 of 0 to 6",
+        ),
+        (
+            "gemma3_text",
+            {"rope_parameters": {SLIDING: {"rope_type": "linear", "factor": 2.0}, FULL: {"rope_type": "default"}}},
+            "sliding_attention: rope_type 'linear': llama.cpp has default only there",
         ),
     ],
 )
@@ -222,7 +334,7 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path):
 def test_a_family_that_is_not_exported_yet(made, tmp_path, monkeypatch):
     monkeypatch.delitem(COMPUTED, "qwen2")
     with pytest.raises(
-        ColpipeError, match=r"config\.json: model_type 'qwen2': exported are llama, qwen3, gpt2, gpt_neox"
+        ColpipeError, match=r"config\.json: model_type 'qwen2': exported are llama, mistral, qwen3, smollm3"
     ):
         write_gguf(made("qwen2")[1], tmp_path / "my.gguf", "f16")
 

@@ -36,13 +36,19 @@ def test_llama_cpp_computes_what_transformers_does(name, tmp_path):
     for type, path in paths.items():
         answers = ask(path, *map(probabilities, prefixes), *map(greedy, PROMPTS))
         for prefix, answer in zip(prefixes, answers, strict=False):
-            (step,) = answer["completion_probabilities"]
-            theirs = np.array([row["logprob"] for row in sorted(step["top_logprobs"], key=lambda row: row["id"])])
-            off = theirs - log_probabilities(model, prefix)[-1]
-            assert len(off) == ROWS and np.sqrt((off**2).mean()) < NEAR[type], type
+            assert distance(model, prefix, answer) < NEAR[type], type
         for prompt, answer in zip(PROMPTS, answers[len(prefixes) :], strict=True):
             if type == "f16":
                 assert answer["tokens"] == chosen(model, prompt, answer["tokens"])
+
+
+def distance(model, prefix: list[int], answer: dict) -> float:
+    """Of the log-probabilities of the next token, root mean square."""
+    (step,) = answer["completion_probabilities"]
+    theirs = np.array([row["logprob"] for row in sorted(step["top_logprobs"], key=lambda row: row["id"])])
+    off = theirs - log_probabilities(model, prefix)[-1]
+    assert len(off) == ROWS
+    return np.sqrt((off**2).mean())
 
 
 def log_probabilities(model, ids: list[int]) -> np.ndarray:
@@ -56,9 +62,34 @@ def chosen(model, prompt: list[int], theirs: list[int]) -> list[int]:
     ids = list(prompt)
     for their in theirs:
         row = log_probabilities(model, ids)[-1]
-        row[model.config.eos_token_id] = -np.inf
+        row[[0, model.config.eos_token_id]] = -np.inf  # ends of a text, <|endoftext|> by its name
         ids.append(their if row.max() - row[their] < 0.03 else int(row.argmax()))
     return ids[len(prompt) :]
+
+
+LONG = [11 + 37 * place % 379 for place in range(45)]
+
+
+def test_texts_beyond_what_longrope_starts_from(tmp_path):
+    """Whose frequencies transformers takes from the length of a text, and llama.cpp from that of its context."""
+    rope = {**CONFIGS["phi3-longrope"]["rope_parameters"], "original_max_position_embeddings": 32}
+    model = make_folder(tmp_path / "model", "phi3-longrope", rope_parameters=rope, original_max_position_embeddings=32)
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "f16")
+    said = "LongRoPE: with a context of more than 32 tokens, llama.cpp takes long_factor for short texts too"
+    assert said in exported.notes
+    short, *long = ask(exported.path, *(probabilities(LONG[:length]) for length in (30, 36, 45)))
+    assert all(
+        distance(model, LONG[:length], answer) < NEAR["f16"] for length, answer in zip((36, 45), long, strict=True)
+    )
+    assert distance(model, LONG[:30], short) > 0.1  # what the note is about
+
+
+def test_gemma_3_of_62_layers(tmp_path):
+    """In which llama.cpp divides scores by the root of another number than elsewhere."""
+    model = make_folder(tmp_path / "model", "gemma3_text", num_hidden_layers=62, query_pre_attn_scalar=24)
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "f16")
+    for prompt, answer in zip(PROMPTS, ask(exported.path, *map(probabilities, PROMPTS)), strict=True):
+        assert distance(model, prompt, answer) < NEAR["f16"]
 
 
 TOKENIZERS = {

@@ -99,6 +99,8 @@ CHATML = (
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 COMMON = {"vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
 GROUPED = {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 96}
+FULL, SLIDING = "full_attention", "sliding_attention"
+WINDOWED = {**GROUPED, "sliding_window": 6, "query_pre_attn_scalar": 32}  # a window shorter than a prompt
 # Each family, tied and untied, and what they may have beside.
 CONFIGS = {
     "gpt2": {"vocab_size": 400, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "n_inner": 96},
@@ -136,6 +138,60 @@ CONFIGS = {
     "qwen2-untied": {**GROUPED, "head_dim": 16, "rms_norm_eps": 1e-5},
     "qwen3": {**GROUPED, "tie_word_embeddings": True},
     "qwen3-untied": {**GROUPED, "hidden_size": 96},
+    "mistral": GROUPED,
+    "mistral-tied": {**GROUPED, "head_dim": 16, "tie_word_embeddings": True, "sliding_window": None},
+    "smollm3": {**GROUPED, "num_hidden_layers": 5},  # no rotary positions in the fourth
+    "smollm3-untied": {**GROUPED, "head_dim": 16, "num_hidden_layers": 8, "tie_word_embeddings": False},
+    "granite": {
+        **GROUPED,
+        "attention_multiplier": 0.05,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.7,
+        "logits_scaling": 2.5,
+    },
+    "granite-biases": {
+        **GROUPED,
+        "head_dim": 16,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+        "rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0},
+    },
+    "olmo2": {**GROUPED, "head_dim": 16},
+    "olmo2-tied": {
+        **GROUPED,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0},
+    },
+    "gemma3_text": {**WINDOWED, "num_hidden_layers": 7},  # full attention in the sixth
+    "gemma3_text-third": {  # full attention in every third, each number another than llama.cpp takes by itself
+        **WINDOWED,
+        "num_hidden_layers": 7,
+        "layer_types": [SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL, SLIDING],
+        "rope_parameters": {
+            SLIDING: {**ROPE, "rope_theta": 3e3},
+            FULL: {"rope_type": "linear", "factor": 4.0, "rope_theta": 2e5},
+        },
+        "query_pre_attn_scalar": 50,
+        "tie_word_embeddings": False,
+    },
+    "phi3": {**GROUPED, "head_dim": 16},
+    "phi3-partial": {
+        **GROUPED,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5},
+    },
+    "phi3-longrope": {
+        **{**GROUPED, "head_dim": 16, "max_position_embeddings": 1024},
+        "original_max_position_embeddings": 256,  # llama.cpp's smallest context; with more, it takes the long factors
+        "rope_parameters": {
+            **{**ROPE, "rope_type": "longrope", "original_max_position_embeddings": 256},
+            "short_factor": [1.0, 1.1, 1.3, 1.5, 1.8, 2.0, 2.5, 3.0],
+            "long_factor": [1.0, 1.5, 2.0, 4.0, 6.0, 9.0, 12.0, 20.0],
+        },
+    },
 }
 
 
@@ -146,7 +202,8 @@ def make_folder(folder: Path, name: str, tokenizer=None, seed: int = 0, **more) 
     model = random_model(config, seed)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            gain = parameter.dim() == 1 and key.endswith("weight")
+            # Gains are about 1; Gemma 3 stores what they differ from it by.
+            gain = parameter.dim() == 1 and key.endswith("weight") and config["model_type"] != "gemma3_text"
             parameter.copy_((torch.randn_like(parameter) * 0.15 + gain).half())
     model.save_pretrained(folder)
     (tokenizer or make_tokenizer()).save_pretrained(folder)
