@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def _write(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(None, MODEL_ARCH_NAMES[ARCHITECTURES[family.name]])
-    writer.add_name(path.stem.removesuffix(f"-{type}"))
+    writer.add_name(_harmless(path.stem.removesuffix(f"-{type}")))
     writer.add_file_type(LlamaFileType[f"MOSTLY_{type.upper()}"])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     add_settings(writer, family, config)
@@ -124,6 +125,12 @@ def _write(
     _put(about, lambda partial: partial.write_text(text))
     size = path.stat().st_size
     return Exported(path, about, type, size, sizes["vocabulary"], sizes["position"], len(narrow), notes)
+
+
+def _harmless(name: str) -> str:
+    """A model's name in which llama.cpp sees no phi3 or phi-3: it would look for Phi-3's tokens, and fail without them, or
+    drop the spaces behind special tokens."""
+    return re.sub(r"(?i)(phi)-?(?=3)", r"\1 ", name)
 
 
 def kind_of(name: str, tensor: torch.Tensor, asked: Kind, head: bool) -> Kind:

@@ -102,14 +102,14 @@ def _require_family(family: Family, config: Mapping[str, Any], where: str) -> No
 
 def _require_windows(family: Family, config: Mapping[str, Any], where: str) -> list[str]:
     """Sliding windows, which llama.cpp has in Gemma 3, in all layers but every so many."""
-    kinds, window = config.get("layer_types"), config.get("sliding_window") or 0
+    kinds, window = config.get("layer_types") or (), config.get("sliding_window") or 0
     if family.name == "gemma3_text":
         period, local = window_period(kinds), config["rope_parameters"]["sliding_attention"]["rope_theta"]
         if period == 1 or not period:
             full = ", ".join(str(layer) for layer, kind in enumerate(kinds) if kind == "full_attention")
             raise ColpipeError(
-                f"{where}: layer_types: full attention in layers {full} of 0 to {len(kinds) - 1}: of gemma3_text, llama.cpp has "
-                f"it in the last of every {USUAL_PERIOD} layers, or of every so many from 2, and in no other"
+                f"{where}: layer_types: full attention in layers {full} of 0 to {len(kinds) - 1}: of gemma3_text, llama.cpp "
+                f"has it in the last of every {USUAL_PERIOD} layers, or of every so many from 2, and in no other"
             )
         if (period == USUAL_PERIOD or len(kinds) < min(period, USUAL_PERIOD)) and local == USUAL_LOCAL:
             return []

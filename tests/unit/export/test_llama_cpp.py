@@ -115,6 +115,17 @@ def test_llama_cpp_reads_text_as_the_tokenizer_does(name, tmp_path):
         assert answer["tokens"] == tokenizer(text)["input_ids"], text
 
 
+@pytest.mark.parametrize("name", ["my-Phi-3", "phi3"])
+def test_names_that_llama_cpp_reads_something_into(name, tmp_path):
+    """In models of such names it drops the space behind special tokens, and loads none without a token <unk>."""
+    tokenizer = make_tokenizer()
+    make_folder(tmp_path / "model", "phi3", tokenizer)
+    exported = write_gguf(tmp_path / "model", tmp_path / f"{name}-f16.gguf", "f16")
+    text = "<|im_start|>  a<note>  b"
+    (answer,) = ask(exported.path, ("/tokenize", {"content": text, "add_special": True, "parse_special": True}))
+    assert answer["tokens"] == tokenizer(text)["input_ids"]
+
+
 def test_words_that_merges_do_not_make(tmp_path):
     """Llama 3's vocabulary has some: a word that is a token is taken whole."""
     tokenizer = with_word(make_tokenizer("llama-bpe"), "Ġqwxz")

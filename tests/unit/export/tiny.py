@@ -97,6 +97,15 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+LINEAR = {**ROPE, "rope_type": "linear", "factor": 2.0}
+LLAMA3 = {
+    **ROPE,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 COMMON = {"vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
 GROUPED = {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 96}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -122,26 +131,28 @@ CONFIGS = {
         "mlp_bias": True,
         "rope_parameters": {**ROPE, "rope_theta": 5e5},
     },
-    "llama-linear": {**GROUPED, "rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0}},
-    "llama-llama3": {
-        **GROUPED,
-        "rope_parameters": {
-            **ROPE,
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 32,
-        },
-    },
+    "llama-linear": {**GROUPED, "rope_parameters": LINEAR},
+    "llama-llama3": {**GROUPED, "rope_parameters": LLAMA3},
     "qwen2": {**GROUPED, "head_dim": 16, "tie_word_embeddings": True},
     "qwen2-untied": {**GROUPED, "head_dim": 16, "rms_norm_eps": 1e-5},
     "qwen3": {**GROUPED, "tie_word_embeddings": True},
     "qwen3-untied": {**GROUPED, "hidden_size": 96},
     "mistral": GROUPED,
-    "mistral-tied": {**GROUPED, "head_dim": 16, "tie_word_embeddings": True, "sliding_window": None},
+    "mistral-llama3": {
+        **GROUPED,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "sliding_window": None,
+        "rope_parameters": LLAMA3,
+    },
     "smollm3": {**GROUPED, "num_hidden_layers": 5},  # no rotary positions in the fourth
-    "smollm3-untied": {**GROUPED, "head_dim": 16, "num_hidden_layers": 8, "tie_word_embeddings": False},
+    "smollm3-untied": {
+        **GROUPED,
+        "head_dim": 16,
+        "num_hidden_layers": 8,
+        "tie_word_embeddings": False,
+        "rope_parameters": LINEAR,
+    },
     "granite": {
         **GROUPED,
         "attention_multiplier": 0.05,
@@ -155,14 +166,14 @@ CONFIGS = {
         "attention_bias": True,
         "mlp_bias": True,
         "tie_word_embeddings": True,
-        "rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0},
+        "rope_parameters": LINEAR,
     },
     "olmo2": {**GROUPED, "head_dim": 16},
     "olmo2-tied": {
         **GROUPED,
         "head_dim": 16,
         "tie_word_embeddings": True,
-        "rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0},
+        "rope_parameters": LINEAR,
     },
     "gemma3_text": {**WINDOWED, "num_hidden_layers": 7},  # full attention in the sixth
     "gemma3_text-third": {  # full attention in every third, each number another than llama.cpp takes by itself
