@@ -1,4 +1,4 @@
-"""A tokenizer as llama.cpp reads it: byte-level BPE, whose pre-tokenizer llama.cpp knows by a name."""
+"""A tokenizer as llama.cpp reads it: byte-level BPE, whose pre-tokenizer it knows by a name, or SentencePiece's BPE."""
 
 import json
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence,
 from transformers import PreTrainedTokenizerBase
 
 from colpipe.errors import ColpipeError
+from colpipe.export.pieces import BYTE, SPACE, adds_space, is_pieces, run_notes, scores
 from colpipe.hf.tokenizers import require_rows
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -31,7 +32,9 @@ class Vocabulary:
 
     Attributes:
         tokens, types: one for each row of the embedding.
-        merges: pairs, in the order in which they are made.
+        merges: pairs, in the order in which they are made; of byte-level BPE.
+        scores: one for each token, of SentencePiece's BPE.
+        prefix: whether SentencePiece's BPE puts a space before a text.
         pre: llama.cpp's name of what splits a text first.
         begins, ends: whether a text gets the bos token before it, the eos token after it.
         notes: what llama.cpp does differently, or what was added, a phrase each.
@@ -40,6 +43,8 @@ class Vocabulary:
     tokens: list[str]
     types: list[TokenType]
     merges: list[str]
+    scores: list[float]
+    prefix: bool
     pre: str
     begins: bool
     ends: bool
@@ -54,31 +59,29 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> Voc
         where: names the folder in errors.
 
     Raises:
-        ColpipeError: it is no byte-level BPE, or does something that llama.cpp has no name for.
+        ColpipeError: it is no BPE, or does something that llama.cpp has no name for.
     """
     if not tokenizer.is_fast:
         raise ColpipeError(f"{where}: its tokenizer has no tokenizer.json, which the export to GGUF reads")
     require_rows(tokenizer, rows, where)
     steps = json.loads(tokenizer.backend_tokenizer.to_str())
     model = steps["model"]
-    if model["type"] != "BPE" or model.get("byte_fallback"):
-        kind = "BPE of characters with bytes as a fallback" if model["type"] == "BPE" else model["type"]
-        raise ColpipeError(f"{where}: tokenizer.json: model {kind}: exported are byte-level BPE tokenizers only")
+    if model["type"] != "BPE":
+        raise ColpipeError(
+            f"{where}: tokenizer.json: model {model['type']}: exported are BPE tokenizers, byte-level or SentencePiece's"
+        )
     for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(key):
             raise ColpipeError(f"{where}: tokenizer.json: {key} {model[key]!r}: llama.cpp has no such thing")
-    pre = pre_tokenizer(steps["pre_tokenizer"], where)
-    if bool(model.get("ignore_merges")) != (pre == IGNORES_MERGES) and (lost := _not_merged(steps)):
-        raise ColpipeError(
-            f"{where}: tokenizer.json: ignore_merges {bool(model.get('ignore_merges'))}: with {pre!r}, llama.cpp has the "
-            f"other, and {lost:,} tokens that merges do not make would come out differently"
-        )
+    pieces, added = is_pieces(model), steps["added_tokens"]
+    pre = "default" if pieces else _known_words(steps, where)
+    prefix = adds_space(steps, where) if pieces else False
     begins, ends = _around(tokenizer, where)
-    notes = _normalising(steps["normalizer"], where)
+    notes = run_notes(steps) if pieces else _normalising(steps["normalizer"], where)
     tokens, types = [f"[PAD{row}]" for row in range(rows)], [TokenType.UNUSED] * rows
     for word, id in model["vocab"].items():
-        tokens[id], types[id] = word, TokenType.NORMAL
-    added = steps["added_tokens"]
+        tokens[id], types[id] = word, TokenType.BYTE if pieces and BYTE.fullmatch(word) else TokenType.NORMAL
+    ranks = scores(model, added, where) if pieces else {}
     for token in added:
         if types[token["id"]] != TokenType.UNUSED and tokens[token["id"]] != token["content"]:
             raise ColpipeError(
@@ -86,19 +89,49 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> Voc
                 f"{token['content']!r} among added tokens"
             )
         tokens[token["id"]] = token["content"]
-        types[token["id"]] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
+        merged = pieces and SPACE in token["content"] and token["content"] in model["vocab"]  # such as a run of spaces
+        if token["special"] or not merged:
+            types[token["id"]] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
+    if pieces and tokenizer.unk_token_id is not None:
+        types[tokenizer.unk_token_id] = TokenType.UNKNOWN
     _require_different(tokens, where)
     if unused := types.count(TokenType.UNUSED):
         notes.append(f"{unused:,} rows of the embedding that no token has are named [PAD…]")
     missing = [byte for byte in ByteLevel.alphabet() if byte not in model["vocab"]]
-    if missing and model.get("unk_token"):
+    if missing and model.get("unk_token") and not pieces:
         notes.append(
             f"{len(missing)} of 256 bytes have no token: the tokenizer says {model['unk_token']} there, llama.cpp nothing"
         )
     if stripped := [token["content"] for token in added if token["lstrip"] or token["rstrip"] or token["single_word"]]:
         notes.append(f"{len(stripped)} tokens take the space beside them ({stripped[0]}), which llama.cpp leaves there")
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    return Vocabulary(tokens, types, merges, pre, begins, ends, notes)
+    lowest = -float(len(ranks))
+    return Vocabulary(
+        tokens,
+        types,
+        merges=[] if pieces else merges,
+        scores=[ranks.get(token, lowest) for token in tokens] if pieces else [],
+        prefix=prefix,
+        pre=pre,
+        begins=begins,
+        ends=ends,
+        notes=notes,
+    )
+
+
+def _known_words(steps: Mapping[str, Any], where: str) -> str:
+    """llama.cpp's name of a byte-level tokenizer's pre-tokenizer, which also says whether words that are tokens are merged.
+
+    Raises:
+        ColpipeError: it has none, or one that differs in that.
+    """
+    model, pre = steps["model"], pre_tokenizer(steps["pre_tokenizer"], where)
+    if bool(model.get("ignore_merges")) != (pre == IGNORES_MERGES) and (lost := _not_merged(steps)):
+        raise ColpipeError(
+            f"{where}: tokenizer.json: ignore_merges {bool(model.get('ignore_merges'))}: with {pre!r}, llama.cpp has the "
+            f"other, and {lost:,} tokens that merges do not make would come out differently"
+        )
+    return pre
 
 
 def pre_tokenizer(step: Mapping[str, Any] | None, where: str) -> str:
@@ -191,11 +224,15 @@ def add_vocabulary(
         ends: every id that ends a text, the tokenizer's first.
         template: chat template.
     """
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model("llama" if found.scores else "gpt2")
     writer.add_tokenizer_pre(found.pre)
     writer.add_token_list(found.tokens)
     writer.add_token_types(found.types)
-    writer.add_token_merges(found.merges)
+    if found.scores:
+        writer.add_token_scores(found.scores)
+        writer.add_add_space_prefix(found.prefix)
+    else:
+        writer.add_token_merges(found.merges)
     writer.add_add_bos_token(found.begins)
     writer.add_add_eos_token(found.ends)
     ids = {"bos": tokenizer.bos_token_id, "unk": tokenizer.unk_token_id, "pad": tokenizer.pad_token_id}

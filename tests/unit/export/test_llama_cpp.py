@@ -1,13 +1,29 @@
 """Real llama.cpp on what was written: the same ids of a text, the same probabilities, the same greedy text."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken
+from tokenizers.pre_tokenizers import Split
 
 from colpipe.data.chat import chat_template
 from colpipe.export.files import write_gguf, write_gguf_files
 from tests.unit.export.llama_cpp import ask
-from tests.unit.export.tiny import CHATML, CONFIGS, STEPS, TRICKY, make_folder, make_tokenizer, with_word
+from tests.unit.export.tiny import (
+    CHATML,
+    CONFIGS,
+    PREFIXED,
+    RUNS,
+    STEPS,
+    TRICKY,
+    longest_left_first,
+    make_folder,
+    make_pieces,
+    make_tokenizer,
+    with_word,
+)
 
 PROMPTS = ([5, 80, 200, 17], [300, 301, 9, 9, 9, 120, 44, 45, 46, 47, 350, 12, 13, 14, 15, 16, 90, 91, 92, 93])
 NEW, ROWS, LETTER = 12, 400, 40  # tokens to generate, tokens there are, one of them that is a letter
@@ -113,6 +129,36 @@ def test_llama_cpp_reads_text_as_the_tokenizer_does(name, tmp_path):
     asked = [("/tokenize", {"content": text, "add_special": True, "parse_special": True}) for text in texts]
     for text, answer in zip(texts, ask(exported.path, *asked), strict=True):
         assert answer["tokens"] == tokenizer(text)["input_ids"], text
+
+
+PIECES = {
+    "as Gemma": {"pre_tokenizer": Split(" ", "merged_with_previous"), "more": [AddedToken("▁▁", normalized=False)]},
+    "as Llama 2": {"normalizer": PREFIXED},
+    "as Mistral": {"normalizer": PREFIXED, "merges": longest_left_first, "words": RUNS},
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_llama_cpp_reads_text_as_sentencepieces_bpe_does(name, tmp_path):
+    tokenizer = make_pieces(**PIECES[name])
+    make_folder(tmp_path / "model", "gemma3_text", tokenizer, vocab_size=len(tokenizer))
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    dice = random.Random(0)
+    drawn = ["".join(dice.choices("aeth  in==--\n.0ßé日🙂w", k=dice.randint(1, 24))) for _ in range(200)]
+    texts = [*TRICKY, *drawn, *(f"x{' ' * length}y" for length in range(1, 34))]
+    asked = [("/tokenize", {"content": text, "add_special": True, "parse_special": True}) for text in texts]
+    for text, answer in zip(texts, ask(exported.path, *asked), strict=True):
+        assert answer["tokens"] == tokenizer(text)["input_ids"], text
+
+
+def test_llama_cpp_writes_spaces_as_they_are(tmp_path):
+    """Also those of a token that is an added one."""
+    tokenizer = make_pieces(more=[AddedToken("▁▁", normalized=False)])
+    make_folder(tmp_path / "model", "llama", tokenizer, vocab_size=len(tokenizer))
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    text = "It's   said 日 x"
+    (answer,) = ask(exported.path, ("/detokenize", {"tokens": tokenizer(text)["input_ids"]}))
+    assert answer["content"] == text == tokenizer.decode(tokenizer(text)["input_ids"])
 
 
 @pytest.mark.parametrize("name", ["my-Phi-3", "phi3"])

@@ -4,13 +4,31 @@ import json
 import re
 
 import pytest
+from gguf import TokenType
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import GPT2Tokenizer, GPTNeoXTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import (
+    GemmaTokenizer,
+    GPT2Tokenizer,
+    GPTNeoXTokenizer,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+)
 
 from colpipe.errors import ColpipeError
 from colpipe.export.vocabulary import vocabulary
 from tests.conftest import make_word_tokenizer
-from tests.unit.export.tiny import STEPS, make_tokenizer, split, with_word
+from tests.unit.export.tiny import (
+    NOT_PREFIXED,
+    PREFIXED,
+    RUNS,
+    STEPS,
+    longest_left_first,
+    make_pieces,
+    make_tokenizer,
+    split,
+    with_word,
+)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -55,12 +73,72 @@ def refused(tokenizer, said: str) -> None:
 
 
 def test_other_models_are_refused():
-    refused(make_word_tokenizer(), "here: tokenizer.json: model WordLevel: exported are byte-level BPE tokenizers only")
+    refused(
+        make_word_tokenizer(), "here: tokenizer.json: model WordLevel: exported are BPE tokenizers, byte-level or Sente"
+    )
     pieces = Tokenizer(models.Unigram([("</s>", 0.0), ("a", -1.0)], unk_id=0))
     refused(PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>"), "model Unigram")
     bytes_too = Tokenizer(models.BPE({"</s>": 0, "a": 1}, [], byte_fallback=True))
-    said = "model BPE of characters with bytes as a fallback: exported are byte-level"
+    bytes_too.normalizer = NOT_PREFIXED
+    said = "255 of 256 bytes have no token (<0x00>): llama.cpp falls back to all"  # not to that of a
     refused(PreTrainedTokenizerFast(tokenizer_object=bytes_too, eos_token="</s>"), said)
+
+
+def test_sentencepieces_bpe_has_scores_instead_of_merges():
+    tokenizer = make_pieces()
+    found = vocabulary(tokenizer, 391, "here")
+    assert (found.pre, found.merges, found.prefix, found.notes) == ("default", [], False, [])
+    assert vocabulary(make_pieces(PREFIXED), 391, "here").prefix
+    never = pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False)
+    assert vocabulary(make_pieces(None, never), 391, "here") == found
+    kinds = [TokenType.UNKNOWN, *[TokenType.CONTROL] * 2, *[TokenType.BYTE] * 256]
+    assert found.types == [*kinds, *[TokenType.NORMAL] * 131, TokenType.USER_DEFINED]
+    made = [id for id, token in enumerate(found.tokens) if len(token) > 1 and id >= 259 and token != "<note>"]
+    assert [found.scores[id] for id in made] == [-float(place) for place in range(len(made))]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"pre_tokenizer": pre_tokenizers.Metaspace("▁", prepend_scheme="first")},
+            "of a text that starts with a space",
+        ),
+        (
+            {"normalizer": None, "pre_tokenizer": pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=False)},
+            "of a text that starts with a space, Metaspace makes something else",
+        ),
+        (
+            {"normalizer": normalizers.NFKC()},
+            "normalizer [{'type': 'NFKC'}], pre_tokenizer None: llama.cpp replaces spaces by",
+        ),
+        ({"merges": lambda pairs: pairs[1:]}, "of which llama.cpp would make the token"),
+        (
+            {"merges": lambda pairs: sorted(pairs, key=lambda pair: len(pair[0]))},
+            "comes after merges of other tokens than",
+        ),
+        ({"more": [AddedToken("a b", normalized=True)]}, "added token 'a b' is looked for after spaces are replaced"),
+    ],
+    ids=["first", "always", "NFKC", "a merge less", "merges in another order", "normalized"],
+)
+def test_pieces_that_llama_cpp_would_read_otherwise_are_refused(changed, said):
+    refused(make_pieces(**changed), said)
+
+
+def test_a_byte_may_be_named_as_its_character():
+    """Conversions of Gemma's model call a byte by both, and a file keeps one of two words for an id."""
+    steps = json.loads(make_pieces().backend_tokenizer.to_str())
+    steps["model"]["vocab"]["\x01"] = steps["model"]["vocab"].pop("<0x01>")
+    byte = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(steps)), eos_token="<|im_end|>")
+    found = vocabulary(byte, 391, "here")
+    assert (found.tokens[3 + 1], found.types[3 + 1]) == ("\x01", TokenType.NORMAL)
+    assert byte("a\x01b")["input_ids"][1] == 3 + 1
+
+
+def test_added_tokens_with_spaces_in_them():
+    """Merges make them, if they are in the vocabulary; text alone would, if not."""
+    assert vocabulary(make_pieces(more=[AddedToken("▁▁", normalized=False)]), 391, "here").types.count(4) == 1
+    refused(make_pieces(more=[AddedToken("▁▁▁", normalized=False)]), "of which llama.cpp would make the token '▁▁▁'")
 
 
 def test_changes_of_the_text_are_refused_but_composing_is_said():
@@ -103,6 +181,28 @@ def test_what_llama_cpp_does_otherwise_is_said():
     found = vocabulary(PreTrainedTokenizerFast(tokenizer_object=few, eos_token="<unk>", unk_token="<unk>"), 4, "here")
     assert found.notes == ["254 of 256 bytes have no token: the tokenizer says <unk> there, llama.cpp nothing"]
     assert (found.tokens, found.merges) == (["<unk>", "a", "b", "ab"], ["a b"])
+
+
+def test_runs_of_spaces_may_have_one_score():
+    found = vocabulary(make_pieces(merges=longest_left_first, words=RUNS), 400, "here")
+    (score,) = {found.scores[found.tokens.index(run)] for run in RUNS}
+    assert score == min(
+        found.scores[id] for id, token in enumerate(found.tokens) if len(token) > 1 and id in range(259, 390)
+    )
+    assert not any("runs of spaces" in note for note in found.notes)
+
+
+def test_runs_of_spaces_that_llama_cpp_makes_otherwise_are_said():
+    found = vocabulary(make_pieces(merges=lambda pairs: longest_left_first(pairs, sign=1), words=RUNS), 400, "here")
+    assert "runs of spaces are other tokens in llama.cpp, from 5 spaces on" in found.notes
+
+
+def test_families_own_sentencepiece_tokenizers():
+    model = json.loads(make_pieces().backend_tokenizer.to_str())["model"]
+    parts = {"vocab": model["vocab"], "merges": list(map(tuple, model["merges"])), "unk_token": "<unk>"}
+    ends = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<unk>"}
+    assert not vocabulary(GemmaTokenizer(**parts, **ends, mask_token="<unk>"), 400, "here").prefix
+    refused(LlamaTokenizer(**parts, **ends), "of a text that starts with a space, Metaspace makes something else")
 
 
 def test_two_tokens_of_one_name_or_one_id_are_refused():

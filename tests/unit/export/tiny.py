@@ -83,6 +83,55 @@ def make_tokenizer(steps: str | list = "gpt-2", size: int = 390, begins: bool = 
     )
 
 
+PREFIXED = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+NOT_PREFIXED = normalizers.Replace(" ", "▁")
+
+
+RUNS = ["▁" * length for length in (2, 3, 4, 8)]
+
+
+def longest_left_first(pairs, sign: int = -1):
+    """Merges of runs of spaces behind all others, as conversions have them of one score; with 1, the shortest first."""
+    runs = [(left, right) for left in ["▁", *RUNS] for right in ["▁", *RUNS] if left + right in RUNS]
+    runs.sort(key=lambda pair: (sign * len(pair[0]), sign * len(pair[1])))
+    return [*(pair for pair in pairs if pair not in runs), *runs]
+
+
+def make_pieces(normalizer=NOT_PREFIXED, pre_tokenizer=None, merges=None, words=(), more=()):
+    """A BPE tokenizer of characters with bytes as a fallback, with the merges that conversions of SentencePiece models have:
+    all pairs that make a token, token by token.
+
+    Args:
+        merges: changes the list of them.
+        words: further tokens of the vocabulary.
+        more: further added tokens.
+    """
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    special = ["<unk>", "<|im_start|>", "<|im_end|>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=390, special_tokens=special, show_progress=False)
+    trained.train_from_iterator([*TEXTS[:2], "aaaa ==== ----     x"] * 3, trainer)  # other characters are bytes
+    vocab = json.loads(trained.to_str())["model"]["vocab"]
+    vocab |= {word: len(vocab) + place for place, word in enumerate(word for word in words if word not in vocab)}
+    pairs = []
+    for word in sorted(vocab, key=vocab.get)[len(special) :]:
+        halves = [(word[:at], word[at:]) for at in range(1, len(word))]
+        pairs += [(left, right) for left, right in reversed(halves) if left in vocab and right in vocab]
+    pairs = merges(pairs) if merges else pairs
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(special[:3])
+    tokenizer.add_tokens([AddedToken("<note>", normalized=False), *more])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        unk_token="<unk>",
+        pad_token="<unk>",
+    )
+
+
 def with_word(tokenizer, word: str):
     """A tokenizer with a token in its vocabulary that no merge makes, instead of the user's."""
     steps = json.loads(tokenizer.backend_tokenizer.to_str())
