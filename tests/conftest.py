@@ -156,6 +156,18 @@ def make_tokenizer(texts: list[str], vocabulary: int):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="</s>")
 
 
+def make_beginning_tokenizer(texts: list[str], vocabulary: int, end: bool = False):
+    """The same with a special token more, `<s>`, that it puts before a text of itself; and `</s>` behind it, with `end`."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer(texts, vocabulary - 1)
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<s>", "</s>")]
+    single = "<s> $A </s>" if end else "<s> $A"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+    return tokenizer
+
+
 def make_word_tokenizer():
     """A tokenizer of whole words, whose special tokens are words: it cannot keep their text as text."""
     from tokenizers import Tokenizer, models, pre_tokenizers

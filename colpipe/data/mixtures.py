@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from colpipe.config.constants import VALIDATION_ITEMS
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import encode_prompts
 from colpipe.data.interleaving import largest_mixture
 from colpipe.data.rows import read_rows
 from colpipe.data.shards import shard_path
@@ -115,7 +115,7 @@ def prompts_of(job: Job, folders: Iterable[Path], tokenizer, longest: int) -> li
     are longer is said, and in the manifest."""
     found, names = [], _names(job)
     for folder in split_kinds(folders)[0]:
-        prompts = encode(tokenizer, [row["prompt"] for row in read_rows(folder, "train")])
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in read_rows(folder, "train")])
         kept = [torch.tensor(prompt) for prompt in prompts if len(prompt) <= longest]
         left_out = len(prompts) - len(kept)
         job.manifest.setdefault("prompts", {})[names[folder]] = {"prompts": len(kept), "too_long": left_out}

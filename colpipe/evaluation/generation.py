@@ -1,18 +1,19 @@
-"""Batched generation: prompts of similar length together, padded on the left, seeded."""
+"""Batched generation: prompts of similar length together, behind the begin token where the tokenizer puts one, padded on
+the left, seeded."""
 
 from collections.abc import Sequence
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from colpipe.data.encoding import Prompt, encode
+from colpipe.data.encoding import Prompt, encode_prompts
 from colpipe.hf.finite import require_finite
 from colpipe.hf.generation_config import end_ids, without_own_settings
 
 
 def batches_by_length(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
     """Indices of the prompts in batches of similar length, so that little is spent on padding; longest first."""
-    lengths = [len(ids) for ids in encode(tokenizer, prompts)]
+    lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -33,7 +34,7 @@ def answer(
     """
     ids = completions(model, tokenizer, prompts, max_new_tokens, temperature, seed)
     if whole:
-        texts = zip(encode(tokenizer, prompts), ids.tolist(), strict=True)
+        texts = zip(encode_prompts(tokenizer, prompts), ids.tolist(), strict=True)
         return [tokenizer.decode([*prompt, *new], skip_special_tokens=True) for prompt, new in texts]
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
@@ -59,7 +60,7 @@ def completions(
     Raises:
         ColpipeError: the logits are not finite.
     """
-    encoded = tokenizer.pad({"input_ids": encode(tokenizer, prompts)}, padding_side="left", return_tensors="pt")
+    encoded = tokenizer.pad({"input_ids": encode_prompts(tokenizer, prompts)}, padding_side="left", return_tensors="pt")
     encoded = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -90,7 +91,7 @@ def answer_all(
 ) -> list[str]:
     """Answers to all prompts, in their order; for the arguments see `answer`."""
     model.eval()
-    answers, ids = [""] * len(prompts), encode(tokenizer, prompts)
+    answers, ids = [""] * len(prompts), encode_prompts(tokenizer, prompts)
     for number, batch in enumerate(batches_by_length(ids, tokenizer, batch_size)):
         texts = answer(model, tokenizer, [ids[i] for i in batch], max_new_tokens, temperature, seed + number, whole)
         for index, text in zip(batch, texts, strict=True):

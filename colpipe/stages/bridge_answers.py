@@ -9,7 +9,7 @@ import time
 
 from colpipe.config.parts import Prompts, Strict
 from colpipe.config.stages import Answers
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import encode_prompts
 from colpipe.data.rows import PREPARED, read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.generation import answer, batches_by_length
@@ -34,7 +34,7 @@ def main(job: Job[Settings]) -> None:
     rows = read_rows(job.parents["instructions"], "train", job.settings.prompts, tokenizer)[: settings.prompts]
     model = load_frozen(job.parents["model"], settings.precision, pick_device(job.runtime.device))
 
-    longest = max(map(len, encode(tokenizer, [row["prompt"] for row in rows])))
+    longest = max(map(len, encode_prompts(tokenizer, [row["prompt"] for row in rows])))
     what = f"the longest prompt with max_new_tokens {settings.max_new_tokens}"
     require_positions(model, longest + settings.max_new_tokens, what)
     batches = batches_by_length([row["prompt"] for row in rows], tokenizer, settings.batch_size)

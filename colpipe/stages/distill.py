@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic, Fit
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import encode_prompts
 from colpipe.data.mixtures import mixed, prompts_of, split_kinds, training_of, validation_of
 from colpipe.data.rows import read_rows
 from colpipe.data.tokens import Blocks, require_batch
@@ -236,7 +236,7 @@ def prepare_answer_score(job: Job[Settings], tokenizer: PreTrainedTokenizerBase)
     rows = []
     for folder in folders:
         candidates = read_rows(folder, "validation")
-        ids = encode(tokenizer, [row["prompt"] for row in candidates])
+        ids = encode_prompts(tokenizer, [row["prompt"] for row in candidates])
         fitting = [row for row, prompt in zip(candidates, ids, strict=True) if len(prompt) <= longest]
         if len(fitting) < len(candidates):
             job.say(

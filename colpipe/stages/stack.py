@@ -11,7 +11,7 @@ from collections import Counter
 from colpipe.config.constants import GENERATION_ROWS
 from colpipe.config.parts import Positive, Strict
 from colpipe.config.stages import Stack, Task
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import encode, encode_prompts
 from colpipe.data.prompts import prompt
 from colpipe.data.rows import read_rows
 from colpipe.evaluation.generation import answer_all
@@ -114,7 +114,7 @@ def _prompts(
     found = []
     for row, written in zip(rows, notes, strict=True):
         instruction = step or row["instruction"]
-        room = length - longest - MARGIN - _count(tokenizer, prompt(instruction, "?"))
+        room = length - longest - MARGIN - len(encode_prompts(tokenizer, [prompt(instruction, "?")])[0])
         asked, noted = f"{row['instruction']}\n{row['input']}" if step else row["input"], "\n".join(written)
         question = _cut(tokenizer, asked, room)
         note = _cut(tokenizer, noted, room - _count(tokenizer, question))

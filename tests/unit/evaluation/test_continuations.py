@@ -7,7 +7,7 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.config.stages import OPENINGS
 from colpipe.evaluation.continuations import continuations
 from colpipe.hf.models import load_model
-from tests.conftest import make_model, make_tokenizer, make_word_tokenizer
+from tests.conftest import make_beginning_tokenizer, make_model, make_tokenizer, make_word_tokenizer
 
 PROMPTS = ["the old stone", "a", "the old school by the river is made of", "no <|x|> </s> here"]
 
@@ -19,9 +19,10 @@ def model(tmp_path, request):
     return load_model(tmp_path / "model").eval()
 
 
-@pytest.fixture
-def tokenizer():
-    return make_tokenizer(["the old stone school by the river is here, and it is made of stone"], 300)
+@pytest.fixture(params=[make_tokenizer, make_beginning_tokenizer], ids=["plain", "begins"])
+def tokenizer(request):
+    """The second puts a token before a text, which `generated` and colpipe both let it do."""
+    return request.param(["the old stone school by the river is here, and it is made of stone"], 300)
 
 
 def generated(model, tokenizer, prompts: list[str], seed: int = 0, **settings) -> list[str]:

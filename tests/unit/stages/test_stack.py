@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from colpipe.stages.stack import Settings, _prompts
-from tests.conftest import WORDS, make_tokenizer
+from tests.conftest import WORDS, make_beginning_tokenizer, make_tokenizer
 
 
 @pytest.mark.parametrize("positions", [64, 96, 400])
 @pytest.mark.parametrize("step", ["", "Say in a few words what is asked for."])
-def test_prompts_leave_room_for_answers(positions, step):
-    tokenizer = make_tokenizer([f"{word} ### Instruction: Response: Input:" for word in WORDS], 300)
+@pytest.mark.parametrize("make", [make_tokenizer, make_beginning_tokenizer])
+def test_prompts_leave_room_for_answers(positions, step, make):
+    tokenizer = make([f"{word} ### Instruction: Response: Input:" for word in WORDS], 300)
     stack = {"ancestor": "a", "member": "b", "tasks": ["c"], "max_new_tokens": 8, "fine_tune": {"steps": 1}}
     task = {"instructions": "c", "max_new_tokens": 3}
     base = 300 - 64  # of the template, which this tokenizer writes letter by letter
