@@ -119,17 +119,24 @@ class Data:
 
 
 def corpus(layout: Layout, name: str, split: str, length: int, tokens: int | None = None) -> Data:
-    """Blocks of a corpus; every token of one but the first carries loss."""
+    """Blocks of a corpus; every token of one but the first carries loss, and that may be its begin token."""
     there, bound = tokens_of(layout, name, split)
     if bound == ASSUMED and tokens and split == "train":
         there, bound = tokens, EXACT
-    return Data(min(there, tokens or there) // length, ((1, length - 1),), bound)
+    whole = there // max(1, length - begins(layout))
+    return Data(min(whole, tokens // length if tokens else whole), ((1, length - 1),), bound)
+
+
+def begins(layout: Layout) -> int:
+    """Begin tokens that the chain's tokenizer puts before a text, as a prepared corpus says: 1 or 0."""
+    manifests = (_manifest(Path(layout.data(name))) for name in layout.study.corpora)
+    return int(any("begin" in found for found in manifests if found))
 
 
 def whole_split(layout: Layout, name: str, split: str, longest_block: int, tokens: int | None = None) -> Data:
     """All of a split of a corpus, or so many tokens of it, in blocks that are no longer than it."""
     there, _ = tokens_of(layout, name, split)
-    length = max(2, min(longest_block, int(there)))
+    length = max(2, min(longest_block, int(there) + begins(layout)))
     return corpus(layout, name, split, length, tokens and max(tokens, length))
 
 
@@ -169,13 +176,14 @@ def instructions(layout: Layout, name: str, split: str, foreign: bool = False) -
     rows, stamp = counts[split]["rows"], path.stat().st_mtime_ns
     if foreign:
         return Data(rows, _lengths(path, stamp, BYTES_A_TOKEN, foreign=True), ASSUMED)
-    return Data(rows, _lengths(path, stamp, _bytes_a_token(layout)))
+    return Data(rows, _lengths(path, stamp, _bytes_a_token(layout), begins(layout)))
 
 
 def texts(layout: Layout, prompts: Sequence[str]) -> Data:
     """Prompts that a study writes out."""
-    bytes_a_token = _bytes_a_token(layout)
-    return Data(len(prompts), tuple((max(1, len(text.encode()) / bytes_a_token), 1) for text in prompts), AT_MOST)
+    bytes_a_token, begin = _bytes_a_token(layout), begins(layout)
+    lengths = tuple((begin + max(1, len(text.encode()) / bytes_a_token), 1) for text in prompts)
+    return Data(len(prompts), lengths, AT_MOST)
 
 
 def _assumed_tokens(layout: Layout, dataset: str) -> float:
@@ -187,13 +195,15 @@ def _assumed_tokens(layout: Layout, dataset: str) -> float:
 
 
 @lru_cache(maxsize=64)
-def _lengths(path: Path, stamp: int, bytes_a_token: float, foreign: bool = False) -> tuple[tuple[float, float], ...]:
+def _lengths(
+    path: Path, stamp: int, bytes_a_token: float, begin: int = 0, foreign: bool = False
+) -> tuple[tuple[float, float], ...]:
     """(prompt, answer) tokens of the first rows of a file, by their bytes, or of prompts that are ids by their number."""
 
     def asked(row: dict) -> float:
         if PREPARED in row and not foreign:
             return len(row[PREPARED])
-        return len(prompt(row["instruction"], row["input"]).encode()) / bytes_a_token
+        return begin + len(prompt(row["instruction"], row["input"]).encode()) / bytes_a_token
 
     return tuple((asked(row), len(row["output"].encode()) / bytes_a_token + 1) for row in sample_rows(path, stamp))
 
@@ -206,17 +216,22 @@ def sample_rows(path: Path, stamp: int) -> list[dict]:
 
 def _counts(folder: Path) -> dict | None:
     """What a prepared data set's manifest says of its splits; None where it is not there."""
+    return (_manifest(folder) or {}).get("counts")
+
+
+def _manifest(folder: Path) -> dict | None:
+    """A prepared data set's; None where it is not there."""
     try:
         stamp = (folder / "manifest.json").stat().st_mtime_ns
     except OSError:
         return None
-    return _read_counts(folder, stamp)
+    return _read_manifest(folder, stamp)
 
 
 @lru_cache(maxsize=64)
-def _read_counts(folder: Path, stamp: int) -> dict | None:
+def _read_manifest(folder: Path, stamp: int) -> dict | None:
     try:
-        return json.loads((folder / "manifest.json").read_text()).get("counts")
+        return json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError):  # being replaced, or damaged: the stage that reads it says so
         return None
 

@@ -29,6 +29,7 @@ from colpipe.cost.inputs import (
     AT_MOST,
     Data,
     SizedModel,
+    begins,
     corpus,
     instructions,
     least_sure,
@@ -109,7 +110,7 @@ def write_corpus(layout: Layout, wildcards: Wildcards, parents: Parents, setting
     splits = [tokens_of(layout, wildcards.corpus, split) for split in ("train", "validation", "test")]
     documents = sum(tokens for tokens, _ in splits) / (settings.opening + settings.max_new_tokens + 1)
     bound = least_sure(AT_MOST, *(bound for _, bound in splits))
-    data = Data(documents, ((settings.opening, settings.max_new_tokens),), bound)
+    data = Data(documents, ((settings.opening + begins(layout), settings.max_new_tokens),), bound)
     work = generating(model, data, documents, settings.max_new_tokens, settings.batch_size)
     return replace(work, precision=settings.precision)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from colpipe.data.encoding import confused_ids, encode
+from colpipe.data.encoding import begin_id, confused_ids, encode, encode_prompts
 from colpipe.data.shards import Tokens
 from colpipe.errors import ColpipeError
+from colpipe.jobs.artifacts import MANIFEST, read_manifest
 from colpipe.jobs.job import Job
 
 TOGETHER = 1000  # rows that are tokenised at a time
@@ -18,33 +19,45 @@ IGNORE = -100  # labels that carry no loss, the convention of torch and transfor
 class Blocks(Dataset):
     """Blocks of a tokenised corpus, in its order, read from memory maps; every token carries loss.
 
+    Where the corpus has a begin token (`begin_of`), it is the first of a block's tokens, and `length` − 1 are text.
+
     Args:
         folder: a prepared corpus.
         split: `train` or `validation`.
         length: tokens in a block.
-        tokens: use this many tokens only, in blocks that are evenly spread over the split: texts are often sorted by
-            subject, and the first of them are about one. None uses all.
+        tokens: use this many tokens only, begin tokens among them, in blocks that are evenly spread over the split: texts
+            are often sorted by subject, and the first of them are about one. None uses all.
 
     Raises:
-        ColpipeError: the split has no shards, or fewer tokens than `tokens` asks for, or than one block.
+        ColpipeError: the split has no shards, or fewer tokens than `tokens` asks for, or than one block; a block has no room
+            for text.
     """
 
     def __init__(self, folder: Path, split: str, length: int, tokens: int | None = None):
         self.ids = Tokens(folder, split)
         if tokens is not None and tokens > len(self.ids):
             raise ColpipeError(f"{folder}: the {split} split has {len(self.ids):,} tokens, {tokens:,} were asked for")
-        self.length = length
-        wanted = len(self.ids) if tokens is None else tokens
-        self.count, self.all = wanted // length, len(self.ids) // length
+        self.begin = begin_of(folder)
+        self.length, self.text = length, length - (self.begin is not None)
+        if not self.text:
+            raise ColpipeError(f"{folder}: a block of {length} token holds its begin token alone; make blocks longer")
+        self.all = len(self.ids) // self.text
+        self.count = self.all if tokens is None else tokens // length
         if not self.count:
-            raise ColpipeError(f"{folder}: the {split} split's {wanted:,} tokens are less than a block ({length})")
+            wanted = len(self.ids) if tokens is None else tokens
+            begins = "" if self.begin is None else ", its begin token with it"
+            raise ColpipeError(
+                f"{folder}: the {split} split's {wanted:,} tokens are less than a block ({length}{begins})"
+            )
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        start = index * self.all // self.count * self.length
-        ids = torch.from_numpy(self.ids.read(start, start + self.length))
+        start = index * self.all // self.count * self.text
+        ids = torch.from_numpy(self.ids.read(start, start + self.text))
+        if self.begin is not None:
+            ids = torch.cat([ids.new_tensor([self.begin]), ids])
         return {"input_ids": ids, "labels": ids.clone()}
 
     def stacked(self) -> torch.Tensor:
@@ -52,8 +65,19 @@ class Blocks(Dataset):
         return torch.stack([self[index]["input_ids"] for index in range(len(self))])
 
 
+def begin_of(folder: Path) -> int | None:
+    """The token that blocks of a prepared corpus begin with, as its manifest says (`begin`); None: its tokenizer puts none
+    before a text.
+
+    Raises:
+        ColpipeError: the manifest is damaged.
+    """
+    return read_manifest(folder).get("begin") if (folder / MANIFEST).exists() else None
+
+
 class Rows(Dataset):
-    """Prompts with answers as token ids; the loss is on the answer and its end-of-text only.
+    """Prompts with answers as token ids, behind the begin token where the tokenizer puts one (`begin_id`); the loss is on
+    the answer and its end-of-text only.
 
     No row is ever cut: one whose prompt, answer and end-of-text are longer than `length` together is left out and counted.
 
@@ -74,6 +98,7 @@ class Rows(Dataset):
     def __init__(self, rows: list[dict], tokenizer, length: int, name: str = "rows"):
         self.rows, self.name, self.length = [], name, length
         confused, self.special = set(confused_ids(tokenizer)), 0
+        begins = begin_id(tokenizer) is not None
         shortest = None
         for head, tail, row in _encoded(rows, tokenizer):
             whole = [*head, *tail, tokenizer.eos_token_id]
@@ -85,7 +110,7 @@ class Rows(Dataset):
             labels[: len(head)] = IGNORE
             self.rows.append({"input_ids": ids, "labels": labels})
             if confused:  # a chat template's special tokens are meant
-                texts = tail if isinstance(row["prompt"], list) else [*head, *tail]
+                texts = tail if isinstance(row["prompt"], list) else [*head[begins:], *tail]
                 self.special += sum(number in confused for number in texts)
         self.too_long = len(rows) - len(self.rows)
         if not self.rows:
@@ -105,7 +130,8 @@ def _encoded(rows: list[dict], tokenizer) -> Iterator[tuple[list[int], list[int]
     """(prompt, answer, row) of each row, tokenised apart, so that the prompt is what generation starts from."""
     for start in range(0, len(rows), TOGETHER):
         part = rows[start : start + TOGETHER]
-        heads, tails = (encode(tokenizer, [row[name] for row in part]) for name in ("prompt", "completion"))
+        heads = encode_prompts(tokenizer, [row["prompt"] for row in part])
+        tails = encode(tokenizer, [row["completion"] for row in part])
         yield from zip(heads, tails, part, strict=True)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from colpipe.config.constants import PERPLEXITY_TOKENS
-from colpipe.data.tokens import Blocks
+from colpipe.data.tokens import Blocks, begin_of
 from colpipe.hf.counting import count_logits
 from colpipe.hf.finite import require_finite
 from colpipe.hf.logits import transform_of
@@ -23,7 +23,7 @@ LARGEST = math.log(sys.float_info.max)  # loss whose perplexity a float still ho
 def held_out_loss(
     model: PreTrainedModel, corpus: Path, split: str = "test", length: int | None = None, tokens: int | None = None
 ) -> dict[str, float]:
-    """Loss on a split of a corpus, cut into blocks.
+    """Loss on a split of a corpus, cut into blocks; of what is behind a block's first token, which may be the begin token.
 
     Args:
         length: of a block, tokens; None: the model's longest sequence, or all of a split that is shorter.
@@ -58,9 +58,15 @@ def block_losses(
         ColpipeError: a loss is not finite.
     """
     there = read_manifest(corpus)["counts"][split]["tokens"]
-    length = length or min(model.config.max_position_embeddings, there)
-    data = Blocks(corpus, split, length, None if tokens is None else min(there, max(tokens, length)))
+    length = length or min(model.config.max_position_embeddings, whole_block(corpus, split))
+    wanted = None if tokens is None or max(tokens, length) >= there else max(tokens, length)
+    data = Blocks(corpus, split, length, wanted)
     return losses_of(model, data, data.length, f"{corpus} ({split})")
+
+
+def whole_block(corpus: Path, split: str) -> int:
+    """Length of the block that holds all of a split, its begin token with it where the corpus has one; tokens."""
+    return read_manifest(corpus)["counts"][split]["tokens"] + (begin_of(corpus) is not None)
 
 
 @torch.inference_mode()

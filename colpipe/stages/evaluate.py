@@ -24,7 +24,7 @@ from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.continuations import continuations
 from colpipe.evaluation.generation import answer_all
-from colpipe.evaluation.perplexity import block_losses, in_units
+from colpipe.evaluation.perplexity import block_losses, in_units, whole_block
 from colpipe.evaluation.remark import worse_than_guessing
 from colpipe.evaluation.scores import (
     LIKELIHOODS,
@@ -39,7 +39,7 @@ from colpipe.evaluation.scores import (
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_frozen, load_model, require_positions
 from colpipe.hf.tokenizers import load_tokenizer
-from colpipe.jobs.artifacts import read_manifest, write_json
+from colpipe.jobs.artifacts import write_json
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
@@ -95,7 +95,7 @@ def _block(job: Job[Settings], model: PreTrainedModel, corpus: Path) -> int | No
     if (length := job.settings.max_length) is None:
         return None
     require_positions(model, length, "stages.evaluate.max_length: a block of held-out text")
-    return min(length, read_manifest(corpus)["counts"]["test"]["tokens"])
+    return min(length, whole_block(corpus, "test"))
 
 
 def continued(job: Job[Settings], model: PreTrainedModel) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Name, Strict, Weight
+from colpipe.data.encoding import begin_entry
 from colpipe.data.interleaving import evenly_spread, interleaved, largest_mixture
 from colpipe.data.shard_writing import SPLITS, Batches, require_documents, stage_shards, write_shards
 from colpipe.data.shards import Piece, Tokens, documents_in, id_type
@@ -88,7 +89,7 @@ def main(job: Job[Settings]) -> None:
     require_documents(job, found, {})
     counts = stage_shards(job, found, {})
     require_enough(job.output, counts, job.runtime)
-    job.publish(counts=counts, parts=used)
+    job.publish(counts=counts, **begin_entry(tokenizer), parts=used)
 
 
 def choose(folders: Mapping[str, Path], shares: Mapping[str, float], split: str) -> dict[str, Part]:

@@ -13,6 +13,7 @@ import torch
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset
+from colpipe.data.encoding import begin_entry
 from colpipe.data.file_counts import FileCounts
 from colpipe.data.records import Record, read
 from colpipe.data.shard_writing import require_documents, stage_shards, write_shards
@@ -39,7 +40,7 @@ def main(job: Job[Dataset]) -> None:
         job.say(line)
     require_enough(job.output, counts, job.runtime)
     also = {"left_out": dict(sorted(left_out.items()))} if left_out else {}
-    job.publish(counts=counts, **also, **files.manifest())
+    job.publish(counts=counts, **begin_entry(tokenizer), **also, **files.manifest())
 
 
 def with_text(records: Iterable[Record], empty: Counter[str], left_out: Counter[str]) -> Iterator[Record]:

@@ -9,7 +9,7 @@ from collections import Counter
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Dataset, Instructions, Prompts, Strict
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import begin_id, begun, encode
 from colpipe.data.file_counts import FileCounts
 from colpipe.data.last_word import LAST_WORD, guessable_last_word, last_word_row
 from colpipe.data.prompts import chat_prompt, prompt
@@ -33,6 +33,7 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings.instructions
     tokenizer = load_tokenizer(job.parents["tokenizer"])
+    begin = begin_id(tokenizer)
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     kinds: set[str] = set()
     left_out: Counter[str] = Counter()
@@ -70,13 +71,14 @@ def main(job: Job[Settings]) -> None:
                 break
             question = (record["instruction"], record["input"])
             chat = chat_prompt(tokenizer, *question) if job.settings.prompts == "chat" else None
-            parts = encode(tokenizer, [chat or prompt(*question), record["output"]])
-            if sum(map(len, parts)) + 1 > settings.max_tokens:  # and end-of-text
+            asked, answer = encode(tokenizer, [chat or prompt(*question), record["output"]])
+            asked = begun(chat or "", asked, begin)
+            if len(asked) + len(answer) + 1 > settings.max_tokens:  # and end-of-text
                 too_long += 1
                 continue
             files.add(record)
             row = {name: record[name] for name in (*FIELDS, *(TESTED if split == "test" else ())) if name in record}
-            kept.append({**row, PREPARED: chat} if chat else row)
+            kept.append({**row, PREPARED: asked} if chat else row)
         if records and not kept:
             raise ColpipeError(
                 f"{job.output}: the {split} split has no rows ({len(records)} were read, {too_long} are longer than "

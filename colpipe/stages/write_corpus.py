@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.config.needs import require_enough
 from colpipe.config.parts import Written
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import begin_entry, encode, encode_prompts
 from colpipe.data.interleaving import spread_order
 from colpipe.data.shard_writing import SPLITS, Batches, require_documents, stage_shards, write_shards
 from colpipe.data.shards import Piece, Tokens, documents_in, id_type
@@ -92,7 +92,8 @@ def main(job: Job[Written]) -> None:
     require_documents(job, found, {split: said(count, settings) for split, count in left_out.items()})
     counts = stage_shards(job, found, {split: said(count, settings) for split, count in left_out.items()})
     require_enough(job.output, counts, job.runtime)
-    job.publish(counts={split: {**counts[split], "left_out": dict(left_out[split])} for split in SPLITS})
+    told = {split: {**counts[split], "left_out": dict(left_out[split])} for split in SPLITS}
+    job.publish(counts=told, **begin_entry(tokenizer))
 
 
 def document_length(settings: Written) -> int:
@@ -181,8 +182,9 @@ def write_on(writer: Writer, openings: list[list[int]], settings: Written, seed:
     model, tokenizer, chain, foreign = writer
     opened = encode(tokenizer, [text.rstrip(HALF) for text in _texts(chain, openings)]) if foreign else openings
     what = f"the longest opening with max_new_tokens {settings.max_new_tokens}"
-    require_positions(model, max(map(len, opened)) + settings.max_new_tokens, what)
-    written = completions(model, tokenizer, opened, settings.max_new_tokens, settings.temperature, seed).tolist()
+    prompts = encode_prompts(tokenizer, opened)
+    require_positions(model, max(map(len, prompts)) + settings.max_new_tokens, what)
+    written = completions(model, tokenizer, prompts, settings.max_new_tokens, settings.temperature, seed).tolist()
     ends, special = set(end_ids(model, tokenizer)), set(tokenizer.all_special_ids)
     found: Batch = {"ids": [], "sizes": [], "empty": 0, "special": 0}
     for opening, new in zip(opened, written, strict=True):

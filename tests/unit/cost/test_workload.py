@@ -1,6 +1,7 @@
 """What jobs have to do: the study's jobs, data as far as they are there, numbers that are marked where they are not sure."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,14 @@ from colpipe.cost.inputs import (
     UNKNOWN,
     Data,
     corpus,
+    instructions,
     longest,
     mixed,
     model_in,
     of_shape,
+    texts,
     tokens_of,
+    whole_split,
 )
 from colpipe.cost.passes import fitting, measuring
 from colpipe.jobs.artifacts import write_json
@@ -329,3 +333,27 @@ def test_weights_decide_how_many_blocks_there_are(plan, study):
 
 def _counts(train: int, validation: int) -> dict:
     return {"train": {"tokens": train, "bytes": train}, "validation": {"tokens": validation, "bytes": validation}}
+
+
+def test_begin_tokens_count(plan):
+    """A prepared corpus says that the chain's tokenizer puts one there: blocks have one less of text, rows one more."""
+    made = plan()
+    describe, stories = Path(made.data("describe")), Path(made.data("stories"))
+    describe.mkdir(parents=True)
+    row = {"instruction": "Say it.", "input": "", "output": "It is said."}
+    rows = [row, {**row, "prompt_ids": [7, 8, 9]}]  # with the one that its chat template wrote
+    (describe / "train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write_json(describe / "manifest.json", {"counts": {"train": {"rows": 2}}})
+    stories.mkdir(parents=True)
+    counts = {"counts": {"train": {"tokens": 1000, "bytes": 3000}}}
+    found = {}
+    for number, entry in enumerate(({}, {"begin": 5})):
+        write_json(stories / "manifest.json", {**counts, **entry})
+        os.utime(stories / "manifest.json", (number, number))
+        blocks = [corpus(made, "stories", "train", 50, tokens) for tokens in (None, 500)]
+        whole = whole_split(made, "stories", "train", 10_000)
+        lengths = [prompt for prompt, _ in instructions(made, "describe", "train").lengths]
+        asked = texts(made, ["Once upon a time"]).lengths[0][0]
+        found[bool(entry)] = [each.rows for each in blocks], sum(whole.lengths[0]), whole.rows, lengths, asked
+    assert found[False][:3] == ([20, 10], 1000, 1) and found[True][:3] == ([1000 // 49, 10], 1001, 1)
+    assert found[True][3] == [found[False][3][0] + 1, 3] and found[True][4] == found[False][4] + 1

@@ -3,13 +3,15 @@ import re
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Training
 from colpipe.data import shards
 from colpipe.data.tokens import IGNORE, Blocks, Rows, account_for, collate, require_batch
 from colpipe.errors import ColpipeError
-from tests.conftest import make_tokenizer, make_word_tokenizer, open_job, write_tokens
+from colpipe.jobs.artifacts import write_json
+from tests.conftest import make_beginning_tokenizer, make_tokenizer, make_word_tokenizer, open_job, write_tokens
 
 
 def test_blocks_are_consecutive_and_a_budget_is_spread_over_them(tmp_path):
@@ -37,6 +39,24 @@ def test_blocks_cross_the_borders_of_shards(tmp_path, monkeypatch):
     assert [budget[index]["input_ids"].tolist() for index in range(6)] == [
         list(range(start, start + 8)) for start in range(0, 96, 16)
     ]
+
+
+def test_blocks_begin_with_the_token_that_the_corpus_says(tmp_path):
+    """It is one of a block's tokens, and of those that are asked for; no text is lost for it."""
+    write_tokens(tmp_path, "train", np.arange(100, dtype=np.uint16))
+    write_json(tmp_path / "manifest.json", {"files": {}, "begin": 200})
+    blocks = Blocks(tmp_path, "train", 8)
+    assert len(blocks) == 100 // 7 and blocks.stacked().shape == (14, 8)
+    assert [each.tolist() for each in blocks.stacked()] == [[200, *range(at, at + 7)] for at in range(0, 98, 7)]
+    assert blocks[3]["labels"].tolist() == blocks[3]["input_ids"].tolist()
+    some = Blocks(tmp_path, "train", 8, tokens=56)  # 7 blocks of 8
+    assert [each.tolist() for each in some.stacked()] == [[200, *range(at, at + 7)] for at in range(0, 98, 14)]
+    assert len(Blocks(tmp_path, "train", 8, tokens=100)) == 12
+    assert len(Blocks(tmp_path, "train", 101)) == 1
+    with pytest.raises(ColpipeError, match=r"100 tokens are less than a block \(102, its begin token with it\)"):
+        Blocks(tmp_path, "train", 102)
+    with pytest.raises(ColpipeError, match="a block of 1 token holds its begin token alone; make blocks longer"):
+        Blocks(tmp_path, "train", 1)
 
 
 def test_more_tokens_than_there_are_is_refused(tmp_path):
@@ -110,6 +130,27 @@ def test_special_tokens_in_rows_are_text_or_counted():
     assert tokenizer.decode(found["input_ids"][:-1]) == row["prompt"] + row["completion"]
     assert Rows([row], make_word_tokenizer(), 100).special == 2
     assert Rows([{**row, "prompt": [0, 5, 0]}], make_word_tokenizer(), 100).special == 1  # a template's are meant
+
+
+@pytest.mark.parametrize("prompt", ["a b ", "<s> a"])
+def test_rows_begin_with_the_token_that_the_tokenizer_puts_there(prompt):
+    tokenizer = make_beginning_tokenizer(["a small test"], 300, end=True)
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    head, tail = tokenizer([prompt, "c"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    for given in (prompt, [begin, *head]):  # the second is what a chat template that writes it makes
+        rows = Rows([{"prompt": given, "completion": "c"}], tokenizer, len(head) + 3)
+        assert rows[0]["input_ids"].tolist() == [begin, *head, *tail, end] and rows.special == 0
+        assert rows[0]["labels"].tolist() == [IGNORE] * (1 + len(head)) + [*tail, end]
+    with pytest.raises(ColpipeError, match=rf"the shortest has {len(head) + 3}\)"):
+        Rows([{"prompt": prompt, "completion": "c"}], tokenizer, len(head) + 2)
+
+
+def test_the_begin_token_of_a_row_is_not_counted_as_text():
+    """Of a tokenizer that makes special tokens of their text: what is in the row is, what stands before it is not."""
+    tokenizer = make_word_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 0)])
+    rows = Rows([{"prompt": "</s> a </s>", "completion": "b"}], tokenizer, 100)
+    assert rows[0]["input_ids"].tolist()[:2] == [0, 0] and rows.special == 2
 
 
 def test_collate_pads_on_the_right():

@@ -13,7 +13,7 @@ from colpipe.hf import logits as known_logits
 from colpipe.hf.counting import forward_of
 from colpipe.hf.models import load_model
 from colpipe.jobs import usage
-from tests.conftest import make_gpt2, make_tokenizer, write_tokens
+from tests.conftest import make_beginning_tokenizer, make_gpt2, make_tokenizer, write_tokens
 from tests.unit.hf.stock import CHANGED, stock_model
 
 STOCK = [*CHANGED, "smollm3", "mistral", "olmo2", "phi3"]
@@ -34,7 +34,7 @@ def model(tmp_path):
 
 def greedy_alone(model, tokenizer, prompt: str, count: int) -> str:
     """One prompt, no padding, no cache: the definition of greedy decoding."""
-    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]  # with what the tokenizer puts before a text of itself
     start = ids.shape[1]
     with torch.no_grad():
         for _ in range(count):
@@ -57,6 +57,18 @@ def test_stock_models_answer_in_batches_as_alone(name, tokenizer):
     model = stock_model(name, vocab_size=300, max_position_embeddings=64)
     expected = [greedy_alone(model, tokenizer, prompt, 6) for prompt in PROMPTS]
     assert answer_all(model, tokenizer, PROMPTS, 6, batch_size=3) == expected
+
+
+def test_prompts_are_answered_behind_the_token_that_the_tokenizer_puts_there(model):
+    tokenizer = make_beginning_tokenizer(["some words that are here"], 300)
+    expected = [greedy_alone(model, tokenizer, prompt, 6) for prompt in PROMPTS]
+    plain = make_tokenizer(["some words that are here"], 299)
+    assert expected != [greedy_alone(model, plain, prompt, 6) for prompt in PROMPTS]
+    assert answer_all(model, tokenizer, PROMPTS, 6, batch_size=3) == expected
+    written = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]  # as a chat template has it
+    assert answer_all(model, tokenizer, written, 6, batch_size=3) == expected
+    whole = answer_all(model, tokenizer, PROMPTS, 6, batch_size=3, whole=True)
+    assert [text.startswith(prompt) for text, prompt in zip(whole, PROMPTS, strict=True)] == [True] * 5
 
 
 def test_sampling_is_seeded(model, tokenizer):
@@ -86,6 +98,40 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens(model, tmp_path):
     found = held_out_loss(model, tmp_path)
     assert found["loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["bits_per_byte"] == pytest.approx(total / count / 4 / 0.6931472, rel=1e-5)
+
+
+@pytest.mark.parametrize(("length", "asked"), [(None, None), (16, None), (16, 64), (None, 9999), (None, 70)])
+def test_held_out_loss_is_of_the_text_behind_the_begin_token(model, tmp_path, length, asked):
+    """By a plain loop over all of the text but what fills no block, or over evenly spread blocks of it."""
+    tokens = np.random.default_rng(0).integers(0, 299, 63 * 8 + 5, dtype=np.uint16)
+    write_tokens(tmp_path, "test", tokens)
+    counts = {"tokens": len(tokens), "bytes": 4 * len(tokens)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"counts": {"test": counts}, "begin": 299}))
+    text = (length or 64) - 1
+    starts = [start * text for start in range(len(tokens) // text)]
+    if asked in (64, 70):
+        wanted = asked // (text + 1)
+        starts = [starts[place * len(starts) // wanted] for place in range(wanted)]
+    nats = []
+    for start in starts:
+        ids = [299, *tokens[start : start + text].tolist()]
+        with torch.no_grad():
+            steps = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        nats += [-steps[at, ids[at + 1]].item() for at in range(text)]
+    found = held_out_loss(model, tmp_path, length=length, tokens=asked)
+    assert found["loss"] == pytest.approx(np.mean(nats), rel=1e-5)
+    assert found["bits_per_byte"] == pytest.approx(np.mean(nats) / 4 / np.log(2), rel=1e-5)
+
+
+def test_a_short_split_is_one_block_with_its_begin_token(model, tmp_path):
+    write_tokens(tmp_path, "test", np.arange(40, dtype=np.uint16))
+    manifest = {"counts": {"test": {"tokens": 40, "bytes": 160}}, "begin": 299}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with torch.no_grad():
+        log_probs = model(torch.tensor([[299, *range(40)]])).logits[0, :-1].double().log_softmax(-1)
+    own = -log_probs[torch.arange(40), torch.arange(40)].mean().item()
+    for asked in (None, 8, 40, 1000):
+        assert held_out_loss(model, tmp_path, tokens=asked)["loss"] == pytest.approx(own, rel=1e-5)
 
 
 @pytest.mark.parametrize("known", [True, False])

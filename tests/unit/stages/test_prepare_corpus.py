@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from colpipe.config.needs import JobRuntime, Need
 from colpipe.config.parts import Dataset
 from colpipe.data import shard_writing, shards, tokenising
+from colpipe.data.tokens import Blocks
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import STOPPED, Job
 from colpipe.jobs.state import read_record
@@ -266,3 +268,24 @@ def test_a_split_without_documents_is_named(run, monkeypatch):
     )
     with pytest.raises(ColpipeError, match="out: the test split has no documents; the data set needs more of them"):
         run("out")
+
+
+def test_the_manifest_says_what_the_tokenizer_puts_before_a_text_and_the_shards_do_not_have_it(run, parents, tmp_path):
+    from colpipe.hf.tokenizers import load_tokenizer
+
+    run("plain")
+    assert "begin" not in json.loads((tmp_path / "plain/manifest.json").read_text())
+    tokenizer = load_tokenizer(parents["tokenizer"])
+    begin, vocabulary = len(tokenizer), tokenizer.get_vocab()
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    template = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", begin), ("</s>", vocabulary["</s>"])])
+    tokenizer.backend_tokenizer.post_processor = template
+    tokenizer.save_pretrained(tmp_path / "begins")
+    run("out", lambda job: job.parents.update(tokenizer=tmp_path / "begins"))
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["begin"] == begin
+    assert content(tmp_path / "out") == content(tmp_path / "plain")
+    blocks = Blocks(tmp_path / "out", "train", 64)
+    assert blocks[1]["input_ids"].tolist() == [
+        begin,
+        *shards.Tokens(tmp_path / "plain", "train").read(63, 126).tolist(),
+    ]

@@ -5,12 +5,13 @@ import json
 import pytest
 
 from colpipe.config.parts import Runtime
+from colpipe.data.prompts import prompt
 from colpipe.data.rows import read_rows
 from colpipe.data.tokens import Rows
 from colpipe.errors import ColpipeError
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.stages import prepare_instructions
-from tests.conftest import WORDS, make_tokenizer, open_job
+from tests.conftest import WORDS, make_beginning_tokenizer, make_tokenizer, open_job
 from tests.unit.data.test_files import write_table
 
 
@@ -19,13 +20,14 @@ def prepared(tmp_path):
     """Prepare instructions of rows in files; gives the result's folder and its manifest."""
     make_tokenizer(WORDS, 300).save_pretrained(tmp_path / "tokenizer")
 
-    def prepare(reader: str, files: dict[str, list[dict]], **settings):
+    def prepare(reader: str, files: dict[str, list[dict]], prompts: str = "paper", **settings):
         for name, rows in files.items():
             write_table(tmp_path / "staged" / name, rows)
         chosen = prepare_instructions.Settings.model_validate(
             {
                 "dataset": {"source": {"path": "."}, "reader": reader},
                 "instructions": {"dataset": "any", "max_tokens": 400, **settings},
+                "prompts": prompts,
             }
         )
         parents = {"dataset": tmp_path / "staged", "tokenizer": tmp_path / "tokenizer"}
@@ -174,3 +176,22 @@ def test_the_longest_row_is_max_tokens_long_with_its_end(prepared):
     assert 0 < len(kept) == len(Rows(kept, tokenizer, 150)) < 29
     lengths = [len(each["input_ids"]) for each in Rows(kept, tokenizer, 150)]
     assert max(lengths) == 150 and sum(counts["too_long"] for counts in manifest["counts"].values()) == 29 - len(kept)
+
+
+@pytest.mark.parametrize("written", ["", "{{ bos_token }}"])
+@pytest.mark.parametrize("prompts", ["paper", "chat"])
+def test_rows_are_as_long_as_they_are_read_behind_their_begin_token(prompts, written, prepared, tmp_path):
+    """The longest row that max_tokens lets through is the longest that a training gets; a chat has the token once."""
+    tokenizer = make_beginning_tokenizer(WORDS, 300)
+    tokenizer.chat_template = written + "{{ messages[0].content }}"
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    asked = prompt("old") if prompts == "paper" else "old"
+    longest = len(tokenizer(asked)["input_ids"]) + 15 + 1  # the begin token is counted there
+    rows = [{"instruction": "old", "input": "", "output": "b" * count} for count in range(1, 30)]
+    folder, _ = prepared("alpaca", {"rows.jsonl": rows}, prompts, max_tokens=longest)
+    kept = [row for split in ("train", "validation", "test") for row in read_rows(folder, split, needed=False)]
+    found = [row["input_ids"].tolist() for row in Rows(kept, load_tokenizer(tmp_path / "tokenizer"), longest)]
+    assert len(kept) == len(found) == 15 and max(map(len, found)) == longest
+    assert all(ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id for ids in found)
+    if prompts == "chat":
+        assert all(row["prompt_ids"] == tokenizer("old")["input_ids"] for row in kept)

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from colpipe.config.needs import JobRuntime
@@ -18,7 +19,7 @@ from colpipe.errors import ColpipeError
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.job import STOPPED
 from colpipe.stages import write_corpus
-from tests.conftest import WORDS, Killed, counting, make_tokenizer, open_job
+from tests.conftest import WORDS, Killed, counting, make_beginning_tokenizer, make_tokenizer, open_job
 
 SETTINGS = {"openings": "wiki", "opening": 6, "max_new_tokens": 10, "tokens": 400, "batch_size": 4}
 DOCUMENTS = {"train": 60, "validation": 12, "test": 8}
@@ -201,6 +202,27 @@ def test_half_a_character_at_the_cut_is_no_text_for_another_tokenizer(parents, m
     writer = write_corpus.Writer(LlamaForCausalLM.from_pretrained(parents / "foreign"), foreign, chain, True)
     write_corpus.write_on(writer, [ids[:-1]], Written(**SETTINGS), seed=0)
     assert given == [encode(foreign, ["a "])]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_an_ancestor_reads_an_opening_behind_what_its_tokenizer_puts_there(parents, monkeypatch, foreign):
+    """It is no part of the document that is written."""
+    chain, writer = load_tokenizer(parents / "tokenizer"), make_beginning_tokenizer([" ".join(WORDS)], 290)
+    given, [ids], [opened] = [], encode(chain, ["a king"]), encode(writer, ["a king"])
+    [said] = encode(writer if foreign else chain, [" old"])
+    monkeypatch.setattr(
+        write_corpus, "completions", lambda _, __, prompts, *___: given.extend(prompts) or torch.tensor([[*said, 0]])
+    )
+    own = writer if foreign else chain
+    if not foreign:
+        chain.add_special_tokens({"bos_token": "<s>"})
+        chain.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", chain.bos_token_id)]
+        )
+    model = LlamaForCausalLM.from_pretrained(parents / "model")
+    found = write_corpus.write_on(write_corpus.Writer(model, own, chain, foreign), [ids], Written(**SETTINGS), seed=0)
+    assert given == [[own.bos_token_id, *(opened if foreign else ids)]]
+    assert found["ids"] == encode(chain, ["a king old"]) and chain.bos_token_id not in found["ids"][0]
 
 
 def test_too_few_openings_are_refused_before_anything_is_written(run, monkeypatch):
