@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.config.constants import LIKELIHOOD_ROWS
+from colpipe.data.encoding import begin_id, begun, encode
 from colpipe.errors import ColpipeError
 from colpipe.evaluation.scores import Values, right_choice
 from colpipe.hf.finite import require_finite
@@ -66,13 +67,22 @@ class _Scorer(HFLM):
 
     Attributes:
         packed: whether choices with the same context are read with it at once; the last bits differ then.
+        begin: id that every row begins with, where the tokenizer puts one before a text.
     """
 
     packed = False
+    begin: int | None = None
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, *_, **__) -> list[int]:
+        """As lm-eval does it with `add_bos_token`, or without; no end-of-text is put behind a context, and what looks like a
+        special token is text."""
+        [ids] = encode(self.tokenizer, [string])
+        return ids if add_special_tokens is False else begun(string, ids, self.begin)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
+        requests = [self._within(request) for request in requests]
         if transform_of(self.model) is None:
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         rows = _rows_of(requests, self.max_length, self.packed)
@@ -88,6 +98,14 @@ class _Scorer(HFLM):
             for (number, _, _), log, best in parts:
                 found[number] = float(log.sum()), bool(best.all())
         return found
+
+    def _within(self, request: Request) -> Request:
+        """A request whose context is cut to what the model can read, behind its begin token: lm-eval would cut that away."""
+        texts, context, continuation = request
+        over = len(context) + len(continuation) - (self.max_length + 1)
+        if self.begin is None or over <= 0:
+            return request
+        return texts, [self.begin, *context[1 + over :]], continuation
 
     @torch.no_grad()
     def _logs(self, batch: list[_Row], places: list[tuple[int, int]], tokens: list[int]) -> tuple[Tensor, Tensor]:
@@ -163,11 +181,13 @@ def choice_scores(
 
 
 def _scorer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> _Scorer:
-    tokenizer = copy(tokenizer)
-    tokenizer.split_special_tokens = True  # what looks like a special token in a row is text
-    longest = model.config.max_position_embeddings
-    scorer = _Scorer(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
-    scorer.tok_encode = cache(scorer.tok_encode)  # the choices of a row share their context
+    begin, longest = begin_id(tokenizer), model.config.max_position_embeddings
+    scorer = _Scorer(
+        pretrained=model, tokenizer=copy(tokenizer), batch_size=batch_size, max_length=longest, prefix_token_id=begin
+    )
+    scorer.begin = begin
+    # The choices of a row share their context.
+    scorer.tok_encode = cache(scorer.tok_encode)  # type: ignore[method-assign]
     return scorer
 
 

@@ -22,7 +22,7 @@ from colpipe.evaluation.likelihood import choice_scores, likelihood_scores
 from colpipe.hf import logits as known_logits
 from colpipe.hf.models import load_model
 from colpipe.jobs import usage
-from tests.conftest import make_gpt2, make_model, make_tokenizer
+from tests.conftest import make_beginning_tokenizer, make_gpt2, make_model, make_tokenizer
 from tests.unit.data.test_files import write_table
 from tests.unit.hf.stock import CHANGED, stock_model
 
@@ -196,6 +196,68 @@ def test_log_likelihoods_of_stock_models_are_lm_evals(name):
         found = ours.loglikelihood(requests, disable_tqdm=True)
         assert [log for log, _ in found] == pytest.approx([log for log, _ in theirs], rel=1e-5, abs=1e-4)
         assert [best for _, best in found] == [best for _, best in theirs]
+
+
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("known", [True, False])
+def test_behind_a_begin_token_log_likelihoods_are_lm_evals_with_it(known, end, model_and_tokenizer, monkeypatch):
+    """Read alone and packed, with an empty context too; a tokenizer that puts an end behind a text puts none here."""
+    if not known:
+        monkeypatch.setattr(known_logits, "HEADS", {})
+    model, tokenizer = model_and_tokenizer[0], make_beginning_tokenizer(NOUNS, 300)
+    pairs = [(f"{noun} and {'x ' * n}", f" {end}") for n, noun in enumerate(NOUNS) for end in ("tin", "oak ash")]
+    pairs += [("", "wool"), ("", " oak elm")]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=256, add_bos_token=True)
+    expected = theirs.loglikelihood(requests, disable_tqdm=True)
+    bare = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=256, add_bos_token=False)
+    assert abs(expected[0][0] - bare.loglikelihood(requests[:1], disable_tqdm=True)[0][0]) > 1e-3
+    scorer = likelihood._scorer(model, make_beginning_tokenizer(NOUNS, 300, end), 4)
+    for scorer.packed in (False, True):
+        found = scorer.loglikelihood(requests, disable_tqdm=True)
+        assert [log for log, _ in found] == pytest.approx([log for log, _ in expected], rel=1e-5, abs=1e-5)
+        assert [best for _, best in found] == [best for _, best in expected]
+
+
+def test_a_context_that_is_too_long_is_cut_behind_its_begin_token(model_and_tokenizer):
+    """By a plain loop; lm-eval cuts the begin token away first."""
+    model, tokenizer = model_and_tokenizer[0], make_beginning_tokenizer(NOUNS, 300)
+    context, continuation = "wood " * 300, " salt oak"
+    whole = tokenizer(context.rstrip() + " " + continuation, add_special_tokens=False)["input_ids"]
+    count = len(whole) - len(tokenizer(context.rstrip(), add_special_tokens=False)["input_ids"])
+    ids = [tokenizer.bos_token_id, *whole[-256:]]
+    with torch.no_grad():
+        steps = model(torch.tensor([ids[:-1]])).logits[0].double().log_softmax(-1)
+    nats = sum(steps[at - 1, ids[at]].item() for at in range(len(ids) - count, len(ids)))
+    scorer = likelihood._scorer(model, tokenizer, 4)
+    for scorer.packed in (False, True):
+        [(found, _)] = scorer.loglikelihood(
+            [Instance("loglikelihood", {}, (context, continuation), 0)], disable_tqdm=True
+        )
+        assert found == pytest.approx(nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "llama"])
+def test_choices_behind_a_begin_token_by_a_plain_loop(name):
+    model, tokenizer = (
+        stock_model(name, vocab_size=300, max_position_embeddings=512),
+        make_beginning_tokenizer(NOUNS, 300),
+    )
+    rows = [question(n) for n in range(6)]
+    expected = []
+    for row in rows:
+        logs = []
+        for context, continuation in zip(*row["likelihood"].values(), strict=True):
+            whole, start = tokenizer(context + continuation)["input_ids"], len(tokenizer(context)["input_ids"])
+            with torch.no_grad():
+                steps = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+            logs.append(sum(steps[t - 1, whole[t]].item() for t in range(start, len(whole))))
+        right = row["choices"].index(row["output"])
+        nats = -logs[right] / math.log(2) / len(row["likelihood"]["continuations"][right])
+        expected.append((float(logs.index(max(logs)) == right), nats))
+    found = likelihood_scores(model, tokenizer, rows)
+    assert found["likelihood"] == [best for best, _ in expected]
+    assert found["answer_bits_per_byte"] == pytest.approx([nats for _, nats in expected], rel=1e-4)
 
 
 def question(n: int) -> dict:
