@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from colpipe.data.encoding import encode
+from colpipe.data.encoding import begin_id, encode
 from colpipe.errors import ColpipeError
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.learngene.tokenizers import tokenizer_folder
@@ -20,10 +21,12 @@ ROWS = 8  # in a batch
 def token_batches(source, text, tokens: int, positions: int) -> list[Tensor]:
     """Batches (rows, tokens) of so many tokens of a text, in rows evenly spread over it; each text's end is a token too.
 
+    Each row begins with the token that the tokenizer puts before a text, if it does, beside those of the text.
+
     Args:
         source: model folder, or loaded model, whose tokenizer is used.
-        text: a text; the path of a text file (UTF-8); a list of texts; or token ids: a tensor of one dimension, or of two,
-            whose rows then stay as they are.
+        text: a text; the path of a text file (UTF-8); a list of texts; or token ids: a tensor of one dimension, with or
+            without that token at its start, or of two, whose rows then stay as they are.
         positions: of the model.
 
     Raises:
@@ -34,24 +37,38 @@ def token_batches(source, text, tokens: int, positions: int) -> list[Tensor]:
     if isinstance(text, Tensor) and text.ndim == 2:
         count = min(len(text), -(-tokens // max(text.shape[1], 1)))
         return list(text[[row * len(text) // count for row in range(count)]].split(ROWS)) if count else []
-    ids = text if isinstance(text, Tensor) else _encoded(source, text)
+    begin, ids = (_begin(source), text) if isinstance(text, Tensor) else _encoded(source, text)
+    if begin is not None and ids[:1].tolist() == [begin]:
+        ids = ids[1:]
     if 0 < len(ids) < tokens:
         logging.getLogger(__name__).warning(
             f"the text has {len(ids):,} tokens, {tokens:,} were asked for: all are used"
         )
-    length = min(LENGTH, positions)
+    length = min(LENGTH, positions) - (begin is not None)
     there, wanted = len(ids) // length, min(tokens, len(ids)) // length
     rows = ids[: there * length].view(-1, length)[[row * there // wanted for row in range(wanted)]]
     rest = min(tokens, len(ids)) - wanted * length
-    return [*rows.split(ROWS), *([ids[None, len(ids) - rest :]] if rest else [])]
+    batches = [*rows.split(ROWS), *([ids[None, len(ids) - rest :]] if rest else [])]
+    return batches if begin is None else [pad(batch, (1, 0), value=begin) for batch in batches]
 
 
-def _encoded(source, text: str | os.PathLike | Sequence[str]) -> Tensor:
+def _begin(source) -> int | None:
+    """What the model's tokenizer puts before a text, of token ids that are given without one; None where none is known."""
+    try:
+        return begin_id(load_tokenizer(folder)) if (folder := tokenizer_folder(source)) else None
+    except ColpipeError as error:
+        logging.getLogger(__name__).warning(f"{error}; no begin token is put before rows of these ids")
+        return None
+
+
+def _encoded(source, text: str | os.PathLike | Sequence[str]) -> tuple[int | None, Tensor]:
+    """(begin token, ids)."""
     texts = _texts(text)
     if (folder := tokenizer_folder(source)) is None:
         raise ColpipeError("the model has no tokenizer beside it; give its folder, or token ids instead of text")
     tokenizer = load_tokenizer(folder)
-    return torch.tensor([id for ids in encode(tokenizer, texts) for id in (*ids, tokenizer.eos_token_id)])
+    ids = [id for ids in encode(tokenizer, texts) for id in (*ids, tokenizer.eos_token_id)]
+    return begin_id(tokenizer), torch.tensor(ids)
 
 
 def _texts(text: str | os.PathLike | Sequence[str]) -> list[str]:

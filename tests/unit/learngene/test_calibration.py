@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from colpipe.errors import ColpipeError
 from colpipe.learngene.calibration import token_batches
@@ -59,3 +61,27 @@ def test_a_file_that_is_no_text_is_refused(speaker, tmp_path):
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ColpipeError, match=r"words.txt: cannot be read as a text file: .*codec"):
         token_batches(speaker, tmp_path / "words.txt", 10, positions=16)
+
+
+def test_rows_begin_with_the_token_that_the_tokenizer_puts_there(gpt2, tmp_path):
+    """Beside as many tokens of the text as are asked for; ids may begin with it already, and rows of ids stay rows."""
+    folder = with_tokenizer(gpt2.large_folder, tmp_path / "speaker")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.save_pretrained(folder)
+    ids = torch.arange(3, 40)
+    for text in (" ".join(f"w{number}" for number in range(3, 40)), ids, torch.tensor([1, *range(3, 40)])):
+        batches = token_batches(folder, text, 35, positions=16)
+        assert [tuple(batch.shape) for batch in batches] == [(2, 16), (1, 6)]
+        assert all(batch[:, 0].tolist() == [1] * len(batch) for batch in batches)
+        assert torch.cat([batch[:, 1:].flatten() for batch in batches[:1]]).tolist() == list(range(3, 33))
+    [rows] = token_batches(folder, torch.arange(12).view(4, 3), 12, positions=16)
+    assert rows.tolist() == torch.arange(12).view(4, 3).tolist()
+
+
+def test_ids_of_a_model_whose_tokenizer_cannot_be_read_begin_with_no_token_and_it_is_said(speaker, caplog):
+    (speaker / "tokenizer.json").write_text("{}")
+    [batch] = token_batches(speaker, torch.arange(8), 8, positions=4)
+    assert batch.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert "speaker: holds no tokenizer that can be loaded" in caplog.text
+    assert "no begin token is put before rows of these ids" in caplog.text
