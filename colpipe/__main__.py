@@ -21,6 +21,7 @@ COMMANDS = {  # in the order of use: command → module of colpipe/tools, what i
     "fit": ("fit", "one smaller model out of yours, fitted to it on some text; nothing is trained"),
     "cut": ("cut", "the same without the fit, or out of an elastic member as it was trained there"),
     "plan": ("plan", "a shape of so many parameters between two models"),
+    "family": ("family", "the table that another family of models would need"),
     "scan": ("candidates", "many sizes of one model, fitted and scored, best first"),
 }
 
