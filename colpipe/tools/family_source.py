@@ -96,10 +96,13 @@ def differences(known: Family, guessed: Family) -> list[str]:
     `defaults`, `buffers` and `renamed` are left out: what a study starts from and what older files hold is a choice.
     """
     lines = []
-    had = {name: tensor for name, tensor in known.tensors.items() if tensor.when in {"", *known.biases}}
-    for name in dict.fromkeys([*had, *guessed.tensors]):
-        if had.get(name) != guessed.tensors.get(name):
-            one, other = _told(had.get(name)), _told(guessed.tensors.get(name))
+    had, has = (
+        {name: tensor for name, tensor in each.tensors.items() if tensor.when in {"", *each.biases}}
+        for each in (known, guessed)
+    )
+    for name in dict.fromkeys([*had, *has]):
+        if had.get(name) != has.get(name):
+            one, other = _told(had.get(name)), _told(has.get(name))
             lines.append(f"{name}: the table has {one}, the guess {other}")
     for key in ("keys", "usual", "aliases", "fused"):
         one, other = getattr(known, key), getattr(guessed, key)
