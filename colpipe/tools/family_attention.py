@@ -14,7 +14,7 @@ from torch import Tensor
 from colpipe.tools.family_models import ids
 
 PARTS = "qkv"
-ROUNDING = 1e-7
+NOTHING = 1e-10  # of the largest gradient; in plain attention, what is masked has none at all
 
 
 def row_parts(
@@ -29,12 +29,12 @@ def row_parts(
     """
     outputs, read = _cut({name: instead.get(name, name) for name in readers}, writer, model)
     per_head = read[0].unflatten(-1, (heads, -1)).square().sum(-1)  # (2 tokens, heads)
-    moved = {(token, head): _gradients(per_head[token, head], outputs) for token in range(2) for head in range(heads)}
+    moved = {(token, head): _moves(per_head[token, head], outputs) for token in range(2) for head in range(heads)}
     found = {}
     for name in readers:
-        at_first = [_nonzero(moved[0, head][name], 0) for head in range(heads)]
-        by_first = [_nonzero(moved[1, head][name], 0) for head in range(heads)]
-        by_second = [_nonzero(moved[1, head][name], 1) for head in range(heads)]
+        at_first = [moved[0, head][name][0].tolist() for head in range(heads)]
+        by_first = [moved[1, head][name][0].tolist() for head in range(heads)]
+        by_second = [moved[1, head][name][1].tolist() for head in range(heads)]
         rows = range(outputs[name].shape[-1])
         found[name] = [_part(row, at_first, by_first, by_second) for row in rows]
     return found
@@ -43,7 +43,7 @@ def row_parts(
 def row_units(model, reader: str, writer: str) -> list[set[int]]:
     """Rows of a feed-forward part's reader that move its first unit, and its second."""
     outputs, read = _cut({reader: reader}, writer, model)
-    moved = (_nonzero(_gradients(read[0, 0, unit], outputs)[reader], 0) for unit in range(2))
+    moved = (_moves(read[0, 0, unit], outputs)[reader][0].tolist() for unit in range(2))
     return [{row for row, moves in enumerate(rows) if moves} for rows in moved]
 
 
@@ -67,16 +67,16 @@ def _cut(modules: Mapping[str, str], writer: str, model) -> tuple[dict[str, Tens
     return outputs, read[-1]
 
 
-def _gradients(value: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _moves(value: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name → whether a value moves with each entry of an output (tokens, rows)."""
     gradients = torch.autograd.grad(value, list(outputs.values()), retain_graph=True, allow_unused=True)
+    largest = max(gradient.abs().max() for gradient in gradients if gradient is not None)
     return {
-        name: torch.zeros_like(output) if gradient is None else gradient
+        name: torch.zeros(output.shape[1:], dtype=torch.bool)
+        if gradient is None
+        else gradient[0].abs() > NOTHING * largest
         for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
     }
-
-
-def _nonzero(gradient: Tensor, token: int) -> list[bool]:
-    return (gradient[0, token].abs() > ROUNDING * gradient.abs().max()).tolist()
 
 
 def _part(row: int, at_first: Sequence, by_first: Sequence, by_second: Sequence) -> tuple[str, frozenset[int]]:

@@ -47,6 +47,7 @@ class Flow:
         parallel: whether attention and feed-forward part read the same stream.
         embedding: what the embedding is multiplied by before the first layer.
         inputs, outputs: module → the tensor that it was given, and gave.
+        logits: what the model gave.
         checks: what could not be told.
     """
 
@@ -56,6 +57,7 @@ class Flow:
     embedding: float = 1.0
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.zeros(0))
     checks: list[str] = field(default_factory=list)
 
 
@@ -95,7 +97,7 @@ def _record(model, flow: Flow) -> None:
     with ExitStack() as hooks:
         for name, module in model.named_modules():
             hooks.enter_context(module.register_forward_hook(keep(name), with_kwargs=True))
-        run(model)
+        flow.logits = run(model)
 
 
 def leaves(model) -> dict[str, nn.Module]:
@@ -233,6 +235,7 @@ def _outside(model, flow: Flow, depth: int) -> None:
                 (each for each in outside if is_norm(outside[each]) and same(flow.outputs.get(each), given)), ""
             )
             flow.modules[name] = Module("head", after=norm)
+            _compare_logits(flow, name)
             if not norm:
                 flow.checks.append(f"{name} reads no norm with a gain")
         elif isinstance(module, nn.Embedding) and name in flow.outputs:
@@ -252,6 +255,17 @@ def _outside(model, flow: Flow, depth: int) -> None:
             flow.embedding = factor
         elif abs(factor - 1) > CLOSE:
             flow.checks.append(f"{name} is multiplied by {factor:.3g} before the first layer")
+
+
+def _compare_logits(flow: Flow, head: str) -> None:
+    """Say what the model does to logits after its head."""
+    [factor], off = combine(flow.logits, [flow.outputs[head]])
+    if off > CLOSE:
+        flow.checks.append(
+            "logits are not what the head puts out: HEADS of colpipe/hf/logits.py has to know how they come"
+        )
+    elif abs(factor - 1) > CLOSE:
+        flow.checks.append(f"logits are {factor:.4g} times what the head puts out: see HEADS of colpipe/hf/logits.py")
 
 
 def norm_kind(module: nn.Module) -> tuple[str, float]:

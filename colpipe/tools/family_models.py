@@ -75,9 +75,9 @@ class Stock:
         return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
     def model(self, sizes: Mapping[str, int], **more):
-        """A model whose every parameter is random."""
+        """A model whose every parameter is random; its attention is the plain one, in which what is masked is exactly 0."""
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(self.config(sizes, **more)).eval()
+        model = AutoModelForCausalLM.from_config(self.config(sizes, **more), attn_implementation="eager").eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0, 0.2)
