@@ -41,8 +41,8 @@ def page(model: str, said: dict[str, Any]) -> str:
     Raises:
         ColpipeError: as in `guess`.
     """
-    from colpipe.tools.family_guess import guess  # transformers takes seconds, spared those who only ask for help
-    from colpipe.tools.family_source import differences, source
+    from colpipe.tools.family_table.guess import guess  # transformers takes seconds, spared those who only ask for help
+    from colpipe.tools.family_table.source import differences, source
 
     found = guess(model, said)
     text = source(found)

@@ -14,11 +14,11 @@ from colpipe.architectures.families import TABLES
 from colpipe.architectures.family import Family, TensorSpec
 from colpipe.architectures.settable import SETTABLE
 from colpipe.learngene.weights import Weights
-from colpipe.tools import family_flow, family_tensors
 from colpipe.tools.family import page
-from colpipe.tools.family_attention import blocks, layout
-from colpipe.tools.family_guess import guess
-from colpipe.tools.family_source import differences
+from colpipe.tools.family_table import flow, tensors
+from colpipe.tools.family_table.attention import blocks, layout
+from colpipe.tools.family_table.guess import guess
+from colpipe.tools.family_table.source import differences
 from tests.conftest import CHECKOUT
 from tests.unit.learngene import test_whole_models as whole
 
@@ -227,13 +227,13 @@ def tiny_gpt2() -> tuple:
 def test_layers_that_differ_and_factors_are_told():
     model, layers = tiny_gpt2()
     layers[1].ln_2.forward = lambda stream: 2 * stream + layers[1].ln_2.bias
-    found = family_flow.flow_of(model, 2)
+    found = flow.flow_of(model, 2)
     assert found.checks == []  # still a norm by what it is given
-    assert family_flow.norm_kind(layers[1].ln_2)[0] == ""
-    assert family_flow.norm_kind(layers[0].ln_2) == ("layer", 0.0)
+    assert flow.norm_kind(layers[1].ln_2)[0] == ""
+    assert flow.norm_kind(layers[0].ln_2) == ("layer", 0.0)
     inner = layers[0].mlp.forward
     layers[0].mlp.forward = lambda stream: inner(stream) / 2
-    found = family_flow.flow_of(model, 2)
+    found = flow.flow_of(model, 2)
     assert found.modules["transformer.h.0.mlp.c_proj"].factor == 0.5
     assert found.checks == ["layers do different things: the table has one description for all"]
 
@@ -244,13 +244,13 @@ def test_logits_that_are_capped_are_told():
 
 
 def test_a_parallel_layer_is_seen():
-    assert not family_flow.flow_of(tiny_gpt2()[0], 2).parallel
+    assert not flow.flow_of(tiny_gpt2()[0], 2).parallel
     assert guess("gpt_neox").checks == []  # it has a key for it
     assert any("read the same stream" in line for line in guess("phi").checks)
 
 
 def test_parts_that_take_turns_are_told(monkeypatch):
-    monkeypatch.setattr(family_tensors, "row_units", lambda *_: [{0, 1}, {2, 3}])
+    monkeypatch.setattr(tensors, "row_units", lambda *_: [{0, 1}, {2, 3}])
     assert any(
         "its parts are not one below the other: its first units are rows" in line for line in guess("phi3").checks
     )

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from colpipe.tools.family_models import ids
+from colpipe.tools.family_table.models import ids
 
 PARTS = "qkv"
 NOTHING = 1e-10  # of the largest gradient; in plain attention, what is masked has none at all

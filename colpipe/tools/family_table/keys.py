@@ -8,7 +8,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from colpipe.architectures.settable import FIXED
-from colpipe.tools.family_models import Stock
+from colpipe.tools.family_table.models import Stock
 
 KNOWN = ("residual_multiplier", "scale_attn_by_inverse_layer_idx")  # factors that `Family` takes into account
 BUFFERS = r"rotary_emb\.\w*inv_freq$"

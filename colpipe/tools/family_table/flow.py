@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from colpipe.errors import ColpipeError
-from colpipe.tools.family_models import ids, run
+from colpipe.tools.family_table.models import ids, run
 
 CLOSE = 1e-3  # of float32 sums; what is not the same differs by about 1
 

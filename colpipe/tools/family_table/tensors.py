@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from colpipe.architectures.family import TensorSpec
-from colpipe.tools.family_attention import blocks, layout, row_parts, row_units
-from colpipe.tools.family_flow import Flow, Module, is_norm, norm_kind, same
-from colpipe.tools.family_models import Stock
+from colpipe.tools.family_table.attention import blocks, layout, row_parts, row_units
+from colpipe.tools.family_table.flow import Flow, Module, is_norm, norm_kind, same
+from colpipe.tools.family_table.models import Stock
 
 Shape = tuple[int, ...]
 SPLIT = {"qkv": ("q", "k", "v"), "query_key_value": ("query", "key", "value"), "gate_up": ("gate", "up")}

@@ -11,10 +11,10 @@ from colpipe.architectures.family import Family, TensorSpec
 from colpipe.architectures.settable import FIXED
 from colpipe.errors import first_line
 from colpipe.learngene.stored import stored_tensors
-from colpipe.tools import family_keys as keys
-from colpipe.tools.family_flow import Flow, flow_of, norm_kind, same
-from colpipe.tools.family_models import Stock, quiet, stock
-from colpipe.tools.family_tensors import tensors_of
+from colpipe.tools.family_table import keys
+from colpipe.tools.family_table.flow import Flow, flow_of, norm_kind, same
+from colpipe.tools.family_table.models import Stock, quiet, stock
+from colpipe.tools.family_table.tensors import tensors_of
 
 FACTORS = re.compile(r"multiplier|scal(e|ing|ar)|softcap")
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from colpipe.architectures.family import Family, TensorSpec
-from colpipe.tools.family_guess import Guess
+from colpipe.tools.family_table.guess import Guess
 
 WIDTH = 120
 TABLE_DEFAULTS = {each.name: each.default for each in fields(TensorSpec)}

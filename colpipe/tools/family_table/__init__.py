@@ -1,0 +1,1 @@
+"""A table guessed from tiny random models: what `colpipe family` prints."""
