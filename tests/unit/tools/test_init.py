@@ -196,7 +196,8 @@ MISTAKES = {
     "another family": (
         lambda home: edit(home / "model/config.json", model_type="opt"),
         ["model", *TEXT],
-        "model/config.json: model_type 'opt' is none of gpt2, gpt_neox, llama, qwen2, qwen3; of another family only a study "
+        "model/config.json: model_type 'opt' is none of gpt2, gpt_neox, llama, mistral, qwen2, qwen3, smollm3, granite, "
+        "olmo2, gemma3_text, phi3; of another family only a study "
         "with a bridge can be made, by hand (config/README.md)",
     ),
     "no folder": (None, ["nowhere", *TEXT], "nowhere: is no folder (relative paths start at {home})"),
