@@ -60,12 +60,14 @@ VARIANTS = {
     "qwen3": ("qwen3", {**LLAMA, "head_dim": 6}),
     "qwen3-bias": ("qwen3", {**LLAMA, **WINDOW, "attention_bias": True}),
     "granite": ("granite", {**LLAMA, **MULTIPLIED, "mlp_bias": True}),
+    "mistral": ("mistral", {**LLAMA, "sliding_window": 3}),
+    "smollm3": ("smollm3", {**LLAMA, "no_rope_layers": [1, 0, 1, 1]}),
     "phi3": ("phi3", LLAMA),
     "gemma3": ("gemma3_text", GEMMA),
     "gemma3-bias": ("gemma3_text", {**GEMMA, "attention_bias": True, "tie_word_embeddings": False}),
     "olmo2": ("olmo2", LLAMA),
 }
-ROTATED = [name for name in VARIANTS if name.startswith(("llama", "qwen", "granite", "phi3"))]
+ROTATED = [name for name in VARIANTS if name.startswith(("llama", "mistral", "qwen", "smollm3", "granite", "phi3"))]
 CASES = [(name, "rank") for name in VARIANTS] + [(name, "rotate") for name in ROTATED]
 
 # family → modules of a layer: what writes (attention, feed-forward), and the norm between them

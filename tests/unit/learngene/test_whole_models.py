@@ -128,6 +128,13 @@ def test_a_subset_of_everything_is_the_model(whole):
         assert distance(take_subset(weights, weights.sizes).load(), model) < 1e-5
 
 
+@pytest.mark.parametrize("method", ["paper", "nested", "aligned"])
+def test_a_mixture_of_a_model_with_itself_is_the_model(whole, method):
+    model, folder = whole
+    weights = Weights(folder)
+    assert distance(linit(weights, weights, weights.sizes, 0.3, method).load(), model) < 1e-4
+
+
 def test_what_is_written_is_read_the_same(whole, tmp_path):
     model, folder = whole
     weights = Weights(folder)
