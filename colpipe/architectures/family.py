@@ -14,6 +14,7 @@ count is a sum of products of axis sizes, so a family is added by writing its ta
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -231,7 +232,8 @@ class Family:
     def configure(self, sizes: Mapping[str, int], tied: bool, end_of_text: int) -> dict:
         """`config.json` of a model to train from scratch: no dropout, other settings as `defaults`."""
         special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
-        return self.resize({"model_type": self.name, **self.defaults, **special}, sizes, tied)
+        usual = deepcopy(self.defaults)  # families share some of them, and transformers writes into `rope_parameters`
+        return self.resize({"model_type": self.name, **usual, **special}, sizes, tied)
 
     def table(self, tied: bool) -> Iterator[tuple[str, TensorSpec]]:
         """(name with `{layer}`, tensor) of everything that is stored; a tied head is the embedding and stored once."""

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from colpipe.architectures.families import BIASES, ROPE
 from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
-ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 WINDOW = {"layer_types": [], "max_window_layers": 28, "sliding_window": None, "use_sliding_window": False}
 SHARED = {"initializer_range": 0.02, "use_cache": True}
 LLAMA_LIKE = {**SHARED, "attention_dropout": 0.0, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_parameters": ROPE}
-BIASES = {"attention_bias": False, "mlp_bias": False}
 SETTABLE: dict[str, dict[str, Any]] = {
     "gpt2": {
         **SHARED,

@@ -73,32 +73,37 @@ def refit_behind_norm(
     """
     norm, device = writer.norm, streams.device
     assert norm is not None
-    weight, gain = writer.module.weight, norm.gain.clone()
+    weight, gain = writer.module.weight, norm.gain
     first_weight, first_gain = weight.clone(), gain
 
     def output(matrix: Tensor, inputs: Tensor) -> Tensor:
         return torch.nn.functional.linear(inputs, matrix, writer.module.bias)
 
-    def rows() -> Iterator[tuple[int, int, Tensor, Tensor, Tensor]]:
-        """(first row, end, what is read, what was added before, what should be added) of each batch."""
+    def rows() -> Iterator[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]:
+        """(first row, end, what is read, the stream aimed at, what was added before, what should be added) of each batch."""
         for first, end, _ in streams.spans():
             inputs, target = heard.read(first, end).to(device), aim.read(first, end)[:, channels].to(device)
             written = output(first_weight, inputs)
             added = first_gain * written / norm.size(written)
-            yield first, end, inputs, added, target - stream.read(first, end).to(device) + added
+            yield first, end, inputs, target, added, target - stream.read(first, end).to(device) + added
 
     size, error, raised = normal.size, normal.error, ridge
     before = (error / size) ** 0.5 if size else 0.0
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        if number:
+            normal = Normal(writer.inside, len(channels))
+            for _, _, inputs, target, _, aimed in rows():
+                written = output(weight, inputs)
+                missing = aimed - gain * written / norm.size(written)
+                normal.add(writer.heard(inputs), missing, target, token_weights(target))
         kept = weight.clone(), norm.module.weight.clone()
         found = normal.solve(ridge, affine=False)
         clear = gain.abs() > FAINT * gain.square().mean().sqrt()
         writer.add((found.change.to(device) / torch.where(clear, gain, torch.inf)[:, None]).cpu(), dtype)
         sums = GainSums(*torch.zeros(3, len(channels), dtype=torch.float64))
-        for first, end, inputs, _, aimed in rows():
+        for _, _, inputs, target, _, aimed in rows():
             written = output(weight, inputs)
-            counts = token_weights(aim.read(first, end)[:, channels].to(device))
-            sums.add(written / norm.size(written), aimed, counts)
+            sums.add(written / norm.size(written), aimed, token_weights(target))
         new = sums.gain(gain.cpu().double(), ridge)
         if not sums.error(new) < CLOSER * error:
             weight.copy_(kept[0])
@@ -106,13 +111,8 @@ def refit_behind_norm(
             break
         error, raised = sums.error(new), max(raised, found.ridge)
         norm.set_gain(new.to(device, gain.dtype), dtype)
-        gain = norm.gain.clone()
-        normal = Normal(writer.inside, len(channels))
-        for first, end, inputs, _, aimed in rows():
-            written, target = output(weight, inputs), aim.read(first, end)[:, channels].to(device)
-            missing = aimed - gain * written / norm.size(written)
-            normal.add(writer.heard(inputs), missing, target, token_weights(target))
-    for first, end, inputs, added, _ in rows():
+        gain = norm.gain
+    for first, end, inputs, _, added, _ in rows():
         written = output(weight, inputs)
         stream.write(first, stream.read(first, end).to(device) - added + gain * written / norm.size(written))
     entry = {"before": round(before, 6), "after": round((max(error, 0.0) / size) ** 0.5 if size else 0.0, 6)}
