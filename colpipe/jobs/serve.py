@@ -12,6 +12,7 @@ before a fork (OpenBLAS ends its own before one), and no device is touched.
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import inspect
@@ -61,6 +62,7 @@ LIBRARIES = (
 PARENT_DEATH = 1  # prctl's PR_SET_PDEATHSIG
 NAME = 15  # prctl's PR_SET_NAME
 STARTED = b"s"  # as in start.py
+TAKEN = 3  # as in start.py
 
 
 class Job(NamedTuple):
@@ -77,11 +79,11 @@ def main() -> None:
     name, owner = sys.argv[1], int(sys.argv[2])
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        ends = os.pidfd_open(owner)
         listener.bind(f"\0{name}")
         listener.listen(128)
-        ends = os.pidfd_open(owner)
-    except OSError:
-        return  # another has the name, or the owner has ended
+    except OSError as error:  # another has the name, or the owner has ended
+        sys.exit(TAKEN if error.errno == errno.EADDRINUSE else 1)
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)

@@ -36,6 +36,7 @@ FETCH = "fetch_"  # stages that use a network, which the libraries of a server a
 OF_EACH_SHELL = {"_", "SHLVL", "PWD", "OLDPWD", "PYTHONSAFEPATH"}  # no library reads them
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STARTED = b"s"  # what a server says first; then the fork's wait status, 4 bytes
+TAKEN = 3  # exit status of a server whose name another has
 PAUSE = 0.01  # seconds between attempts to reach a server that is starting
 
 
@@ -75,7 +76,8 @@ def reach_server(owner: int) -> socket.socket | None:
             server.close()
         except OSError:
             return None  # a system that knows no such names
-        if started is None:
+        # Another may have taken the name and not listen yet, or have ended since: then this asks for a server again.
+        if started is None or started.poll() == TAKEN:
             started = start_server(address, owner)
         elif started.poll() is not None:
             return None

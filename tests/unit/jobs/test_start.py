@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,12 +118,17 @@ def servers(home: Path) -> set[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int(re.search(r"^PPid:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])
+            parent = parent_of(int(folder.name))
         except OSError:
             continue
         if str(home / "colpipe/jobs/serve.py").encode() in words:
             found[int(folder.name)] = parent
     return {number for number, parent in found.items() if parent not in found}
+
+
+def parent_of(number: int) -> int:
+    status = Path(f"/proc/{number}/status").read_text()
+    return int(re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)[1])
 
 
 def lives(number: int) -> bool:
@@ -189,8 +195,27 @@ def test_one_server_for_one_environment(world):
 
 
 def test_many_at_once_start_one_server(world):
-    processes = [world.begin("exit", "5") for _ in range(8)]
-    assert [process.wait() for process in processes] == [5] * 8
+    processes = [world.begin("wait") for _ in range(8)]
+    until(lambda: all((process.folder / "ready").exists() for process in processes))
+    assert len({parent_of(number_in(process, "watcher")) for process in processes}) == 1
+    until(lambda: len(servers(world.home)) == 1)  # the others find the name taken and end, some after the jobs
+    for process in processes:
+        out, err = let_go(process)
+        assert (process.returncode, out, err) == (0, "went on\n", "")
+
+
+def test_a_name_that_is_taken_and_not_listened_at_is_waited_for(world):
+    """What a job meets when another's server has its name and has not come to listen yet, under load."""
+    names = "import os, sys; from colpipe.jobs import start; print(start.key_of_environment(int(sys.argv[1])))"
+    variables = {**os.environ, "PYTHONPATH": str(world.home), SHARED: str(world.owner.pid)}
+    command = [sys.executable, "-P", "-c", names, str(world.owner.pid)]
+    name = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as taken:
+        taken.bind(f"\0colpipe-start-{name}")
+        process = world.begin("exit", "5")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+    assert process.communicate()[1] == "" and process.returncode == 5
     assert len(servers(world.home)) == 1
 
 
