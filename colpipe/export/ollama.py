@@ -5,6 +5,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
+from colpipe.data.encoding import begin_id
 from colpipe.data.prompts import WITHOUT_INPUT
 
 LONGEST = 8192  # tokens that memory is taken for at once, of a model that could read more
@@ -53,12 +54,15 @@ def _template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, template: str, messages: list[dict]) -> str:
+    """What a template makes of a conversation, without the begin token, which Ollama puts before it by itself."""
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, chat_template=template, tokenize=False, add_generation_prompt=True
         )
     except Exception:  # of whatever kind a template raises that takes no system message
         return ""
+    begin = begin_id(tokenizer)
+    return text if begin is None else text.removeprefix(tokenizer.convert_ids_to_tokens(begin))
 
 
 def _chatml(messages: list[dict]) -> str:

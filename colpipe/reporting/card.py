@@ -82,11 +82,13 @@ class Asked(NamedTuple):
         instructed: whether it learned to answer here.
         prompt: the paper's, where it learned with that.
         chat: whether it has its tokenizer's own chat template.
+        begin: the token that it reads before every text, where there is one.
     """
 
     instructed: bool
     prompt: str | None
     chat: bool
+    begin: str | None = None
 
 
 def licence(origins: Sequence[Origin]) -> dict[str, str]:

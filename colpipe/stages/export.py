@@ -6,10 +6,11 @@ Where llama.cpp is installed, it runs each once, and how fast is kept among the 
 import torch
 
 from colpipe.config.parts import Strict, Template
-from colpipe.data.chat import chat_template
+from colpipe.data.chat import own_template, paper_template
 from colpipe.errors import ColpipeError
 from colpipe.export.files import Exported, write_gguf_files
 from colpipe.export.llama_cpp import speed
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.command import run_stage
 from colpipe.jobs.job import Job
 
@@ -28,9 +29,9 @@ def main(job: Job[Settings]) -> None:
     paths = {type: job.staging / f"{settings.name}-{type}.gguf" for type in settings.types}
     exported: list[Exported] = []
     try:
-        exported = write_gguf_files(
-            job.parents["model"], paths, chat_template() if settings.template == "paper" else None
-        )
+        tokenizer = load_tokenizer(job.parents["model"])
+        template = paper_template(tokenizer) if settings.template == "paper" else own_template(tokenizer)
+        exported = write_gguf_files(job.parents["model"], paths, template)
     except ColpipeError as error:
         if not settings.optional:
             raise

@@ -7,8 +7,9 @@ import pytest
 import torch
 from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
 
-from colpipe.data.chat import chat_template
+from colpipe.data.chat import chat_template, own_template, paper_template
 from colpipe.export.files import write_gguf, write_gguf_files
 from tests.unit.export.llama_cpp import ask
 from tests.unit.export.tiny import (
@@ -193,3 +194,25 @@ def test_llama_cpp_has_the_chat_template(template, tmp_path):
     for messages, answer in zip((asked, more), ask(exported.path, *requests), strict=True):
         expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert answer["prompt"] == expected
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "paper"])
+@pytest.mark.parametrize("make", [lambda: make_tokenizer(begins=True), make_pieces, lambda: make_pieces(PREFIXED)])
+def test_llama_cpp_reads_a_chat_as_it_was_trained_on(make, own, tmp_path):
+    """With the begin token once, which the template writes and llama.cpp puts there too."""
+    tokenizer = make()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
+    )
+    tokenizer.chat_template = "{% for each in messages %}Q: {{ each['content'] }}\n{% endfor %}A:" if own else None
+    tokenizer.chat_template = own_template(tokenizer) if own else paper_template(tokenizer)
+    make_folder(tmp_path / "model", "llama", tokenizer, vocab_size=max(400, len(tokenizer)))
+    exported = write_gguf(tmp_path / "model", tmp_path / "my.gguf", "q8_0")
+    messages = [{"role": "user", "content": "It's said."}]
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert expected[0] == tokenizer.bos_token_id and expected.count(tokenizer.bos_token_id) == 1
+    (written,) = ask(exported.path, ("/apply-template", {"messages": messages}))
+    read = ("/tokenize", {"content": written["prompt"], "add_special": True, "parse_special": True})
+    chat = ("/v1/chat/completions", {"messages": messages, "max_tokens": 1})
+    tokenised, answered = ask(exported.path, read, chat)
+    assert tokenised["tokens"] == expected and answered["usage"]["prompt_tokens"] == len(expected)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from colpipe.data.chat import chat_template
+from colpipe.data.chat import chat_template, own_template, paper_template
 from colpipe.data.prompts import WITHOUT_INPUT
 from colpipe.export.ollama import CHATML as GO
 from colpipe.export.ollama import modelfile
+from tests.conftest import make_beginning_tokenizer
 from tests.unit.export.tiny import CHATML, make_tokenizer
 
 OWN_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" + CHATML
@@ -33,6 +34,19 @@ def test_a_template_is_recognised_by_what_it_makes(tokenizer, template, lines):
     text = modelfile("my-q8_0.gguf", tokenizer, template, [2, 0], 128)
     assert text.startswith(f"FROM ./my-q8_0.gguf\n{lines}")
     assert text.endswith('\nPARAMETER stop "<|im_end|>"\nPARAMETER stop "<|endoftext|>"\nPARAMETER num_ctx 128\n')
+
+
+@pytest.mark.parametrize(
+    ("own", "lines"),
+    [(CHATML, f'TEMPLATE """{GO}"""\n'), (None, f'TEMPLATE """{WITHOUT_INPUT.format(instruction=LAST)}"""\n')],
+    ids=["ChatML", "paper"],
+)
+def test_a_begin_token_that_a_template_writes_is_left_to_ollama(own, lines):
+    tokenizer = make_beginning_tokenizer(["Be kind."], 300)
+    tokenizer.chat_template = own
+    template = own_template(tokenizer) if own else paper_template(tokenizer)
+    assert template.startswith("{{ bos_token }}")
+    assert modelfile("my-q8_0.gguf", tokenizer, template, [0], 128).startswith(f"FROM ./my-q8_0.gguf\n{lines}")
 
 
 def test_memory_is_not_taken_for_more_than_is_usual(tokenizer):

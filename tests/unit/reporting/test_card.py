@@ -213,3 +213,12 @@ def test_a_card_says_where_a_recovery_ended(reached, end):
     manifest = {"stage": "recover", "parents": {}, "settings": {}, "parameters": 9, "stopped": stopped}
     text = card(known, CONFIG, {known.path: (manifest, "f")}, {}, {}, {}, Asked(False, None, False), 0).text
     assert f"recover, 51,200 of 102,400 tokens, stop_at 0.95 {end}" in text
+
+
+@pytest.mark.parametrize("prompt", [None, "Below is …\n"])
+@pytest.mark.parametrize("begin", [None, "<bos>"])
+def test_a_begin_token_is_told_of_and_where_it_would_be_there_twice(begin, prompt):
+    asked = Asked(instructed=bool(prompt), prompt=prompt, chat=False, begin=begin)
+    text = " ".join(card(PLAIN, CONFIG, MADE, {}, {}, {}, asked, 0).text.split())
+    assert ("Every text begins with the token `<bos>`. The tokenizer puts it there" in text) == bool(begin)
+    assert ("`add_special_tokens=False`" in text) == bool(begin and prompt)

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from colpipe.data.chat import chat_template
+from colpipe.data.chat import chat_template, paper_template
+from colpipe.data.encoding import encode_prompts
 from colpipe.data.prompts import prompt
+from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.stages.publish import copy_model
-from tests.conftest import make_gpt2, make_tokenizer
+from tests.conftest import make_beginning_tokenizer, make_gpt2, make_tokenizer
 
 
 @pytest.fixture
@@ -26,6 +28,26 @@ def test_the_chat_template_is_the_prompt_of_training(model):
     for asked in ({"content": " Name a city.\n"}, {"content": "Name the city.", "input": "It is old.\n\nAnd {stone}."}):
         text = tokenizer.apply_chat_template([{"role": "user", **asked}], tokenize=False, add_generation_prompt=True)
         assert text == prompt(asked["content"], asked.get("input", ""))
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_pipeline_of_a_published_folder_reads_what_its_model_was_trained_on(model, begins):
+    """With the begin token, where there is one, and not twice: neither in a chat nor in a plain text."""
+    from transformers import AutoTokenizer, pipeline
+    from transformers.utils.chat_template_utils import Chat
+
+    folder = model.with_name("published")
+    if begins:
+        make_beginning_tokenizer(["the old stone school by the river"], 300).save_pretrained(model)
+    own = load_tokenizer(model)
+    copy_model(model, folder, paper_template(own))
+    ask, text = pipeline("text-generation", str(folder)), prompt("Name a city.")
+    chat = ask.preprocess(Chat([{"role": "user", "content": "Name a city."}]))["input_ids"].tolist()
+    assert chat == encode_prompts(own, [text]) == ask.preprocess(text)["input_ids"].tolist()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    written = tokenizer.apply_chat_template([{"role": "user", "content": "Name a city."}], tokenize=False)
+    assert tokenizer(written, add_special_tokens=False)["input_ids"] == chat[0]
+    assert chat[0].count(tokenizer.convert_tokens_to_ids("<s>")) == begins
 
 
 @pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
