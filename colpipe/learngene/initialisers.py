@@ -15,7 +15,7 @@ import torch
 from colpipe.config.parts import InitialiserKind
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.linit import lossless_growth, mixture, require_compatible, take_subset
+from colpipe.learngene.linit import Growth, lossless_growth, mixture, require_compatible, take_subset, thinned
 from colpipe.learngene.selection import Selection, expand, subset, tile
 from colpipe.learngene.weights import Weights
 
@@ -86,9 +86,10 @@ def single(smaller: Weights, target: Mapping[str, int], method: str = "paper") -
             {axis: subset(smaller.sizes[axis], target[axis]) for axis in copies.axes},
         )
         ones = dict.fromkeys([None, *range(target["layer"])], 1.0)
-        value = mixture(smaller, copies, smaller, own, ones, grow=lossless_growth(smaller, target))
         key, epsilon = smaller.family.epsilon(smaller.config)
-        config[key] = epsilon * smaller.sizes["hidden"] / target["hidden"]
+        config[key] = thinned(epsilon, smaller, target)
+        growth = Growth(lossless_growth(smaller, target), (config[key] / epsilon) ** 0.5 if epsilon else 1.0)
+        value = mixture(smaller, copies, smaller, own, ones, growth=growth)
     else:
 
         def value(name: str, layer: int | None) -> torch.Tensor:

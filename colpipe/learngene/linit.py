@@ -13,6 +13,7 @@ Every method mixes in float32 what `Weights.take` gives for the two, tensor by t
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import torch
 
@@ -129,12 +130,14 @@ def linit(
     require_same_kinds(smaller, from_small.layers, larger, from_large.layers)
 
     gain = (larger.sizes["hidden"] / target["hidden"]) ** compensate
-    grow = lossless_growth(smaller, target) if method == "lossless" else None
-    value = mixture(larger, from_large, smaller, from_small, alphas, gain, grow)
     config = family.resize(larger.config, target, larger.tied, from_large.layers)
-    if grow:  # the norms' epsilon counts against a variance that the new channels have thinned
+    growth = None
+    if method == "lossless":
         (key, large), (_, small) = (family.epsilon(weights.config) for weights in (larger, smaller))
-        config[key] = (1 - alphas[None]) * large + alphas[None] * small * smaller.sizes["hidden"] / target["hidden"]
+        epsilon = (1 - alphas[None]) * large + alphas[None] * small
+        config[key] = (1 - alphas[None]) * large + alphas[None] * thinned(small, smaller, target)
+        growth = Growth(lossless_growth(smaller, target), (config[key] / epsilon) ** 0.5 if epsilon else 1.0)
+    value = mixture(larger, from_large, smaller, from_small, alphas, gain, growth)
     details = {
         "method": method,
         "alpha": alpha if isinstance(alpha, int | float) else list(alpha),
@@ -144,6 +147,25 @@ def linit(
     return Assembly(family, target, larger.tied, config, larger.dtype, value, details, [smaller, larger])
 
 
+class Growth(NamedTuple):
+    """How the smaller neighbour grows losslessly.
+
+    Attributes:
+        tensor: grows one of its tensors (`lossless_growth`).
+        queries: factor of queries and keys that a norm inside the attention reads. It has the epsilon of the norms over the
+            stream, which follows the width, and channels of its own, which do not: with them as small as the root of the
+            epsilon has become, what it gives is what it was.
+    """
+
+    tensor: Callable[[str, torch.Tensor | None], torch.Tensor | None]
+    queries: float
+
+
+def thinned(epsilon: float, smaller: Weights, target: Mapping[str, int]) -> float:
+    """A norm's epsilon beside a variance that new channels have thinned."""
+    return epsilon * smaller.sizes["hidden"] / target["hidden"]
+
+
 def mixture(
     larger: Weights,
     from_large: Selection,
@@ -151,16 +173,16 @@ def mixture(
     from_small: Selection,
     alphas: Mapping[int | None, float],
     gain: float = 1.0,
-    grow: Callable | None = None,
+    growth: Growth | None = None,
 ) -> Callable[[str, int | None], Iterator[torch.Tensor]]:
     """(name, layer) → parts of alpha · smaller + (1 − alpha) · larger where the smaller has something, else of the larger.
 
     Args:
         alphas: layer → alpha; None stands for the tensors outside the layers.
         gain: factor of the larger's norm gains.
-        grow: grows the smaller's tensors losslessly (`lossless_growth`).
+        growth: how the smaller grows, if it does so losslessly.
     """
-
+    scaled = larger.family.normed_inside if growth and growth.queries != 1 else frozenset()
     tensors = larger.family.tensors  # what a norm scales behind a block is scaled there
     writes = {tensor.into or name for name, tensor in tensors.items() if tensor.role == "write"}
 
@@ -168,20 +190,21 @@ def mixture(
         tensor = tensors[name]
         width = math.prod(larger.sizes[axis] for axis in tensor.names[1:])
         rows = max(1, PART // (width * larger.dtype.itemsize))
-        if grow and tensor.names[0] != "vocabulary":
+        if growth and tensor.names[0] != "vocabulary":
             rows = None  # growth looks at all of such a tensor
         sources = larger.take_rows(name, layer, from_large, rows), smaller.take_rows(name, layer, from_small, rows)
         for large, small in zip_longest(*sources):
-            yield mixed(name, layer, large, small)
+            part = mixed(name, layer, large, small)
+            yield part.float() * growth.queries if growth and name in scaled else part
 
     def mixed(name: str, layer: int | None, large: torch.Tensor, small: torch.Tensor | None) -> torch.Tensor:
         role, alpha = tensors[name].role, alphas[layer]
         if role == "gain":
             large = large.float() * gain
-        if grow:
-            small = grow(name, small)
+        if growth:
+            small = growth.tensor(name, small)
         if small is None:  # a block that the smaller lacks; losslessly grown, it writes nothing
-            return (1 - alpha) * large if grow and name in writes else large
+            return (1 - alpha) * large if growth and name in writes else large
         if small.dtype != large.dtype:
             large, small = large.float(), small.float()
         if small.shape == large.shape:
@@ -213,7 +236,8 @@ def lossless_growth(smaller: Weights, target: Mapping[str, int]) -> Callable:
     New channels carry the mean of the old ones (LayerNorm: mean and direction stay) or 0 (RMSNorm), every norm ignores
     them (gain and shift 0) and makes up for the thinned variance (gain · sqrt(d / d_target)). New heads, units and blocks
     write nothing. What no norm lets through and what writes nothing may hold anything, so there the larger's own weights
-    stand: a tensor is then returned as it is, for the leading block only.
+    stand: a tensor is then returned as it is, for the leading block only. The epsilon of the norms is thinned too, in
+    config.json, and what norms inside the attention read with it (`Growth.queries`).
 
     Raises:
         ColpipeError: heads are to be added where queries and keys are normalised over all heads.

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from colpipe.architectures.families import FAMILIES, GPT2, family_of
+from colpipe.architectures.families import FAMILIES, GPT2, TABLES, family_of
 from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
 from colpipe.learngene.weights import Weights
@@ -85,6 +85,16 @@ def test_a_norm_stands_before_everything_that_reads(family):
         behind = tensor.role == "write" and family in ("olmo2", "gemma3_text")
         assert behind == bool(tensor.into)
         assert not tensor.into or tensors[tensor.into].role == "gain"
+
+
+def test_every_norm_inside_the_attention_is_known_by_what_it_reads():
+    for family in TABLES.values():
+        norms = {name for name, tensor in family.tensors.items() if tensor.role == "inside" and "norm" in name}
+        made = {name.rpartition(".")[0] for name in family.normed_inside}
+        assert {name.replace("_norm.weight", "_proj") for name in norms} == made
+        assert all(f"{name}.weight" in family.normed_inside for name in made)
+        assert all(name in family.normed_inside for name in family.tensors if name.rpartition(".")[0] in made)
+    assert sum(bool(family.normed_inside) for family in TABLES.values()) == 3
 
 
 def test_sizes_survive_a_change_of_the_configuration(family, stored):

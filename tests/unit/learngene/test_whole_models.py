@@ -88,6 +88,10 @@ VARIANTS = {
     "qwen3-bias": ("qwen3", {**LLAMA, "head_dim": 6}, {"attention_bias": True, **WINDOW, "layer_types": KINDS}),
     "qwen3-defaults": ("qwen3", {**LLAMA, "head_dim": 128, "hidden_size": 12}, {"head_dim": None, "sliding_window": None}),
     **NEWER,
+    # norms inside the attention with an epsilon that counts
+    "qwen3-epsilon": ("qwen3", {**LLAMA, "head_dim": 6}, {"attention_bias": True, "rms_norm_eps": 0.05}),
+    "gemma3-epsilon": ("gemma3_text", GEMMA, {"layer_types": KINDS, "rms_norm_eps": 0.05}),
+    "olmo2-epsilon": ("olmo2", LLAMA, {"attention_bias": True, "rms_norm_eps": 0.05}),
 }  # fmt: skip
 
 
