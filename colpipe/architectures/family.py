@@ -171,7 +171,7 @@ class Family:
 
     @cached_property
     def normed_inside(self) -> frozenset[str]:
-        """Tensors that make what a norm inside the attention reads: weight and bias of `q_proj`, where there is a `q_norm`."""
+        """Tensors that make what a norm inside the attention reads: those of `q_proj`, where there is a `q_norm`."""
         inside = [name for name, tensor in self.tensors.items() if tensor.role == "inside"]
         norms = [name.removesuffix("_norm.weight") for name in inside if name.endswith("_norm.weight")]
         return frozenset({f"{norm}_proj.{kind}" for norm in norms for kind in ("weight", "bias")} & set(self.tensors))

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from colpipe.config import starts, validation
+from colpipe.config import kinds, starts, validation
 from colpipe.config.corpora import corpus_problems
 from colpipe.config.defaults import complete
 from colpipe.config.names import unknown_names
@@ -193,6 +193,7 @@ def load_study(config: dict, where: str = "study") -> Study:
         *starts.inheritance_problems(study),
         *starts.ranking_problems(study),
         *starts.writing_problems(study),
+        *kinds.kind_problems(study),
     ]:
         raise _refusal(problems, where)
     return study
@@ -202,6 +203,7 @@ def remarks(study: Study) -> Iterator[str]:
     """Lines to tell on a study that is valid, where it leaves open what may not be meant."""
     yield from validation.not_quantisable_shapes(study)
     yield from starts.heads_tied_otherwise(study)
+    yield from kinds.export_remarks(study)
 
 
 def _refusal(problems: Iterable[str], where: str) -> ColpipeError:

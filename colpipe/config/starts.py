@@ -19,10 +19,10 @@ RANKED: tuple[Select, ...] = ("rank", "rotate")
 
 def tokenizer_problems(study: Study) -> Iterator[str]:
     """Tokenizers of the chain's models that have more entries than `architecture.vocabulary` has rows."""
-    names = [study.tokenizer.model] + [_origin(study, ancestor) for ancestor in study.ancestors]
+    names = [study.tokenizer.model] + [origin_of(study, ancestor) for ancestor in study.ancestors]
     names += [member.model for member in study.chain.values()]
     for name in dict.fromkeys(filter(None, names)):
-        folder = _folder(study, name)
+        folder = model_here(study, name)
         try:
             entries = tokenizer_entries(folder) if folder else None
         except ColpipeError as error:
@@ -42,7 +42,7 @@ def inheritance_problems(study: Study) -> Iterator[str]:
 
 
 def _of_chain(study: Study, ancestor: str) -> Iterator[str]:
-    origin = _origin(study, ancestor)
+    origin = origin_of(study, ancestor)
     known = _sizes(study, origin)
     family = _family(study, origin)
     if family and family != study.architecture.family:
@@ -111,8 +111,8 @@ def heads_tied_otherwise(study: Study) -> Iterator[str]:
     It is told and not refused: the same study may have run before the ancestor was fetched."""
     ours, family, words = study.architecture.is_tied, study.architecture.family, {True: "tied", False: "untied"}
     inherited = [a for a in study.ancestors if any(study.inherits(a, member) for member in study.members(a))]
-    for origin in dict.fromkeys(_origin(study, ancestor) for ancestor in inherited):
-        folder = _folder(study, origin)
+    for origin in dict.fromkeys(origin_of(study, ancestor) for ancestor in inherited):
+        folder = model_here(study, origin)
         theirs = study.architecture.table.is_tied(read_mapping(folder / "config.json")) if folder else ours
         if study.architecture.tied is None and theirs != ours:
             yield (
@@ -173,19 +173,19 @@ def _taken_by_rank(study: Study, ancestor: str) -> Iterator[tuple[str, str]]:
             yield f"desnets.{name} ({init})", larger
 
 
-def _origin(study: Study, ancestor: str) -> str:
+def origin_of(study: Study, ancestor: str) -> str:
     """The model that an ancestor's chain descends from: its bridge, where it has one."""
     return study.ancestors[ancestor].bridge or study.ancestors[ancestor].model
 
 
-def _folder(study: Study, model: str) -> Path | None:
+def model_here(study: Study, model: str) -> Path | None:
     """Where a model lies already as a folder."""
     source = study.models[model].source
     return model_folder(model, source) if source else None
 
 
 def _family(study: Study, model: str) -> str | None:
-    folder = _folder(study, model)
+    folder = model_here(study, model)
     return read_mapping(folder / "config.json").get("model_type") if folder else None
 
 
@@ -195,7 +195,7 @@ def _parameters(study: Study, model: str) -> int | None:
         return study.parameters(shape)
     if not (sizes := _sizes(study, model)):
         return None
-    config = read_mapping(_folder(study, model) / "config.json")
+    config = read_mapping(model_here(study, model) / "config.json")
     table = variant_of(FAMILIES[study.architecture.family], config)
     return table.parameters(sizes, table.is_tied(config))
 
@@ -204,7 +204,7 @@ def _sizes(study: Study, model: str) -> dict[str, int]:
     """Size of every axis of a model that is known already; empty where it is not."""
     if shape := study.models[model].shape:
         return study.architecture.sizes(shape)
-    folder = _folder(study, model)
+    folder = model_here(study, model)
     config = read_mapping(folder / "config.json") if folder else {}
     if config.get("model_type") != study.architecture.family:
         return {}

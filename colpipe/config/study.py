@@ -354,8 +354,8 @@ class Study(Strict):
         target = self.architecture.sizes(self.desnets[desnet].shape)
         for member in self.members(ancestor):
             sizes = self.architecture.sizes(self.chain[member].shape)
-            widths = self.architecture.table.widths
-            if sizes["layer"] <= target["layer"] and all(target[axis] % sizes[axis] == 0 for axis in widths):
+            fits = all(target[axis] % sizes[axis] == 0 for axis in self.architecture.table.widths)
+            if fits and sizes["layer"] <= target["layer"] and sizes["head_dim"] == target["head_dim"]:
                 return member
         return None
 

@@ -3,7 +3,7 @@
 Each function yields one line per problem: key path, value, what is allowed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import ceil, log
 
@@ -130,9 +130,59 @@ def _built_problems(study: Study, ancestor: str) -> Iterator[str]:
             yield f"desnets.{name}.shape: no member's widths fit a whole number of times, as hypercloning needs"
         if "single" in kinds and smaller is None:
             yield f"desnets.{name}.shape: below the chain's smallest member {larger}, where there is none to expand (single)"
+        if "single" in kinds and smaller:
+            lossless = any(study.initialisers[i].kind == "single" and study.initialisers[i].method == "lossless"
+                           for i in initialisers)  # fmt: skip
+            yield from _single_problems(study, name, smaller, lossless)
         if kinds & {"linit", "subset"}:
             lossless = "linit" in kinds and "lossless" in methods
             yield from _neighbour_problems(study, study.members(ancestor)[0], name, smaller, larger, lossless)
+
+
+def _single_problems(study: Study, desnet: str, smaller: str, lossless: bool) -> Iterator[str]:
+    """Why a DesNet cannot be its smaller neighbour expanded."""
+    where, table = f"desnets.{desnet}.shape", study.architecture.table
+    shapes = study.desnets[desnet].shape, study.chain[smaller].shape
+    ours, theirs = (study.architecture.sizes(shape) for shape in shapes)
+    yield from _head_problems(where, ours, theirs, smaller)
+    for axis in ("layer", *table.widths) if lossless else ():
+        if ours[axis] < theirs[axis]:
+            yield _no_growth(f"{where}: {axis} is {ours[axis]}, less than the {theirs[axis]}", smaller)
+    if lossless and (line := _more_heads(study, desnet, smaller)):
+        yield line
+
+
+def _no_growth(what: str, smaller: str) -> str:
+    return (
+        f"{what} of its smaller neighbour {smaller}, which cannot grow to that losslessly; leave out the lossless "
+        "initialiser (desnets.<name>.initialisers)"
+    )
+
+
+def _more_heads(study: Study, desnet: str, smaller: str) -> str:
+    """Why heads cannot be added losslessly, if they are and cannot be."""
+    wanted, least = study.desnets[desnet].shape.heads, study.chain[smaller].shape.heads
+    if not study.architecture.table.norms_all_heads or wanted == least:
+        return ""
+    return _no_growth(
+        f"desnets.{desnet}.shape.heads: {wanted}, and {study.architecture.family} normalises queries and keys over all "
+        f"heads, the {least}",
+        smaller,
+    )
+
+
+def _head_problems(where: str, ours: Mapping[str, int], theirs: Mapping[str, int], neighbour: str) -> Iterator[str]:
+    """Sizes of heads and groups, which are taken whole, that are not a neighbour's."""
+    if theirs["head_dim"] != ours["head_dim"]:
+        yield (
+            f"{where}: head_dim is {ours['head_dim']}, but {theirs['head_dim']} in {neighbour}; "
+            "heads are taken whole, so they must agree"
+        )
+    elif theirs["query"] != ours["query"]:
+        yield (
+            f"{where}: has {ours['query']} query heads per key/value head, but {neighbour} {theirs['query']}; "
+            "groups are taken whole, so they must agree"
+        )
 
 
 def elastic_problems(study: Study) -> Iterator[str]:
@@ -196,16 +246,7 @@ def _neighbour_problems(
     ours = study.architecture.sizes(shape)
     for neighbour in filter(None, (smaller, larger)):
         theirs = study.architecture.sizes(study.chain[neighbour].shape)
-        if theirs["head_dim"] != ours["head_dim"]:
-            yield (
-                f"{where}: head_dim is {ours['head_dim']}, but {theirs['head_dim']} in {neighbour}; "
-                "heads are taken whole, so they must agree"
-            )
-        elif theirs["query"] != ours["query"]:
-            yield (
-                f"{where}: has {ours['query']} query heads per key/value head, but {neighbour} {theirs['query']}; "
-                "groups are taken whole, so they must agree"
-            )
+        yield from _head_problems(where, ours, theirs, neighbour)
     for axis in ("layers", "heads", "kv_heads", "hidden", "ffn"):
         wanted, most = getattr(shape, axis), getattr(study.chain[larger].shape, axis)
         if wanted > most:
@@ -215,10 +256,9 @@ def _neighbour_problems(
             )
         least = getattr(study.chain[smaller].shape, axis) if smaller and lossless else 0
         if wanted < least:
-            yield (
-                f"{where}.{axis}: {wanted} is less than the {least} of its smaller neighbour {smaller}, which cannot grow "
-                "to that losslessly; leave out the lossless initialiser (desnets.<name>.initialisers)"
-            )
+            yield _no_growth(f"{where}.{axis}: {wanted} is less than the {least}", smaller)
+    if smaller and lossless and (line := _more_heads(study, desnet, smaller)):
+        yield line
 
 
 def length_problems(study: Study) -> Iterator[str]:

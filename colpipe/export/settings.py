@@ -1,12 +1,13 @@
 """A model's configuration as llama.cpp's keys (no weights here)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gguf import GGUFWriter, RopeScalingType
 
 from colpipe.architectures.family import Family
+from colpipe.architectures.layers import WITHOUT_ROPE, rotary_in_llama_cpp, window_period
 from colpipe.errors import ColpipeError
 
 TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # three names of the function that llama.cpp has
@@ -43,7 +44,6 @@ ROPES = {
     "longrope": "phi3",
 }
 PARTIAL = ("gpt_neox", "phi3")  # families that may turn a part of a head
-WITHOUT_ROPE = 4  # llama.cpp turns nothing in every 4th layer of a SmolLM3, and has no key for it
 # Of a Gemma 3: the number of layers of which the last attends to everything, and the rope_theta of the others, that
 # versions of llama.cpp have which do not read them from a file.
 USUAL_PERIOD, USUAL_LOCAL = 6, 10000.0
@@ -90,7 +90,7 @@ def _require_family(family: Family, config: Mapping[str, Any], where: str) -> No
             f"({sizes['hidden']} / {sizes['head']}) only"
         )
     turned = config.get("no_rope_layers")
-    if family.name == "smollm3" and turned != [int((n + 1) % WITHOUT_ROPE > 0) for n in range(sizes["layer"])]:
+    if family.name == "smollm3" and turned != rotary_in_llama_cpp(sizes["layer"]):
         raise ColpipeError(
             f"{where}: no_rope_layers {turned}: of smollm3, llama.cpp leaves rotary positions out of every "
             f"{WITHOUT_ROPE}th layer (0 there, 1 elsewhere) and of no other"
@@ -121,14 +121,6 @@ def _require_windows(family: Family, config: Mapping[str, Any], where: str) -> l
     if slides and window < config["max_position_embeddings"]:
         raise ColpipeError(f"{where}: sliding_window {window}: llama.cpp attends to everything in {family.name}")
     return []
-
-
-def window_period(kinds: Sequence[str]) -> int | None:
-    """Number of layers of which the last has full attention and the others a window, of the kinds of all layers; one more
-    than there are where none has, and None where they follow each other otherwise."""
-    full = [kind == "full_attention" for kind in kinds]
-    period = (*full, True).index(True) + 1
-    return period if full == [(layer + 1) % period == 0 for layer in range(len(full))] else None
 
 
 def rope_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

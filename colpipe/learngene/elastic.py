@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from colpipe.architectures.family import Family
+from colpipe.architectures.layers import between
 from colpipe.architectures.widths import alignment, head_step, hidden_step
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.importance import signal_gain
 from colpipe.learngene.linit import take_subset
-from colpipe.learngene.selection import Selection, between, leading
+from colpipe.learngene.selection import Selection, leading
 from colpipe.learngene.weights import Weights
 
 

@@ -12,11 +12,12 @@ from typing import get_args
 
 import torch
 
+from colpipe.architectures.layers import expand, subset, tile
 from colpipe.config.parts import InitialiserKind
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.linit import Growth, lossless_growth, mixture, require_compatible, take_subset, thinned
-from colpipe.learngene.selection import Selection, expand, subset, tile
+from colpipe.learngene.selection import Selection
 from colpipe.learngene.weights import Weights
 
 # All but LInit, which takes two neighbours, and a distillation.

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import torch
 
+from colpipe.architectures.layers import between, evenly_spaced, expand, keep_layers, subset
 from colpipe.errors import ColpipeError
 from colpipe.learngene.agreement import require_alike, require_same_kinds
 from colpipe.learngene.alignment import align
 from colpipe.learngene.assembly import Assembly
-from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, leading, subset
+from colpipe.learngene.selection import Selection, leading
 from colpipe.learngene.stored import rotations
 from colpipe.learngene.weights import Weights
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from colpipe.architectures.layers import keep_layers
 from colpipe.config.constants import COMPLETION_OBJECTIVES
 from colpipe.config.parts import Architecture, Select, Shape, Strict
 from colpipe.config.stages import Distill, Elastic, Fit
@@ -31,7 +32,6 @@ from colpipe.jobs.device import pick_device, wait_for_all
 from colpipe.jobs.job import Job
 from colpipe.learngene.elastic import ElasticMember
 from colpipe.learngene.inheritance import inheritance, inherited_entries, inherited_subset
-from colpipe.learngene.selection import keep_layers
 from colpipe.learngene.tokenizers import require_same_tokenizer
 from colpipe.learngene.weights import Weights, copy_companions
 from colpipe.training.distillation import DistillationData, distill

@@ -279,6 +279,12 @@ def test_the_tiny_study_is_valid(study):
             "my.yaml: desnets.upper.shape: no member's widths fit a whole number of times, as hypercloning needs",
         ),
         (
+            lambda s: s["initialisers"].update(grown={"kind": "single", "method": "lossless"})
+            or s["desnets"]["upper"]["shape"].update(ffn=60),
+            "my.yaml: desnets.upper.shape: ffn is 60, less than the 64 of its smaller neighbour medium, which cannot grow "
+            "to that losslessly; leave out the lossless initialiser",
+        ),
+        (
             lambda s: s["initialisers"].update(exact={"kind": "linit", "method": "lossless"})
             or s["desnets"]["upper"]["shape"].update(ffn=60),
             "my.yaml: desnets.upper.shape.ffn: 60 is less than the 64 of its smaller neighbour medium",
@@ -420,6 +426,42 @@ def test_a_desnet_above_the_chain_may_be_cloned(study):
     assert loaded.neighbours("above") == ("large", None)
     assert loaded.hypercloning_source("above") == "large"
     assert loaded.initialisers_of("above") == ["cloned", "rand"]
+
+
+def test_what_is_cloned_keeps_the_width_of_its_heads(study):
+    study["desnets"]["above"] = {"shape": {"layers": 5, "heads": 6, "hidden": 48}, "initialisers": ["cloned"]}
+    study["initialisers"]["cloned"] = {"kind": "hypercloning"}
+    assert load_study(study).hypercloning_source("above") == "large"
+    study["desnets"]["above"]["shape"]["heads"] = 3
+    with pytest.raises(
+        ColpipeError, match=r"^my.yaml: desnets.above.shape: no member's widths fit a whole number of times"
+    ):
+        load_study(study, "my.yaml")
+
+
+@pytest.mark.parametrize("kind", ["linit", "single"])
+def test_heads_that_cannot_be_added_losslessly_are_refused_before_anything_runs(study, kind):
+    study["architecture"]["family"] = "olmo2"
+    study["initialisers"] = {"exact": {"kind": kind, "method": "lossless"}}
+    with pytest.raises(ColpipeError) as refusal:
+        load_study(study, "my.yaml")
+    assert str(refusal.value) == (
+        "my.yaml: desnets.lower.shape.heads: 2, and olmo2 normalises queries and keys over all heads, the 1 of its "
+        "smaller neighbour small, which cannot grow to that losslessly; leave out the lossless initialiser "
+        "(desnets.<name>.initialisers)"
+    )
+    study["desnets"]["lower"]["initialisers"] = []
+    assert load_study(study)
+
+
+def test_a_model_that_is_expanded_has_heads_as_wide(study):
+    study["architecture"]["family"] = "llama"
+    study["initialisers"] = {"grown": {"kind": "single"}}
+    study["desnets"]["upper"]["shape"]["head_dim"] = 10
+    with pytest.raises(
+        ColpipeError, match=r"desnets.upper.shape: head_dim is 10, but 8 in medium; heads are taken whole"
+    ):
+        load_study(study, "my.yaml")
 
 
 def test_auto_alpha_with_the_papers_sizes(study):

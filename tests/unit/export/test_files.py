@@ -8,9 +8,10 @@ import pytest
 import torch
 from gguf.quants import dequantize
 
+from colpipe.architectures.layers import window_period
 from colpipe.errors import ColpipeError
 from colpipe.export.files import write_gguf, write_gguf_files
-from colpipe.export.settings import COMPUTED, window_period
+from colpipe.export.settings import COMPUTED
 from tests.unit.export.tiny import CONFIGS, FULL, SLIDING, make_folder, make_tokenizer
 
 LLAMA = {

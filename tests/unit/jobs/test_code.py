@@ -10,6 +10,7 @@ MOVERS = {
     "config.corpora",
     "config.defaults",
     "config.folders",
+    "config.kinds",
     "config.loading",
     "config.names",
     "config.needs",

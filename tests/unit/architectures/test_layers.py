@@ -2,8 +2,9 @@
 
 import pytest
 
+from colpipe.architectures.layers import between, evenly_spaced, expand, keep_layers, subset, tile
 from colpipe.errors import ColpipeError
-from colpipe.learngene.selection import Selection, between, evenly_spaced, expand, keep_layers, subset, tile
+from colpipe.learngene.selection import Selection
 
 
 def test_expand_replicates_the_last_as_the_paper_does():
