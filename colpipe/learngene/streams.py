@@ -17,7 +17,7 @@ from torch import Tensor
 from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
-from colpipe.learngene.stored import is_finite
+from colpipe.learngene.stored import complete_config, is_finite
 from colpipe.learngene.weights import Weights
 
 
@@ -246,8 +246,10 @@ def require_ids(name: str, sizes, batches: list[Tensor]) -> None:
 
 
 def is_parallel(weights: Weights) -> bool:
-    """Whether attention and feed-forward read the same stream and are added together (GPT-NeoX)."""
-    return bool(weights.config.get("use_parallel_residual"))
+    """Whether attention and feed-forward read the same stream and are added together (GPT-NeoX); not where a file has the
+    key and the family's class does not, which then reads nothing of it."""
+    key, name = "use_parallel_residual", weights.family.name
+    return bool(weights.config.get(key)) and key in complete_config({"model_type": name}, name)
 
 
 def layers_of(model, family: Family) -> list:

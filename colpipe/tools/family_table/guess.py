@@ -199,7 +199,7 @@ def _factors(full: Stock, flow: Flow) -> list[str]:
         checks.append(f"what blocks write is multiplied by {_list(now)}: Family.write_factor knows residual_multiplier")
     if not _is_root(full, flow) and abs(flow.embedding / other.embedding - 1) > 0.01:
         checks.append(f"embeddings are multiplied by {flow.embedding:.4g}, at another size by {other.embedding:.4g}")
-    if flow.parallel and not full.usual.get("use_parallel_residual"):
+    if flow.parallel and "use_parallel_residual" not in full.usual:
         checks.append(
             "attention and feed-forward part read the same stream; is_parallel in colpipe/learngene/streams.py knows only "
             "the key use_parallel_residual, so that a fit would take the wrong one"

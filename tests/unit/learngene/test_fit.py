@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from colpipe.learngene.elastic import ElasticMember, cut
 from colpipe.learngene.fit import fit, fitted
 from colpipe.learngene.importance import measure, reorder, signal_gain
 from colpipe.learngene.linit import linit, take_subset
-from colpipe.learngene.streams import gather
+from colpipe.learngene.streams import gather, is_parallel
 from colpipe.learngene.weights import Weights
 from tests.unit.learngene.tiny import assert_same, distance
 
@@ -482,3 +483,25 @@ def test_no_space_for_the_streams_is_said_before(tmp_path, monkeypatch):
     with pytest.raises(ColpipeError, match="no space left for the residual streams"):
         gather(made("llama"), BATCHES, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("family", "said", "parallel"), [
+    ("gpt_neox", True, True), ("gpt_neox", None, True), ("gpt_neox", False, False), ("llama", True, False),
+    ("llama", None, False),
+])  # fmt: skip
+def test_parts_are_side_by_side_where_the_class_has_them_so(family, said, parallel, tmp_path):
+    """Not where a file says so and the class does not read it: transformers runs such a Llama as any other."""
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 16,
+        "vocab_size": 32,
+    }
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("use_parallel_residual", None)
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | ({} if said is None else {"use_parallel_residual": said}))
+    )
+    assert is_parallel(Weights(tmp_path)) == parallel
