@@ -9,11 +9,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from colpipe.config.stages import Rollout
 from colpipe.hf.finite import require_finite
 from colpipe.jobs.device import float64
+from colpipe.training.kv_cache import key_value_cache
 
 
 @torch.inference_mode()
@@ -24,6 +25,7 @@ def sample(
     limits: Sequence[int],
     end_ids: Sequence[int],
     seed: int,
+    preallocated: bool | None = None,
 ) -> list[dict[str, Tensor]]:
     """Completions y_t ~ p̃ = Σ share · model, at temperature 1, mixed token by token; each model keeps its own cache.
 
@@ -36,6 +38,7 @@ def sample(
         limits: most new tokens of each row.
         end_ids: ends of text; one of them is the last token of a completion that has not reached its limit.
         seed: of this batch.
+        preallocated: take memory for the keys and values of the longest completion at once; None: on an accelerator.
 
     Returns:
         Per row, on the CPU: `prompt`, `answer` (the completion, T,), `sampled`: log p̃ of its tokens (T,), and by the name
@@ -54,7 +57,9 @@ def sample(
     ids, mask = ids.to(device), mask.to(device)
     position = (mask.cumsum(1) - 1).clamp(min=0)
     max_new, ends = torch.tensor(limits, device=device), torch.tensor(end_ids, device=device)
-    caches = {name: DynamicCache(config=model.config) for name, model in models.items()}
+    longest = length + max(limits)
+    caches = {name: key_value_cache(model, longest, preallocated) for name, model in models.items()}
+    totals: dict[str, list[Tensor]] = {name: [] for name in models}
     names = [*models, "sampled"]
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, tokens, log-probabilities of each step
     rows = torch.arange(len(prompts), device=device)
@@ -71,7 +76,7 @@ def sample(
                 logits_to_keep=1,
             ).logits
             logs.append(logits[:, -1, :vocabulary].float().log_softmax(-1))
-            require_finite(logs[-1].logsumexp(-1), model, "its logits for a completion")
+            totals[name].append(logs[-1].logsumexp(-1))
             mixed = mixed + shares[name] * logs[-1].exp()
         # In float32 the sum over a large vocabulary is off by more than rare tokens have.
         cumulated = float64(mixed).cumsum(-1)
@@ -81,15 +86,17 @@ def sample(
         logprobs = [value.gather(1, token) for value in (*logs, mixed.log())]
         steps.append((rows, token[:, 0], torch.cat(logprobs, 1)))
         active = ~torch.isin(token[:, 0], ends) & (max_new[rows] > step + 1)
-        if not active.any():
+        kept = active.nonzero()[:, 0]  # an accelerator is waited for here, once a token
+        if not len(kept):
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         ids, position = token, position[:, -1:] + 1
-        if not active.all():
-            kept = active.nonzero()[:, 0]
+        if len(kept) < len(rows):
             rows, ids, mask, position = rows[kept], ids[kept], mask[kept], position[kept]
             for cache in caches.values():
                 cache.batch_select_indices(kept)
+    for name, model in models.items():  # not token by token, which would wait for an accelerator
+        require_finite(torch.cat(totals[name]), model, "its logits for a completion")
     return _by_row(steps, names, prompts)
 
 

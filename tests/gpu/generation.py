@@ -42,15 +42,17 @@ def _mixture(world: World) -> Iterator[Finding]:
     shapes = {"student": (SMALL, 1, 1.0), "teacher": (LARGE, 2, 2.0)}
     shares = {"student": 1 - SHARE, "teacher": SHARE}
     models = {name: model(shape, seed, surer=surer).to(world.device) for name, (shape, seed, surer) in shapes.items()}
-    samples = sample(models, shares, PROMPTS, [NEW] * len(PROMPTS), [END], 0)
     exact = {name: model(shape, seed, surer=surer).double() for name, (shape, seed, surer) in shapes.items()}
-    errors = {}
-    for name in (*shapes, "sampled"):
-        ours = torch.cat([row[name] for row in samples])
-        theirs = torch.cat([_log_probabilities(exact, shares, row)[name] for row in samples])
-        errors[name] = relative(ours, theirs)
-    tokens = sum(len(row["answer"]) for row in samples)
-    yield within("samples of a mixture", errors, 1e-4, f"{tokens} tokens; log-probabilities: ")
+    for preallocated in (False, True):
+        samples = sample(models, shares, PROMPTS, [NEW] * len(PROMPTS), [END], 0, preallocated)
+        known = [_log_probabilities(exact, shares, row) for row in samples]
+        errors = {
+            name: relative(torch.cat([row[name] for row in samples]), torch.cat([row[name] for row in known]))
+            for name in (*shapes, "sampled")
+        }
+        tokens = sum(len(row["answer"]) for row in samples)
+        name = f"samples of a mixture{', caches preallocated' * preallocated}"
+        yield within(name, errors, 1e-4, f"{tokens} tokens; log-probabilities: ")
 
 
 @torch.no_grad()

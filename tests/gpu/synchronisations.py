@@ -16,13 +16,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from colpipe.jobs.device import backend
 from colpipe.jobs.kinds import KINDS
+from colpipe.training.rollouts import sample
 from colpipe.training.trainer import ObjectiveTrainer
 from tests.gpu.finding import Finding, found, not_run
-from tests.gpu.tiny import World, distilled
+from tests.gpu.tiny import END, LARGE, PROMPTS, SMALL, World, distilled, model
 
 STEPS, FIRST = 12, 6  # counted are the updates behind the first ones
 # In our own code, a forward and backward pass: see docs/accelerators.md.
 ALLOWED = {"reverse_kl": 1, "forward_kl": 1}
+# In our own code for each token of a batch of samples: which rows go on. The rest is once a batch.
+NEW, ALLOWED_OF_A_TOKEN = 32, 1.5
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2")
 
 
@@ -32,12 +35,28 @@ def check(world: World) -> Iterator[Finding]:
         return
     for objective, allowed in ALLOWED.items():
         places = _count(world, objective)
-        ours = {place: count for place, count in places.items() if place.startswith("colpipe")}
         updates = STEPS - FIRST
         shown = ", ".join(f"{place} {count / updates:g}" for place, count in places.most_common(8))
-        mine, all_of_them = sum(ours.values()) / updates, sum(places.values()) / updates
+        mine, all_of_them = _of_colpipe(places) / updates, sum(places.values()) / updates
         said = f"{mine:g} an update in colpipe (at most {allowed}), {all_of_them:g} in all: {shown or 'none'}"
         yield found(mine <= allowed, objective, said, ours=mine, all=all_of_them)
+    places = _sampling(world)
+    mine, all_of_them = _of_colpipe(places) / NEW, sum(places.values()) / NEW
+    said = f"{mine:.2g} a token in colpipe (at most {ALLOWED_OF_A_TOKEN}), {all_of_them:.2g} in all"
+    yield found(mine <= ALLOWED_OF_A_TOKEN, "sampling of two models", said, ours=mine, all=all_of_them)
+
+
+def _of_colpipe(places: Counter) -> int:
+    return sum(count for place, count in places.items() if place.startswith("colpipe"))
+
+
+def _sampling(world: World) -> Counter:
+    """Place → how often it waited, while rows of two models mixed were sampled."""
+    models = {name: model(shape, 1).to(world.device) for name, shape in (("student", SMALL), ("teacher", LARGE))}
+    counter = _Warnings(world.device) if world.has_accelerator else _Operations()
+    with counter:
+        sample(models, {"student": 0.8, "teacher": 0.2}, PROMPTS[:8], [NEW] * 8, [END], 0, preallocated=True)
+    return counter.places
 
 
 def _count(world: World, objective: str) -> Counter:

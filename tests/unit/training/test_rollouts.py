@@ -96,6 +96,16 @@ def test_completions_of_a_model_that_is_not_finite_are_refused(models):
         sample(models, SHARES, [torch.tensor([0])], [4], [END], seed=0)
 
 
+def test_preallocated_caches_change_nothing(models):
+    """The same tokens behind left padding, though rows end and leave the batch, and layers look through windows."""
+    grown, preallocated = (sample(models, SHARES, PROMPTS, LIMITS, [END], 3, way) for way in (False, True))
+    assert len({len(row["answer"]) for row in grown}) > 1
+    for one, other in zip(grown, preallocated, strict=True):
+        assert torch.equal(one["answer"], other["answer"])
+        for name in ("student", "teacher", "sampled"):
+            torch.testing.assert_close(other[name], one[name], rtol=0, atol=1e-6)
+
+
 def test_frequencies_are_those_of_the_mixture(models):
     rows = sample(models, SHARES, [PROMPTS[0]] * 4000, [1] * 4000, [END], seed=0)
     counts = torch.bincount(torch.cat([row["answer"] for row in rows]), minlength=47)
