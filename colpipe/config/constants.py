@@ -3,6 +3,8 @@
 They are no settings: a study cannot change them. Changing one reruns the stages that use it.
 """
 
+from typing import NamedTuple
+
 # Names of places.
 SCRATCH = "scratch"  # stands where an ancestor's name would: random DesNets inherit from nobody
 ORIGIN = "origin"  # stands for the ancestor, or its bridge, among the models and teachers of its chain
@@ -11,8 +13,28 @@ ORIGIN = "origin"  # stands for the ancestor, or its bridge, among the models an
 VALIDATION_ITEMS = 128  # blocks or rows of each data set, scored at each evaluation during training
 SAMPLED_OBJECTIVES = ("minillm", "on_policy")  # on completions that are sampled while the student learns
 COMPLETION_OBJECTIVES = ("seqkd", *SAMPLED_OBJECTIVES)  # they answer prompts
-LOGITS_CHUNK = 2**23  # logits that an objective projects at a time
 CACHE_ROWS = 8  # rows of a forward pass for cached teacher log-probabilities, where runtime.micro_batch says nothing
+
+
+class LogitsChunk(NamedTuple):
+    """How many logits an objective holds; the loss does not depend on it, but for rounding."""
+
+    projected: int
+    """at a time, of each model"""
+    together: int
+    """looked at together, in float32: a part of those"""
+
+
+def logits_chunk(device: str) -> LogitsChunk:
+    """What suits a kind of device (`cpu`, `cuda`, `npu`): constants, so that free memory does not change a result.
+
+    On a CPU, both were measured to be the fastest: a part fits its cache. An accelerator's are reasoned, and no accelerator
+    has measured them; `make gpu-check` does. Each chunk reads and writes the gradient of the whole head (151,936 × 1,024 of
+    Qwen3-0.6B in float32: 1.2 GB), as much as is read and written for the logits of 2**25; twice as many hide it. In
+    bfloat16, both models' then take 0.3 GB, and what is computed of a part at most 0.5 GB.
+    """
+    return LogitsChunk(2**23, 2**19) if device == "cpu" else LogitsChunk(2**26, 2**24)
+
 
 # Scores.
 PERPLEXITY_TOKENS = 4096  # of a batch for held-out loss

@@ -16,7 +16,7 @@ from colpipe.architectures.flops import (
     inference_memory,
     training_memory,
 )
-from colpipe.config.constants import LOGITS_CHUNK, SAMPLED_OBJECTIVES, VALIDATION_ITEMS
+from colpipe.config.constants import SAMPLED_OBJECTIVES, VALIDATION_ITEMS, logits_chunk
 from colpipe.config.layout import Layout
 from colpipe.config.parts import Architecture, Runtime
 from colpipe.config.rollouts import rollouts_of
@@ -156,6 +156,7 @@ def training(
 def _held(model: SizedModel, micro: float, length: float, logits: float, settings: Training, how: Pass) -> float:
     if model.family is None:  # weights, gradients, optimizer state; nothing is known of the rest
         return 4 * REAL * model.parameters
+    device = how.runtime.device
     return training_memory(
         model.family,
         model.sizes,
@@ -163,7 +164,7 @@ def _held(model: SizedModel, micro: float, length: float, logits: float, setting
         micro,
         length,
         logits,
-        chunk=LOGITS_CHUNK,
+        chunk=logits_chunk("cpu" if device == "auto" else device).projected,  # main memory counts where none is named
         again=micro < settings.batch_size or bool(how.submodels),
         checkpointed=how.runtime.gradient_checkpointing,
         taught=how.teacher is not None and how.taught,

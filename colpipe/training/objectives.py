@@ -16,13 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colpipe.architectures.flops import TRAINING
-from colpipe.config.constants import LOGITS_CHUNK
+from colpipe.config.constants import LogitsChunk, logits_chunk
 from colpipe.config.stages import Distill
 from colpipe.hf.counting import count_logits
 from colpipe.hf.logits import PLAIN, LogitTransform
 
-# Of a chunk so many logits are looked at together: a processor's cache holds them. Other devices take all at once.
-PART = {"cpu": 2**19}
 SMALLEST = math.log(1e-8)  # of the teacher's tail: where it rounds to 0, a student's tail would cost infinitely much
 
 Objective = Callable[[Tensor, Tensor | None, slice], tuple[Tensor, Tensor]]
@@ -83,7 +81,11 @@ class TopK(NamedTuple):
 
 
 def chunked(
-    objective: Objective, student: Projection, teacher: Projection | TopK | None, chunk: int = LOGITS_CHUNK
+    objective: Objective,
+    student: Projection,
+    teacher: Projection | TopK | None,
+    chunk: int | None = None,
+    part: int | None = None,
 ) -> Tensor:
     """Loss summed over rows, in nats.
 
@@ -91,17 +93,20 @@ def chunked(
 
     Args:
         teacher: at the same positions; no gradient flows to it. None where the objective needs none.
-        chunk: logits projected at a time.
+        chunk: logits projected at a time; None: as many as suit the device.
+        part: logits of a chunk that the objective looks at together; None likewise.
 
     Returns:
         Scalar; gradients flow to the student's hidden states, weight and bias.
     """
-    return _Chunked.apply(*student, teacher, objective, chunk, torch.is_grad_enabled())
+    own = logits_chunk(student.hidden.device.type)
+    sizes = LogitsChunk(chunk or own.projected, part or own.together)
+    return _Chunked.apply(*student, teacher, objective, sizes, torch.is_grad_enabled())
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, transform, teacher, objective, chunk, wants_gradient):
+    def forward(ctx, hidden, weight, bias, transform, teacher, objective, sizes, wants_gradient):
         own, vocabulary = Projection(hidden, weight, bias, transform), len(weight)
         if isinstance(teacher, Projection):
             vocabulary = min(vocabulary, len(teacher.weight))
@@ -110,8 +115,7 @@ class _Chunked(torch.autograd.Function):
         learns = [value for value in (hidden, weight, bias) if value is not None]
         grads = [torch.zeros_like(value) for value in learns] if wants_gradient else []
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        step = max(1, chunk // vocabulary)
-        few = max(1, min(chunk, PART.get(hidden.device.type, chunk)) // vocabulary)
+        step, few = (max(1, count // vocabulary) for count in (sizes.projected, min(sizes)))
         for start in range(0, len(hidden), step):
             rows = slice(start, start + step)
             logits = student.logits(rows)

@@ -81,7 +81,8 @@ def _kind(wanted: str) -> str:
 
 
 def measured(found: dict[str, list[dict]]) -> dict | None:
-    """What `colpipe estimate` takes: FLOP/s of the first training of each precision; None where none was timed."""
+    """What `colpipe estimate` takes: FLOP/s of the first training of each precision; None where none was timed.
+    Beside it, by vocabulary, the chunks of the loss that were the fastest."""
     training: dict[str, dict] = {}
     for entry in found.get("speed", []):
         numbers = entry["numbers"]
@@ -92,7 +93,9 @@ def measured(found: dict[str, list[dict]]) -> dict | None:
     if not training:
         return None
     device = next((entry["name"] for entry in found.get("devices", [])), "unknown device")
-    return {"device": device, "training": training}
+    numbers = [entry["numbers"] for entry in found["speed"] if "best_chunk" in entry["numbers"]]
+    chunks = {each["vocabulary"]: {name: each[f"best_{name}"] for name in ("chunk", "part")} for each in numbers}
+    return {"device": device, "training": training, "fastest_chunks": chunks}
 
 
 if __name__ == "__main__":

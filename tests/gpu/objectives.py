@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colpipe.config.constants import LOGITS_CHUNK
 from colpipe.training.objectives import (
     Projection,
     TopK,
@@ -89,7 +88,7 @@ def check(world: World) -> Iterator[Finding]:
         for name in PLAIN:
             errors = {}
             for label, loss in {
-                "whole": our_loss(name, LOGITS_CHUNK),
+                "whole": our_loss(name, None),
                 "chunked": our_loss(name, 5 * vocabulary),
                 "naive": plain_loss(name),
             }.items():
@@ -130,7 +129,7 @@ def plain_loss(name: str) -> Callable[[dict], Tensor]:
     return loss
 
 
-def our_loss(name: str, chunk: int) -> Callable[[dict], Tensor]:
+def our_loss(name: str, chunk: int | None) -> Callable[[dict], Tensor]:
     def loss(data: dict) -> Tensor:
         teacher: Projection | TopK = Projection(data["teacher"], data["own"])
         if name.endswith("cached"):

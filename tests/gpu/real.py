@@ -72,6 +72,7 @@ class Ran:
         micro: rows of a forward pass, which is halved until it fits.
         work: the same training by the estimate, all steps.
         counted: FLOPs of all steps, as the models counted them.
+        first: seconds up to the end of the first step, what it compiles included.
     """
 
     seconds: float
@@ -81,6 +82,7 @@ class Ran:
     micro: int
     work: Work
     counted: float
+    first: float
 
 
 def built(pair: Pair, of: str, device: torch.device, dtype: torch.dtype = torch.float32):
@@ -99,7 +101,7 @@ def run(
     Args:
         taught: a distillation (`forward_kl`); else pre-training.
         skipped: first steps that do not count.
-        change: of the student, before it is trained.
+        change: of the student and of the teacher, before the training.
     """
     micro = batch
     while True:
@@ -134,26 +136,28 @@ def _run(world, pair, length, batch, steps, precision, taught, skipped, micro, c
             measure(**values)
 
         job.measure = note
+        started = time.monotonic()
         if taught:
-            teacher = built(pair, "teacher", device, getattr(torch, precision))
+            teacher = change(built(pair, "teacher", device, getattr(torch, precision)))
             distill(job, student, teacher, settings, DistillationData(blocks, [], None, None, [0], 0))
         else:
             train(job, student, settings, blocks)
         job.measure = measure
     peak = peak_memory_of(device)
-    (begun, first), (end, last) = times[skipped - 1], times[-1]
+    (begun, before_them), (end, last) = times[skipped - 1], times[-1]
     counted = usage.counted["flops"] - before["flops"]
-    work = estimated(pair, length, batch, steps, settings, micro, taught, checkpointing)
+    runtime = Runtime(device=device.type, micro_batch=micro, gradient_checkpointing=checkpointing)
+    work = estimated(pair, length, batch, steps, settings, runtime, taught)
     del student
-    return Ran(end - begun, (steps - skipped) * batch * length, last - first, peak, micro, work, counted)
+    tokens, first = (steps - skipped) * batch * length, times[0][0] - started
+    return Ran(end - begun, tokens, last - before_them, peak, micro, work, counted, first)
 
 
-def estimated(pair, length, batch, steps, settings, micro: int, taught: bool, checkpointing: bool) -> Work:
+def estimated(pair, length, batch, steps, settings, runtime: Runtime, taught: bool) -> Work:
     """By the formulas of `colpipe estimate`."""
     student, teacher = (of_shape(pair.architecture, Shape(**shape)) for shape in (pair.student, pair.teacher))
     read: SizedModel | None = teacher._replace(precision=settings.precision) if taught else None
-    how = Pass(Runtime(micro_batch=micro, gradient_checkpointing=checkpointing), teacher=read)
-    return training(student, [Data(batch * steps, ((1, length - 1),))], settings, how)
+    return training(student, [Data(batch * steps, ((1, length - 1),))], settings, Pass(runtime, teacher=read))
 
 
 def empty(device: torch.device) -> int:

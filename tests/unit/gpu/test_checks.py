@@ -123,6 +123,36 @@ def test_waits_for_the_device_are_counted(tmp_path):
     updates = synchronisations.STEPS - synchronisations.FIRST
     ours = sum(count for place, count in places.items() if place.startswith("colpipe"))
     assert ours / updates == synchronisations.ALLOWED["reverse_kl"]
+    # Each token, to see which rows go on; at the end, whether the logits of each model were finite.
+    sampling = synchronisations._sampling(on_cpu(tmp_path))
+    assert synchronisations._of_colpipe(sampling) == synchronisations.NEW + 2
+
+
+def test_what_measures_speed_comes_to_its_end(tmp_path, monkeypatch):
+    """At sizes that tell nothing, and nothing is compiled: else no machine without an accelerator would run it."""
+    from tests.gpu import contenders, speed
+    from tests.gpu.tiny import GPT2, LARGE, SMALL
+
+    compiled = []
+    monkeypatch.setitem(
+        speed.PAIRS, "tiny", speed.PAIRS["small"]._replace(architecture=GPT2, student=SMALL, teacher=LARGE)
+    )
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled.append((type(self).__name__, how)))
+    monkeypatch.setattr(contenders, "ROWS", 1)
+    monkeypatch.setattr(speed, "STEPS", 3)
+    monkeypatch.setattr(speed, "SKIPPED", 1)
+    world = on_cpu(tmp_path)
+    found = [*speed._chunks(world, 16, (64,), range(7, 10)), *speed._sampling(world, "tiny", prompt=4, new=2)]
+    found += speed._compiled(world, pair="tiny", length=8, batch=1)
+    assert {finding.state for finding in found} == {PASSED}, [finding.line("speed") for finding in found]
+    numbers = {finding.name: finding.numbers for finding in found}
+    fastest = numbers["loss, V = 64, fastest chunks"]
+    assert (fastest["best_chunk"], fastest["best_part"]) in {(2**n, 2**n) for n in range(7, 10)} | {(2**23, 2**19)}
+    assert fastest["own_to_best"] >= 1
+    ways = [name for name in numbers if name.startswith("torch.compile")]
+    assert len(ways) == len(speed.COMPILED) and all("compile_seconds" in numbers[name] for name in ways)
+    whole = ("GPT2Model", {"mode": None}), ("GPT2Model", {"mode": "reduce-overhead"})
+    assert compiled == [("GPT2Block", {"mode": None})] * 5 + [whole[0]] * 2 + [whole[1]] * 2
 
 
 def test_what_is_not_a_number_is_no_pass():
@@ -136,7 +166,9 @@ def test_measurements_are_those_of_the_first_training_of_a_precision(tmp_path):
         for name, rate, precision in (("one", 4e14, "bfloat16"), ("two", 5e14, "bfloat16"), ("three", 3e13, "float32"))
     ]
     device = found(True, "NVIDIA H200", "")._asdict()
+    entries.append(found(True, "chunks", "", vocabulary=50257, best_chunk=2**25, best_part=2**24)._asdict())
     result = {"measured": program.measured({"devices": [device], "speed": entries})}
+    assert result["measured"]["fastest_chunks"] == {50257: {"chunk": 2**25, "part": 2**24}}
     (tmp_path / "found.json").write_text(json.dumps(result))
     measured = read_measurements(tmp_path / "found.json")
     assert measured.device == "NVIDIA H200" and measured.rates == {"bfloat16": 4e14, "float32": 3e13}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from colpipe.config.constants import logits_chunk
 from colpipe.training.objectives import (
     Projection,
     TopK,
@@ -182,3 +183,38 @@ def test_without_gradients_and_without_rows():
     loss = chunked(reverse_kl, Projection(nothing, torch.randn(V, 6)), Projection(torch.zeros(0, 9), torch.randn(V, 9)))
     loss.backward()
     assert loss.item() == 0
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_size_of_chunks_changes_it(name):
+    """Nor the parts that a chunk is looked at in; the defaults on a CPU are what they were when its results were made."""
+    values = [value.float() for value in tensors(True)]
+    for value in values[:3]:
+        value.requires_grad_()
+
+    def loss_and_gradients(*sizes: int) -> list[torch.Tensor]:
+        found = chunked(OURS[name], Projection(*values[:3]), Projection(*values[3:]), *sizes)
+        return [found.detach(), *torch.autograd.grad(found, values[:3])]
+
+    own = loss_and_gradients()
+    assert all(map(torch.equal, own, loss_and_gradients(2**23, 2**19)))
+    for sizes in ((V, V), (4 * V, V), (7 * V, 3 * V), (1000 * V, 2 * V), logits_chunk("cuda")):
+        for one, other in zip(loss_and_gradients(*sizes), own, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_an_accelerator_projects_more_at_a_time(monkeypatch):
+    """Tensors of the device `meta` have shapes alone, which is enough to see how many rows an objective gets."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it does not know that device
+    seen: dict[str, list[int]] = {"cpu": [], "meta": []}
+
+    def counted(log_q, log_p, rows):
+        seen[log_q.device.type].append(len(log_q))
+        return log_q.sum(-1), log_q
+
+    for device in seen:
+        side = Projection(torch.zeros(160, 1, device=device), torch.zeros(2**17, 1, device=device))
+        with torch.no_grad():
+            chunked(counted, side, side)
+    assert seen == {"cpu": [4] * 40, "meta": [128, 32]}
+    assert logits_chunk("npu") == logits_chunk("cuda")
