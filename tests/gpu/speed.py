@@ -32,7 +32,7 @@ COMPILED = {"blocks": 60, "whole": 120, "whole, CUDA graphs": 150}
 
 def check(world: World) -> Iterator[Finding]:
     if not world.has_accelerator:
-        yield from _chunks(world, 256, (512,), range(11, 18, 2))
+        yield from _chunks(world, 32, (512,), range(9, 16, 2))
         for pair, length, batch, precision in TRAINED:
             name = f"{PAIRS[pair].name}, T = {length:,}, {precision}"
             yield not_run(
