@@ -88,7 +88,7 @@ def keep_best(job: Job, trainer: Trainer, settings: Training) -> KeepBest | None
 def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) -> dict:
     """Put the weights of the chosen evaluation into the model; give what the manifest says of the choice.
 
-    A model that a uniform guess is better than is said to be broken.
+    A model that is worse than it began, or than a uniform guess, is said to be so.
 
     Raises:
         ColpipeError: the kept weights are damaged.
@@ -112,7 +112,18 @@ def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) ->
             + (f"; as good: {ties}" if ties else "")
         )
     if "loss" in record:
-        loss, vocabulary = record.get("cross_entropy", record["loss"]), len(model.get_input_embeddings().weight)
+        loss, vocabulary = _on_text(record), len(model.get_input_embeddings().weight)
+        begun = [_on_text(each) for each in job.metrics() if each["split"] == "validation" and not each["step"]]
+        if begun and loss > begun[0]:
+            job.say(
+                f"worse than at its start: {begun[0]:.4f} nats a token of the validation text then, {loss:.4f} now; try a "
+                f"lower learning_rate than {settings.learning_rate:g}, or more steps"
+            )
         if worse := worse_than_guessing(loss, vocabulary):
             job.say(f"validation loss {loss:.4f}: the model is broken, {worse}")
     return {"kept": entry}
+
+
+def _on_text(record: Mapping) -> float:
+    """Cross entropy on the validation text, which a distillation has beside its loss."""
+    return record.get("cross_entropy", record["loss"])

@@ -82,3 +82,13 @@ def test_a_model_worse_than_a_uniform_guess_is_said_to_be_broken(recover):
     assert ": the model is broken, worse than guessing: a uniform guess has 3.91 (ln 50)" in log
     *_, log = recover("fine", validation=ROWS[:4], learning_rate=1e-2)
     assert "broken" not in log
+
+
+def test_a_model_that_training_made_worse_is_said_to_be_worse_than_its_start(recover):
+    *_, losses, log = recover("worse", learning_rate=0.05, keep="last")
+    assert losses[12] > losses[0]
+    said = f"worse than at its start: {losses[0]:.4f} nats a token of the validation text then, {losses[12]:.4f} now"
+    assert f"{said}; try a lower learning_rate than 0.05, or more steps" in log
+    fine = {"keeps the start": {"learning_rate": 0.3}, "helps": {"validation": ROWS[:4], "learning_rate": 1e-2}}
+    for name, settings in fine.items():
+        assert "worse than at its start" not in recover(name, **settings)[-1]
