@@ -22,6 +22,11 @@ def chat_template() -> str:
     return f"{{% if messages[-1]['input'] %}}{with_input}{{% else %}}{without}{{% endif %}}"
 
 
+def published_template(tokenizer: PreTrainedTokenizerBase, of_paper: bool) -> str | None:
+    """The chat template that goes with a model: the paper's, or its tokenizer's own."""
+    return paper_template(tokenizer) if of_paper else own_template(tokenizer)
+
+
 def paper_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The same as `encode_prompts` reads these prompts with a tokenizer: behind its begin token, where it puts one.
 

@@ -57,6 +57,12 @@ def begin_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return whole[0] if before else None
 
 
+def begin_token(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The text of the token that `begin_id` gives, if there is one."""
+    begin = begin_id(tokenizer)
+    return None if begin is None else tokenizer.convert_ids_to_tokens(begin)
+
+
 def begin_entry(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """What the manifest of a corpus says of its begin token: `begin`, or nothing."""
     begin = begin_id(tokenizer)

@@ -5,7 +5,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
-from colpipe.data.encoding import begin_id
+from colpipe.data.encoding import begin_token
 from colpipe.data.prompts import WITHOUT_INPUT
 
 LONGEST = 8192  # tokens that memory is taken for at once, of a model that could read more
@@ -61,8 +61,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, template: str, messages: list[
         )
     except Exception:  # of whatever kind a template raises that takes no system message
         return ""
-    begin = begin_id(tokenizer)
-    return text if begin is None else text.removeprefix(tokenizer.convert_ids_to_tokens(begin))
+    return text.removeprefix(begin_token(tokenizer) or "")
 
 
 def _chatml(messages: list[dict]) -> str:

@@ -6,7 +6,7 @@ Where llama.cpp is installed, it runs each once, and how fast is kept among the 
 import torch
 
 from colpipe.config.parts import Strict, Template
-from colpipe.data.chat import own_template, paper_template
+from colpipe.data.chat import published_template
 from colpipe.errors import ColpipeError
 from colpipe.export.files import Exported, write_gguf_files
 from colpipe.export.llama_cpp import speed
@@ -30,7 +30,7 @@ def main(job: Job[Settings]) -> None:
     exported: list[Exported] = []
     try:
         tokenizer = load_tokenizer(job.parents["model"])
-        template = paper_template(tokenizer) if settings.template == "paper" else own_template(tokenizer)
+        template = published_template(tokenizer, settings.template == "paper")
         exported = write_gguf_files(job.parents["model"], paths, template)
     except ColpipeError as error:
         if not settings.optional:

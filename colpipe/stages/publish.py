@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from colpipe.config.folders import read_mapping
-from colpipe.data.chat import own_template, paper_template
-from colpipe.data.encoding import begin_id
+from colpipe.data.chat import published_template
+from colpipe.data.encoding import begin_token
 from colpipe.data.prompts import WITHOUT_INPUT
 from colpipe.data.rows import read_rows
 from colpipe.hf.tokenizers import load_tokenizer
@@ -34,8 +34,7 @@ def main(job: Job[Described]) -> None:
     manifests = {path: (read_manifest(folder), fingerprints[f"made-of.{path}"]) for path, folder in folders.items()}
     of_paper = known.template == "paper"
     tokenizer = load_tokenizer(job.parents["model"])
-    template = paper_template(tokenizer) if of_paper else own_template(tokenizer)
-    config = copy_model(job.parents["model"], job.staging, template)
+    config = copy_model(job.parents["model"], job.staging, published_template(tokenizer, of_paper))
     own = (job.staging / "chat_template.jinja").exists() and not of_paper
     scores, intervals = (
         json.loads((job.parents["score"] / f"{name}.json").read_text()) for name in ("scores", "intervals")
@@ -47,9 +46,7 @@ def main(job: Job[Described]) -> None:
     if "compared" in job.parents:
         rows = {name: read_rows(folder, "test") for name, folder in tasks.items() if known.tasks[name].likelihood}
         kept = comparison(rows, job.parents["score"], job.parents["compared"])
-    begin = begin_id(tokenizer)
-    token = None if begin is None else tokenizer.convert_ids_to_tokens(begin)
-    asked = Asked(known.instructed, WITHOUT_INPUT if of_paper else None, own, token)
+    asked = Asked(known.instructed, WITHOUT_INPUT if of_paper else None, own, begin_token(tokenizer))
     exported = read_exports(job.parents["exported"]) if "exported" in job.parents else None
     text = card(known, config, manifests, scores, intervals, guessed, asked, job.seed, exported, kept, written(job))
     text.save(job.staging / "README.md")
