@@ -1,13 +1,15 @@
-"""What a model keeps of its ancestor: their scores by log-likelihood, compared row by row (no torch here)."""
+"""What a model keeps of its ancestor, and what guessing scores: compared row by row (no torch here)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from colpipe.config.stages import Task
+from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
-from colpipe.evaluation.scores import RESAMPLES
+from colpipe.evaluation.scores import RESAMPLES, Values, guessing, interval, percent
 from colpipe.hashing import key_of
 
 ALL = "all tasks"  # stands where a task does, whose name has no blank
@@ -119,3 +121,21 @@ def _means_of_resamples(columns: Mapping[str, np.ndarray], task: str) -> dict[st
 def _row(task: str, metric: str, value: float, resampled: np.ndarray) -> dict:
     low, high = np.nanpercentile(resampled, (2.5, 97.5))
     return {"task": task, "metric": metric, "value": float(value), "low": float(low), "high": float(high)}
+
+
+def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
+    """What a task scores without reading the question: rows of `init` (`majority` or `chance`), metric, value, low, high.
+
+    Args:
+        folder: prepared instructions with the test rows.
+        trained: those with the training rows.
+    """
+    train, test = read_rows(trained, "train") if task.fine_tune else [], read_rows(folder, "test")
+    found: dict[str, Values] = guessing(train, test) if task.max_new_tokens else {}
+    if task.likelihood and "choices" in test[0]:
+        chance = chances(test).tolist()
+        found["chance"] = {**found.get("chance", {}), "likelihood": chance, "likelihood_normalised": chance}
+    for init, values in found.items():
+        for metric, value in percent(values).items():
+            low, high = (100 * end for end in interval(values[metric]))
+            yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}

@@ -7,14 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from colpipe.config.layout import Layout
-from colpipe.config.stages import Task
 from colpipe.config.study import Study
 from colpipe.data.rows import read_rows
-from colpipe.evaluation.scores import Values, guessing, interval, percent
 from colpipe.evaluation.uniform import uniform_loss
 from colpipe.jobs.artifacts import read_manifest
 from colpipe.reporting.exports import read_exports
-from colpipe.reporting.kept import chances, comparisons
+from colpipe.reporting.kept import comparisons, guesses
 from colpipe.reporting.recovery import Stop, stops
 
 COLUMNS = ["ancestor", "desnet", "params", "init", "alpha", "tokens", "task", "metric", "value", "low", "high", "seed"]
@@ -84,24 +82,6 @@ def stop_rows(study: Study, stop: Stop) -> Iterator[dict]:
     """Tokens that a recovery took until it was good enough: task (the corpus), metric, value; none where it was not."""
     if stop.reached:
         yield {"task": study.stages.recover.corpus, "metric": TO_RECOVER, "value": stop.tokens}
-
-
-def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
-    """What a task scores without reading the question: rows of `init` (`majority` or `chance`), metric, value, low, high.
-
-    Args:
-        folder: prepared instructions with the test rows.
-        trained: those with the training rows.
-    """
-    train, test = read_rows(trained, "train") if task.fine_tune else [], read_rows(folder, "test")
-    found: dict[str, Values] = guessing(train, test) if task.max_new_tokens else {}
-    if task.likelihood and "choices" in test[0]:
-        chance = chances(test).tolist()
-        found["chance"] = {**found.get("chance", {}), "likelihood": chance, "likelihood_normalised": chance}
-    for init, values in found.items():
-        for metric, value in percent(values).items():
-            low, high = (100 * end for end in interval(values[metric]))
-            yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}
 
 
 def uniform_row(vocabulary: int) -> dict:

@@ -20,8 +20,7 @@ from colpipe.jobs.job import Job
 from colpipe.reporting.card import Asked, Described, card
 from colpipe.reporting.continuations import block, read_texts
 from colpipe.reporting.exports import read_exports
-from colpipe.reporting.kept import comparison
-from colpipe.reporting.summary import guesses
+from colpipe.reporting.kept import comparison, guesses
 
 ANSWER = 128  # tokens at most, where nothing else is asked for
 LOCAL = ("is_local", "local_files_only")  # what transformers notes of where a tokenizer was loaded from
