@@ -94,19 +94,22 @@ def _unit(metric: str) -> int:
     return 1 if metric == BITS else 100
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of the 95 % interval of the mean over rows: percentile bootstrap, the same each time."""
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Ends of the 95 % interval of the mean over rows: percentile bootstrap, the same each time. None of one row, which
+    says nothing of how much others differ."""
     column = np.asarray(values)
-    if len(column) < 2 or (column == column[0]).all():
+    if len(column) < 2:
+        return None
+    if (column == column[0]).all():
         return float(column.mean()), float(column.mean())
     found = bootstrap((column,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def percent_intervals(values: Values) -> dict[str, tuple[float, float]]:
-    """Ends of the 95 % interval of each metric's mean, in the units of `percent`."""
+    """Ends of the 95 % interval of each metric's mean, where it has one, in the units of `percent`."""
     ends = {metric: interval(column) for metric, column in values.items()}
-    return {metric: (_unit(metric) * low, _unit(metric) * high) for metric, (low, high) in ends.items()}
+    return {metric: (_unit(metric) * both[0], _unit(metric) * both[1]) for metric, both in ends.items() if both}
 
 
 def guessing(train: Sequence[dict], test: Sequence[dict]) -> dict[str, Values]:

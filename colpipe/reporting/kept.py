@@ -137,5 +137,5 @@ def guesses(task: Task, folder: Path, trained: Path) -> Iterator[dict]:
         found["chance"] = {**found.get("chance", {}), "likelihood": chance, "likelihood_normalised": chance}
     for init, values in found.items():
         for metric, value in percent(values).items():
-            low, high = (100 * end for end in interval(values[metric]))
+            low, high = (100 * end for end in interval(values[metric]) or (np.nan, np.nan))
             yield {"init": init, "metric": metric, "value": value, "low": low, "high": high}

@@ -60,20 +60,25 @@ def main(job: Job[Settings]) -> None:
     gc.freeze()  # each training collects garbage, which would go through all that the libraries hold
     model = load_frozen(job.parents["model"], job.settings.precision, pick_device(job.runtime.device))
     scores: dict[str, dict[str, float]] = {}
-    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}  # of what has one
     job.state.mkdir(exist_ok=True)
     for name, corpus in job.parents_of("corpus").items():
         losses = block_losses(model, corpus, length=_block(job, model, corpus), tokens=job.settings.tokens)
         scores[name] = in_units(float(losses.mean()), corpus)
-        low, high = (in_units(end, corpus) for end in interval(losses))
-        intervals[name] = {metric: (low[metric], high[metric]) for metric in scores[name]}
+        ends = [in_units(end, corpus) for end in interval(losses) or ()]
+        intervals[name] = {metric: (ends[0][metric], ends[1][metric]) for metric in scores[name] if ends}
         job.say(f"{name}: held-out loss {scores[name]['loss']:.4f}")
+        if not ends:
+            job.say(
+                f"{name}: it is all one block, so there is no interval; stages.evaluate.max_length makes more blocks"
+            )
         if worse := worse_than_guessing(scores[name]["loss"], model.get_input_embeddings().weight.shape[0]):
             job.say(f"{name}: {worse}")  # broken, unless it is random and has learnt nothing yet: the report knows
-        if math.isinf(high["perplexity"]):
+        highest = ends[1] if ends else scores[name]
+        if math.isinf(highest["perplexity"]):
             raise ColpipeError(
                 f"{job.parents['model']}: its loss on {name} is {scores[name]['loss']:,.1f} nats per token (up to "
-                f"{high['loss']:,.1f}), and the perplexity overflows: its logits are far too large to be scored"
+                f"{highest['loss']:,.1f}), and the perplexity overflows: its logits are far too large to be scored"
             )
     for name, (values, spread) in task_values(job, model).items():
         scores[name] = {**percent(values), **spread}

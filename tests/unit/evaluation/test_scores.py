@@ -134,7 +134,8 @@ def test_an_interval_is_that_of_the_mean():
     half = norm.ppf(0.975) * right.std() / len(right) ** 0.5  # what it tends to with many rows
     assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.01)
     assert (low, high) == interval(right.astype(float))
-    assert interval([0.25, 0.25]) == (0.25, 0.25) and interval([1.0]) == (1.0, 1.0)
+    assert interval([0.25, 0.25]) == (0.25, 0.25)
+    assert interval([1.0]) is None and percent_intervals({"accuracy": [1.0]}) == {}
 
 
 def test_guessing():
