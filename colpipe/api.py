@@ -193,7 +193,7 @@ def fit(
     source = in_float32(source)
     known: dict[str, Any] = {"select": select}
     if select in ("rank", "rotate"):
-        ordered = reorder(weights, measure(source, batches), select)
+        ordered = reorder(weights, measure(source, batches[::2]), select)
         if weights.tied and not ordered.tied:
             logging.getLogger(__name__).warning(
                 f"{weights.name}: rotated, its head is no longer the embedding: {ordered.parameters:,} parameters instead "

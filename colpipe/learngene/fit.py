@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from colpipe.architectures.family import Family
 from colpipe.config.stages import FIT_RIDGE
@@ -196,7 +197,7 @@ def _walk(
             if untouched == 0 or ids.shape not in calls:
                 entering, calls[ids.shape] = enter(model, layers, ids.to(device))
             stream.write(first, streams.before[untouched].read(first, end) if untouched else entering)
-        for layer in range(untouched, depth):
+        for layer in tqdm(range(untouched, depth), "fitting layers", disable=None):  # None: no terminal, no bar
             following = origins[layer + 1] if layer + 1 < depth else -1
             for step in _steps(model, start.family, streams, layer, origins[layer], following):
                 where = f"layer {layer} (the source's {origins[layer]}), {step.part}"

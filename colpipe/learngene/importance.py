@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
@@ -80,7 +81,7 @@ def _measured(model, streams: Streams) -> Importance:
             normed = _normalised(place.read(first, end).to(streams.device), family.norm)
             covariance += (normed.T @ normed).cpu() / (tokens * len(read))
     blocks, calls = layers_of(model, family), {}
-    for layer, block in enumerate(blocks):
+    for layer, block in enumerate(tqdm(blocks, "measuring layers", disable=None)):  # None: no terminal, no bar
         attention, feed = writer_of(model, family, head, layer), writer_of(model, family, "ffn", layer)
         parts = attention.inward.float().unflatten(0, (weights.sizes[head], -1))  # (head, inside, hidden)
         upper = torch.zeros(feed.inside, feed.inside, dtype=torch.float64)

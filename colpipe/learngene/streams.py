@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from colpipe.architectures.family import Family
 from colpipe.errors import ColpipeError
@@ -168,7 +169,8 @@ def _fill(streams: Streams, model) -> None:
         for layer, place in enumerate(streams.middle):
             watch(model.get_submodule(second_reader(family, layer)), place, f"after the attention of layer {layer}")
         watch(model.get_submodule(family.final_gain.rpartition(".")[0]), streams.before[-1], "after the last layer")
-        for start, _, ids in streams.spans():  # noqa: B007  # the hooks read it
+        spans = tqdm(streams.spans(), "reading text", len(streams.batches), disable=None)  # None: no terminal, no bar
+        for start, _, ids in spans:  # noqa: B007  # the hooks read it
             run(model, ids.to(streams.device))
 
 
