@@ -208,7 +208,8 @@ class Distill(Training):
     """Linear warm-up: a share of the steps (below 1), or a whole number of steps (MiniLLM: 100, of 5000)."""
     keep: Literal["rouge_l", "loss", "last"] = "loss"
     """Which of the `evaluations` after the start is published: the best by Rouge-L of generated answers (Appendix C.1; by
-    loss where none are scored), or by validation loss, or the last state; without evaluations the last."""
+    loss where none are scored), or by validation loss, or the last state; without evaluations the last. The validation loss
+    is the objective on validation rows and blocks; of objectives that complete prompts, the reverse divergence there."""
     answer_rows: Annotated[int, Field(ge=0)] = 128
     """Validation prompts answered greedily at each evaluation, for Rouge-L; 0 scores none."""
     answer_tokens: Positive = 64

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
-from colpipe.config.constants import SAMPLED_OBJECTIVES
+from colpipe.config.constants import COMPLETION_OBJECTIVES, SAMPLED_OBJECTIVES
 from colpipe.config.stages import Distill
 from colpipe.data.tokens import collate
 from colpipe.hf.models import disable_dropout
@@ -75,6 +75,8 @@ def distill(
         "objective": objective_by_name(settings),
         "submodels": submodels,
         "submodel_objective": objective_by_name(settings, submodel=True),
+        # Validation is on the data's tokens: the loss of what learns from them, for others the divergence.
+        "validation_objective": None if settings.objective in COMPLETION_OBJECTIVES else objective_by_name(settings),
         "answer_score": answer_score,
         "eval_dataset": data.validation,
         "collate_rows": collate(data.pad_id),

@@ -19,6 +19,8 @@ from colpipe.jobs.state import discard, is_valid, mark_complete
 from colpipe.training.resumable import any_process
 from colpipe.training.sharding import full_state
 
+MEASURED = ("loss", "cross_entropy", "rouge_l")  # of a validation record
+
 
 def best_evaluation(records: Sequence[Mapping], keep: str) -> tuple[Mapping, str, list[int]]:
     """The best of the validation records.
@@ -93,7 +95,9 @@ def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) ->
     Raises:
         ColpipeError: the kept weights are damaged.
     """
-    found = candidates(job.metrics(), settings)
+    records = job.metrics()
+    found = candidates(records, settings)
+    start = next((each for each in records if each["split"] == "validation" and not each["step"]), None)
     record: Mapping
     entry: dict
     if not found or settings.keep == "last":
@@ -104,24 +108,28 @@ def take_best(job: Job, model: PreTrainedModel, settings: Distill | Pretrain) ->
         if not is_valid(path):
             raise ColpipeError(f"{path}: is damaged; delete {job.state} and run again")
         model.load_state_dict(torch.load(path, map_location=model.device))
-        values = {name: record[name] for name in ("step", "loss", "cross_entropy", "rouge_l") if name in record}
-        entry = {"by": by, **values, "as_good": ties}
+        values = {name: record[name] for name in MEASURED if name in record}
+        entry = {"by": by, "step": record["step"], **values, "as_good": ties}
         job.say(
             f"keeps step {record['step']}{', the start' * (not record['step'])}, the best by {by} of {len(found)} "
-            f"evaluations: {', '.join(f'{name} {value:.4f}' for name, value in values.items() if name != 'step')}"
+            f"evaluations: {_measured(record)}"
+            + (f" (at the start: {_measured(start)})" if start and record["step"] else "")
             + (f"; as good: {ties}" if ties else "")
         )
     if "loss" in record:
         loss, vocabulary = _on_text(record), len(model.get_input_embeddings().weight)
-        begun = [_on_text(each) for each in job.metrics() if each["split"] == "validation" and not each["step"]]
-        if begun and loss > begun[0]:
+        if start and loss > _on_text(start):
             job.say(
-                f"worse than at its start: {begun[0]:.4f} nats a token of the validation text then, {loss:.4f} now; try a "
-                f"lower learning_rate than {settings.learning_rate:g}, or more steps"
+                f"worse than at its start: {_on_text(start):.4f} nats a token of the validation text then, {loss:.4f} now; "
+                f"try a lower learning_rate than {settings.learning_rate:g}, or more steps"
             )
         if worse := worse_than_guessing(loss, vocabulary):
             job.say(f"validation loss {loss:.4f}: the model is broken, {worse}")
     return {"kept": entry}
+
+
+def _measured(record: Mapping) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {record[name]:.4f}" for name in MEASURED if name in record)
 
 
 def _on_text(record: Mapping) -> float:

@@ -89,6 +89,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         uses_teacher: whether the objective looks at the teacher; where it does not, validation alone does.
         submodels: smaller shapes inside the model that learn with it.
         submodel_objective: makes theirs.
+        validation_objective: makes that of validation, if there is a teacher; None is the reverse KL.
         answer_score: Rouge-L of a model's answers, for validation.
         collate_rows: makes a batch of items; None stacks them.
     """
@@ -100,6 +101,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         uses_teacher: bool = True,
         submodels: "Submodels | None" = None,
         submodel_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
+        validation_objective: Callable[[torch.Tensor, dict], Objective] | None = None,
         answer_score: Callable[[PreTrainedModel], float] | None = None,
         collate_rows: Callable | None = None,
         **arguments,
@@ -113,6 +115,7 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
             raise ColpipeError(
                 "runtime.shard: an elastic member's submodels are cut out of full weights; set it to false"
             )
+        self.validation_objective = validation_objective or (lambda labels, columns: reverse_kl)
         self.answer_score = answer_score
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -153,12 +156,12 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
         return LossRows(inputs, places, chosen(labels, places + 1), columns, teacher)
 
     def evaluate(self, *_, **__) -> dict[str, float]:
-        """Validation, means over tokens: `eval_loss` is the reverse KL to the teacher, or the cross-entropy without one.
+        """Validation, means over tokens: `eval_loss` is the validation objective, or the cross-entropy without a teacher.
 
         Every process looks at all of it.
         """
         self.model.eval()
-        kl = cross = smallest = tokens = 0.0
+        loss = cross = smallest = tokens = 0.0
         loader = DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.collate_rows)
         with torch.no_grad():
             for batch in loader:
@@ -166,14 +169,16 @@ class ObjectiveTrainer(RemembersBatch, Trainer):
                     rows = self.rows(self._prepare_inputs(batch))
                     student, labels = project(self.model, rows.inputs, rows.places), cross_entropy(rows.labels)
                     cross += chunked(labels, student, None).item()
-                    kl += chunked(reverse_kl, student, rows.teacher).item() if rows.teacher else 0.0
+                    if rows.teacher:
+                        objective = self.validation_objective(rows.labels, rows.columns)
+                        loss += chunked(objective, student, rows.teacher).item()
                     if self.submodels:
                         submodel = self.submodels.projection(self.submodels.smallest)(rows.inputs, rows.places)
                         smallest += chunked(labels, submodel, None).item()
                 tokens += len(rows.labels)
             metrics = {"eval_loss": cross / tokens}
             if rows.teacher:
-                metrics = {"eval_loss": kl / tokens, "eval_cross_entropy": cross / tokens}
+                metrics = {"eval_loss": loss / tokens, "eval_cross_entropy": cross / tokens}
             if self.submodels:
                 metrics["eval_smallest_cross_entropy"] = smallest / tokens
             if self.answer_score:
