@@ -71,9 +71,9 @@ def propose(asked: Asked) -> Proposal:
     shapes = _shapes(asked)
     rates = {} if asked.device else cpu_rates(Path("results"), platform.node())
 
-    def at(tokens: int) -> tuple[str, Study, float]:
-        """The study whose members are distilled on so many tokens."""
-        text = write(asked, shapes, _settings(asked, tokens))
+    def at(tokens: int, fits: bool = True) -> tuple[str, Study, float]:
+        """The study whose members are distilled on so many tokens, and how long it takes."""
+        text = write(asked, shapes, _settings(asked, tokens), fits)
         study = load_study(yaml.safe_load(text), asked.name)
         return text, study, run_seconds(Plan(study), rates, cores(), asked.device)
 
@@ -81,8 +81,12 @@ def propose(asked: Asked) -> Proposal:
     least = LEAST_STEPS * 4 * length
     tokens, most = least, max(least, int(PASSES * asked.text.train))
     limit, notes = 3600 * asked.hours, []
-    if at(least)[2] > limit:
-        notes.append(f"{asked.hours:g} h are too few: {LEAST_STEPS} steps for each member already take more")
+    shortest = at(least)[2]
+    if shortest > limit:
+        notes.append(
+            f"{asked.hours:g} h are too few: {LEAST_STEPS} steps for each member, the fewest, take about "
+            f"{hour(shortest / 3600)} h, and such models are hardly trained"
+        )
     elif at(most)[2] <= limit:
         tokens = most
         notes.append(
@@ -94,7 +98,7 @@ def propose(asked: Asked) -> Proposal:
             tokens = (low * high) ** 0.5
             low, high = (tokens, high) if at(int(tokens))[2] <= limit else (low, tokens)
         tokens = int(low)
-    text, study, seconds = at(tokens)
+    text, study, seconds = at(tokens, shortest <= limit)
     return Proposal(text, study, seconds, notes, asked)
 
 
@@ -150,8 +154,8 @@ def _rounded(tokens: int) -> int:
     return max(tokens // unit * unit, 1)
 
 
-def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
-    """The study as commented YAML."""
+def write(asked: Asked, members: dict[int, Shape], settings: Settings, fits: bool) -> str:
+    """The study as commented YAML; `fits`: more than the fewest steps are in the hours."""
     model, rows, positions = asked.model, asked.instructions, asked.model.architecture.positions
     corpus = _data_name(asked.text.path, model.name)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), keep_trailing_newline=True)
@@ -169,6 +173,7 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings) -> str:
         tuned=max(LEAST_STEPS, settings.steps // 4),
         ranked=all(shape.hidden == model.whole.hidden for shape in members.values()),
         settings=settings,
+        fits=fits,
         budget=tokens_label(settings.budget),
         half=asked.device is not None or has_bfloat16(),
     )

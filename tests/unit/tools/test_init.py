@@ -142,7 +142,11 @@ def test_hours_decide_steps_and_tokens_and_no_more_than_the_text_has(home, capsy
     assert 0.8 * text.train < found[-1][1] <= 0.9 * text.train
     assert found[-1][0] == pytest.approx(3 * text.train / 1024, rel=0.01)
     main(["init", "model", "--text", "text.txt", "--sizes", "2M", "--hours", "0.0001", "--name", "short"])
-    assert "note: 0.0001 h are too few: 10 steps for each member already take more" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    hours = re.search(r"note: 0.0001 h are too few: 10 steps for each member, the fewest, take about ([0-9.]+) h", said)
+    assert hours and f"about {hours[1]} h on" in said
+    assert "the least that makes sense, more than fits into 0.0001 h." in (home / "short.yaml").read_text()
+    assert "what 1000 h allow." in (home / "h1000.yaml").read_text()
 
 
 def test_a_device_takes_longer_batches_in_half_precision(home, capsys):
