@@ -102,6 +102,7 @@ class Output:
         planned: Callable[[], Iterable[tuple[str, str, bool]]],
         names: dict,
         guess: Callable[[], Mapping[str, float]] = dict,
+        shares: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """What Snakemake does not tell a logger.
 
@@ -109,10 +110,10 @@ class Output:
             results: `results/<study>/`.
             planned: gives (rule, label, whether it has to run) of every job that makes something.
             names: of rules in Snakemake → in the rule table.
-            guess: as in `Estimate`.
+            guess, shares: as in `Estimate`.
         """
         self._results, self._planned, self._names = results, planned, names
-        self._estimate = Estimate(results, guess)
+        self._estimate = Estimate(results, guess, shares)
 
     def take(self, record: logging.LogRecord) -> None:
         """Say what a record tells, if anything."""

@@ -17,9 +17,15 @@ class TimeLeft(ProgressColumn):
 
     max_refresh = 0.5
 
-    def __init__(self, progress: Progress, results: Path, guess: Callable[[], Mapping[str, float]] = dict):
+    def __init__(
+        self,
+        progress: Progress,
+        results: Path,
+        guess: Callable[[], Mapping[str, float]] = dict,
+        shares: Callable[[], Mapping[str, float]] = dict,
+    ):
         super().__init__()
-        self._progress, self.estimate = progress, Estimate(results, guess)
+        self._progress, self.estimate = progress, Estimate(results, guess, shares)
 
     def render(self, task: Task) -> Text:
         """The time left of one bar: a rule, or `Total Progress`."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from colpipe.config.needs import shortages
@@ -24,7 +24,7 @@ from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.reruns import Reruns, find_manifests
 from colpipe.pipeline.resources import FIELDS
 from colpipe.pipeline.rules import RULES
-from colpipe.pipeline.time_left import seconds_by_work
+from colpipe.pipeline.time_left import seconds_by_work, shares_of_cores
 
 # Shell commands of rules; `Plan.params` has their param. A stage that uses accelerators is launched on those of its job.
 # With -P, a folder called colpipe in the working directory is not taken for this package.
@@ -242,20 +242,23 @@ def connect_loggers(workflow, results: Path, plan: Plan | None = None) -> None:
             (job.rule.name, label_of(job.rule.name, job.wildcards_dict), dag.needrun(job)) for job in jobs if job.output
         ]
 
-    def guess() -> dict[str, float]:
+    def here(of_plan: Callable[[Plan], dict[str, float]]) -> dict[str, float]:
+        """What a plan says of jobs on this machine's cores; nothing of others."""
         if plan is None or workflow.remote_exec or (plan.study.runtime.device != "cpu" and _has_accelerators()):
             return {}
         with contextlib.suppress(ColpipeError, OSError):  # of data that are being replaced
-            return seconds_by_work(Plan(plan.study, place=plan.place))  # which knows no sizes of before yet
+            return of_plan(Plan(plan.study, place=plan.place))  # which knows no sizes of before yet
         return {}
+
+    guess, shares = partial(here, seconds_by_work), partial(here, shares_of_cores)
 
     for handler in workflow.logger_manager.get_log_handlers():
         if begin := getattr(handler, "begin_study", None):
-            begin(results, planned, names, guess)
+            begin(results, planned, names, guess, shares)
         if progress := getattr(handler, "progress", None):
             from colpipe.pipeline.progress import TimeLeft  # needs rich, which comes with the logger
 
-            progress.columns = (*progress.columns, TimeLeft(progress, results, guess))
+            progress.columns = (*progress.columns, TimeLeft(progress, results, guess, shares))
 
 
 def run_stages_here(checkout: str) -> None:

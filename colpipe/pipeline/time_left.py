@@ -22,17 +22,26 @@ DOUBT = (
 class Estimate:
     """Seconds that jobs will take one after the other, and a run at the speed that it has had so far.
 
+    A run's work is counted in seconds of the whole machine: two jobs that take half of it each may run side by side.
+
     Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies. Where
     there are none, a guess from the work that they have to do, or it is unknown.
 
     Args:
         results: `results/<study>/`.
         guess: rule → seconds of a job without its start.
+        shares: rule → share of the machine that a job of it takes; all of it, if nothing is said.
     """
 
-    def __init__(self, results: Path, guess: Callable[[], Mapping[str, float]] = dict):
-        self._results, self._guess = results, guess
+    def __init__(
+        self,
+        results: Path,
+        guess: Callable[[], Mapping[str, float]] = dict,
+        shares: Callable[[], Mapping[str, float]] = dict,
+    ):
+        self._results, self._guess, self._shares = results, guess, shares
         self._guessed: Mapping[str, float] | None = None
+        self._share: Mapping[str, float] | None = None
         self._known: dict[Path, tuple[str, float] | None] = {}
         self._seconds: dict[str, float] = {}
         self._last_look = -float("inf")
@@ -65,14 +74,19 @@ class Estimate:
         if any(self.is_unknown(rule) for rule, jobs in remaining.items() if jobs):
             return None
         if (jobs := sum(completed.values())) != self._jobs:
-            done = sum(jobs * self.of_job(rule) for rule, jobs in completed.items())
+            done = self._work(completed)
             self._speed = (done + DOUBT) / (elapsed + DOUBT) if elapsed else 1.0
             self._jobs, self._at = jobs, elapsed
-        work = sum(jobs * self.of_job(rule) for rule, jobs in remaining.items())
-        seconds = work / self._speed - (elapsed - self._at)
+        seconds = self._work(remaining) / self._speed - (elapsed - self._at)
         if seconds <= 0 and any(remaining.values()):  # longer than what was known of
             return None
         return max(0.0, seconds)
+
+    def _work(self, jobs: Mapping[str, float]) -> float:
+        """Of so many jobs of each rule, seconds of the whole machine."""
+        if self._share is None:
+            self._share = self._shares()
+        return sum(count * self.of_job(rule) * self._share.get(rule, 1.0) for rule, count in jobs.items())
 
     def look(self) -> None:
         """Read what has finished since the last look."""
@@ -110,3 +124,11 @@ def seconds_by_work(plan: Plan) -> dict[str, float]:
             rate = threads * training_rate(work.precision)
             seconds[job.rule].append(work.flops / rate)
     return {rule: fmean(each) for rule, each in seconds.items()}
+
+
+def shares_of_cores(plan: Plan) -> dict[str, float]:
+    """Rule → share of this machine's cores that a job of it gets, the mean over all of a study's."""
+    shares, count = defaultdict[str, list[float]](list), cores()
+    for job in plan.jobs():
+        shares[job.rule].append(threads_of(job.rule, count, is_alone(plan.study, job.rule, job.wildcards)) / count)
+    return {rule: fmean(each) for rule, each in shares.items()}

@@ -21,7 +21,7 @@ from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.progress import TimeLeft
 from colpipe.pipeline.schedule import START
 from colpipe.pipeline.snakefile import connect_loggers
-from colpipe.pipeline.time_left import seconds_by_work
+from colpipe.pipeline.time_left import Estimate, seconds_by_work, shares_of_cores
 from tests.conftest import CHECKOUT
 
 
@@ -160,6 +160,25 @@ def test_seconds_by_work(study, inputs, monkeypatch):
     assert "fetch_model" not in found and found["distill"] > 1
     assert found["distill"] == pytest.approx(fmean(works["distill"]) / 4 / 2e6)  # half of the cores
     assert found["evaluate"] == pytest.approx(fmean(works["evaluate"]) / 2e6)
+
+
+def test_jobs_that_run_side_by_side_take_their_share_of_the_machine(tmp_path, monkeypatch):
+    """A run of which a training had all cores, then scores on one each: its speed is the same for both."""
+    monkeypatch.chdir(tmp_path)
+    finish(tmp_path / "results/mine/sft/a", "sft", 996.5)
+    finish(tmp_path / "results/mine/scores/a", "evaluate", 96.5)
+    for shares, left in (({"sft": 1.0, "evaluate": 0.5}, 500), ({}, 1000)):
+        estimate = Estimate(tmp_path / "results/mine", shares=lambda shares=shares: shares)
+        estimate.look()
+        assert estimate.of_run({"evaluate": 10}, {"sft": 1}, 1000.0) == pytest.approx(left)
+
+
+def test_shares_of_cores(study, inputs, monkeypatch):
+    monkeypatch.chdir(inputs.parent)
+    (inputs.parent / "inputs").exists() or (inputs.parent / "inputs").symlink_to(inputs)
+    monkeypatch.setattr("colpipe.pipeline.time_left.cores", lambda: 8)
+    found = shares_of_cores(Plan(load_study(study, "study")))
+    assert found["distill"] == 0.5 and found["evaluate"] == found["fetch_model"] == 0.125
 
 
 def test_loggers_without_bars_stay_as_they_are(tmp_path):
