@@ -7,13 +7,14 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests import forked
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 SECRET = os.environ["HF_TOKEN"] = "hf_neverWrittenAnywhere"
@@ -281,8 +282,8 @@ def checkout(home: Path, inputs: Path, study: dict) -> Path:
 
 def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):
     """Run the workflow of a checkout in a working directory, on two cores."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--cores", "2"]
-    result = subprocess.run([*command, *arguments], cwd=workdir, capture_output=True, text=True, **more)
+    command = [*forked.python("snakemake"), "-m", "snakemake", "--snakefile", str(checkout / "Snakefile")]
+    result = subprocess.run([*command, "--cores", "2", *arguments], cwd=workdir, capture_output=True, text=True, **more)
     if check and result.returncode:
         raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{result.stdout}\n{result.stderr}")
     return result
@@ -327,7 +328,7 @@ def kill(job, after: int | None) -> None:
 def stage(name: str, *arguments: object, cwd: Path | None = None, check: bool = True, **more):
     """Run one stage by hand."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **more.pop("env", {})}
-    command = [sys.executable, "-m", f"colpipe.stages.{name}", *map(str, arguments)]
+    command = [*forked.python("stages"), "-m", f"colpipe.stages.{name}", *map(str, arguments)]
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, **more)
     if check and result.returncode:
         raise AssertionError(f"{name} failed:\n{result.stdout}\n{result.stderr}")

@@ -76,21 +76,32 @@ class Job(NamedTuple):
 
 
 def main() -> None:
-    name, owner = sys.argv[1], int(sys.argv[2])
+    listener, ends = listen(sys.argv[1], int(sys.argv[2]))
+    load(LIBRARIES)
+    run(serve(listener, ends))
+
+
+def listen(name: str, owner: int) -> tuple[socket.socket, int]:
+    """A socket of this name, and a file that can be read when the owner ends. Ends this process where another has the name,
+    or the owner has ended."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         ends = os.pidfd_open(owner)
         listener.bind(f"\0{name}")
         listener.listen(128)
-    except OSError as error:  # another has the name, or the owner has ended
+    except OSError as error:
         sys.exit(TAKEN if error.errno == errno.EADDRINUSE else 1)
-    for library in LIBRARIES:
+    return listener, ends
+
+
+def load(libraries: tuple[str, ...]) -> None:
+    """Import what is there of these, for all forks."""
+    for library in libraries:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
     inspect.getmodule(main)  # it looks at all modules once, which the models of every study's settings have it do
     gc.collect()
     gc.freeze()  # a fork's collector then leaves the pages alone that it shares
-    run(serve(listener, ends))
 
 
 def serve(listener: socket.socket, ends: int) -> Job:
