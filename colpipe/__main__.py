@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import colpipe
-from colpipe.errors import ColpipeError, first_line
+from colpipe.errors import ColpipeError, first_line, near
 
 COMMANDS = {  # in the order of use: command → module of colpipe/tools, what it does
     "doctor": ("doctor", "what this machine has and lacks"),
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif command == "--version":
         print(f"colpipe {colpipe.__version__}")
     elif command not in COMMANDS:
-        sys.exit(f"colpipe: error: {command!r} is no command; there are {', '.join(COMMANDS)}")
+        meant = near(command, COMMANDS) or f"there are {', '.join(COMMANDS)}"
+        sys.exit(f"colpipe: error: {command!r} is no command; {meant}")
     else:
         module = import_module(f"colpipe.tools.{COMMANDS[command][0]}")
         try:

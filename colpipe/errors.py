@@ -3,6 +3,8 @@
 import errno
 import re
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
@@ -18,6 +20,12 @@ class ColpipeError(Exception):
 def first_line(error: BaseException) -> str:
     """What another library's error says, in one line; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`did you mean init?` of a mistyped word; empty where nothing that is known is like it."""
+    found = get_close_matches(word, list(known), 1)
+    return f"did you mean {found[0]}?" if found else ""
 
 
 # What Python, safetensors and torch say.

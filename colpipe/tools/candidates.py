@@ -5,7 +5,6 @@
 The model is run over the text once. Nothing is trained or kept; `colpipe fit` makes the one that you choose.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,15 +20,14 @@ from colpipe.learngene.shapes import endpoint_of, parameter_count
 from colpipe.learngene.weights import Weights
 from colpipe.tools.cut import model_folder, shape_of
 from colpipe.tools.estimate import table
+from colpipe.tools.parser import Parser
 
 SCORED = 8192  # tokens
 FEWEST = 1024  # tokens of the last tenth that a loss can be measured on
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe scan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("scan", __doc__)
     parser.add_argument("model", type=model_folder, metavar="MODEL", help="model folder")
     parser.add_argument("shapes", nargs="+", metavar="SHAPE", help="parameters (90M), or axes (layers=20,hidden=512)")
     parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="text file (UTF-8)")

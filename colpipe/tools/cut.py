@@ -7,7 +7,6 @@ A shape that is given in part is the model's in the rest. `colpipe fit` also fit
 which is worth much to what was cut out of a really trained one.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from colpipe.jobs.artifacts import read_manifest
 from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.shapes import parameter_count
 from colpipe.learngene.weights import Weights
+from colpipe.tools.parser import Parser
 
 AXES = ("layers", "heads", "kv_heads", "head_dim", "hidden", "ffn")
 
@@ -37,11 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(described(given.out, given.model))
 
 
-def parser_of(command: str, text: str) -> argparse.ArgumentParser:
+def parser_of(command: str, text: str) -> Parser:
     """What `cut` and `fit` both take."""
-    parser = argparse.ArgumentParser(
-        prog=f"colpipe {command}", description=text, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser(command, text)
     parser.add_argument("model", type=model_folder, metavar="MODEL", help="model folder")
     parser.add_argument("shape", metavar="SHAPE", help=f"parameters (90M), or {'=…,'.join(AXES)}=…")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder for the smaller model")

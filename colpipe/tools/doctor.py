@@ -5,7 +5,6 @@
 Exits with 1 where something is missing that every study needs.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from packaging.requirements import Requirement
 
 import colpipe
 from colpipe.cost.processor import cores, has_bfloat16, lacks_bfloat16
+from colpipe.tools.parser import Parser
 from colpipe.tools.run import snakefile
 
 LITTLE_DISK = 10  # GB: a chain of 135M models and its DesNets
@@ -33,9 +33,7 @@ class Finding(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("doctor", __doc__)
     parser.parse_args(arguments)
     found = []
     for finding in findings(Path.cwd()):  # one after the other: torch takes its time

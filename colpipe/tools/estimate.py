@@ -5,7 +5,6 @@
 Below it, what many sizes cost by a chain, by distilling each and by pre-training each (Figure 1 of the paper).
 """
 
-import argparse
 import json
 import platform
 import sys
@@ -37,6 +36,7 @@ from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.schedule import START, is_alone, seconds_together, threads_of
 from colpipe.reporting.many_sizes import SizesCost, estimate_sizes, recorded_sizes
+from colpipe.tools.parser import Parser
 
 GGUF_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # a weight
 WRITERS = ("pretrain", "sft", "bridge", "order", "distill", "distill_desnet", "assemble", "recover")  # of a model each
@@ -280,9 +280,7 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe estimate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("estimate", __doc__)
     parser.add_argument("study", metavar="STUDY", help="a YAML file, or JSON text")
     parser.add_argument(
         "--measurements",

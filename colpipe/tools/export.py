@@ -5,20 +5,18 @@ colpipe export smollm2-135m --to gguf --types q8_0
 llama-cli -m gguf/smollm2-135m-q8_0.gguf           # or: ollama create smollm2 -f gguf/smollm2-135m-q8_0.Modelfile
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST
+from colpipe.tools.parser import Parser
 
 TYPES = "f16,q8_0,q4_0"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe export", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("export", __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a published or any other transformers folder")
     parser.add_argument(
         "--to", type=Path, default=Path(), metavar="OUT", help="folder to write into; default: this one"

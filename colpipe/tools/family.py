@@ -9,7 +9,6 @@ comments what has to be checked. Of a family that colpipe has it says what its t
 docs/families.md says how a family is added.
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +16,11 @@ import yaml
 
 from colpipe.architectures.families import TABLES
 from colpipe.errors import ColpipeError
+from colpipe.tools.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe family", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("family", __doc__)
     parser.add_argument("model", metavar="MODEL", help="model folder, or a model type of transformers")
     parser.add_argument(
         "--set",

@@ -14,13 +14,12 @@ from colpipe.cost.devices import PEAKS
 from colpipe.cost.processor import cores
 from colpipe.errors import ColpipeError
 from colpipe.tools.given import read_instructions, read_model, read_text
+from colpipe.tools.parser import Parser
 from colpipe.tools.proposal import Asked, label, propose, told
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe init", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("init", __doc__)
     parser.add_argument("model", metavar="MODEL", help="model folder, or owner/name in the Hugging Face cache")
     parser.add_argument(
         "--text", type=Path, required=True, metavar="FILE", help=".txt with blank lines, or {text} rows"

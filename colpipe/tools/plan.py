@@ -22,12 +22,11 @@ from colpipe.errors import ColpipeError
 from colpipe.learngene.inheritance import inheritance
 from colpipe.learngene.linit import METHODS
 from colpipe.learngene.stored import read_config
+from colpipe.tools.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("plan", __doc__)
     chain = parser.add_mutually_exclusive_group(required=True)
     chain.add_argument("--study", type=Path, metavar="FILE", help="study whose chain the shapes lie between")
     chain.add_argument("--chain", type=Path, nargs="+", metavar="FOLDER", help="model folders of one family")

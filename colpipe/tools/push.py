@@ -6,7 +6,6 @@ colpipe push gguf me/small-90m-gguf --card results/demo/published/desnets/smollm
 The token is that of HF_TOKEN, or of `hf auth login`.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +15,7 @@ from colpipe.config.parts import require_repository
 from colpipe.errors import ColpipeError
 from colpipe.hashing import sha256
 from colpipe.jobs.artifacts import APART, HASHES, MANIFEST
+from colpipe.tools.parser import Parser
 
 CARD = "README.md"
 # What a model consists of, for those who load it; everything else is somebody's work, and stays.
@@ -31,9 +31,7 @@ MOST_TOLD = 5  # files that a refusal names
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe push", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("push", __doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a published one, or one of GGUF files")
     parser.add_argument("name", metavar="owner/name", help="model of the hub; it is made where there is none")
     parser.add_argument("--card", type=Path, metavar="FILE", help="the model card, where the folder has none")

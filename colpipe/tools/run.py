@@ -17,8 +17,21 @@ import colpipe
 from colpipe.cost.processor import cores as available
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import TOLD
+from colpipe.tools.parser import require_options
 
 PACKAGE = Path(colpipe.__file__).parent
+# Options of Snakemake that most runs have. Only others are looked up: loading Snakemake for it takes seconds.
+USUAL = (
+    "--cores",
+    "--jobs",
+    "--dry-run",
+    "--config",
+    "--forcerun",
+    "--unlock",
+    "--list-target-rules",
+    "--logger",
+    "--profile",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known, others = parser.parse_known_args(arguments)
     if not known.study.is_file():
         raise ColpipeError(f"{known.study}: no such file; the study comes first, then targets and options")
+    require_known(others)
     # Snakemake looks for logger plugins along the path only, where an editable installation is not.
     places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(places)
@@ -40,6 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ[TOLD] = "1"
     sys.stdout.flush()
     os.execv(sys.executable, command(known.study, others))
+
+
+def require_known(others: Sequence[str]) -> None:
+    """Refuse options that Snakemake does not have: it would print all that it has.
+
+    Raises:
+        ColpipeError: names the first of them, and what is near.
+    """
+    if any(word.startswith("--") and word.partition("=")[0] not in USUAL for word in others):
+        from snakemake.cli import get_argument_parser
+
+        require_options(others, get_argument_parser()._option_string_actions, "snakemake")
 
 
 def command(study: Path, others: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ colpipe show results/my-study
 colpipe show results/my-study --figure docs/my-study   # its first figure, for light and dark pages; prints what shows them
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,15 +13,14 @@ from colpipe.jobs.artifacts import MANIFEST, content_files, read_manifest
 from colpipe.reporting.continuations import two_lines
 from colpipe.reporting.exports import read_exports
 from colpipe.reporting.history import read_events
+from colpipe.tools.parser import Parser
 
 MOST = 5  # failures that are told
 WIDTH = 100  # columns, those of summary.txt
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="colpipe show", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = Parser("show", __doc__)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="results/<study>")
     parser.add_argument(
         "--figure", type=Path, metavar="PATH", help="draw loss against parameters as PATH-light.svg and PATH-dark.svg"

@@ -37,6 +37,27 @@ def test_version_and_unknown_words(capsys):
         main(["distil"])
 
 
+def test_a_mistyped_command_or_option_is_a_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"^colpipe: error: 'innit' is no command; did you mean init\?$"):
+        main(["innit"])
+    with pytest.raises(SystemExit, match=r"^colpipe show: error: --nothing: no such option; colpipe show --help lists"):
+        main(["show", "results", "--nothing"])
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(SystemExit, match=r"^colpipe run: error: --corse: no such option; did you mean --cores\?$"):
+        main(["run", str(tmp_path / "mine.yaml"), "--corse", "4"])
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "run"])
+def test_every_command_names_the_option_that_is_meant(command):
+    with pytest.raises(SystemExit, match=rf"^colpipe {command}: error: --hepl: no such option; did you mean --help"):
+        main([command, "what", "--hepl=x"])
+
+
+@pytest.mark.parametrize("words", [["-n", "--config", "seed=7"], ["--rerun-trigger=mtime"], ["a", "--", "--what"]])
+def test_options_that_snakemake_has_are_passed_on(words):
+    run.require_known(words)
+
+
 def test_what_the_package_offers_is_listed():
     assert {"fit", "initialise", "linit", "scan"} <= set(dir(colpipe))
 
