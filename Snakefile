@@ -131,3 +131,6 @@ for name, cards in asked_by_name(PLAN, workflow).items():
         input:
             cards,
         localrule: True
+
+
+refuse_unknown_targets(PLAN, workflow)

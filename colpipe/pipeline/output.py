@@ -56,6 +56,7 @@ AROUND = re.compile(
     r'^\w+(Error|Exception)( in file ".*", line \d+)?:\n|^  File ".*", line \d+, in .*\n?', re.MULTILINE
 )
 IN_A_FUNCTION = re.compile(r"Error:\n +WorkflowError:\n +(.*?)\nWildcards:.*", re.DOTALL)
+NO_RULE = re.compile(r"No rule to produce (.+) \(if you use input functions .*\)\.")
 
 
 @dataclass
@@ -319,7 +320,7 @@ def own_words(text: str) -> str:
     text = AROUND.sub("", text)
     if found := IN_A_FUNCTION.search(text):
         text = found[1]
-    return text.strip()
+    return NO_RULE.sub(r"\1: no rule makes such a file (targets: colpipe run STUDY --list-target-rules)", text.strip())
 
 
 def _jobs(count: int) -> str:

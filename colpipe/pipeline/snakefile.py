@@ -5,16 +5,18 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
 from colpipe.config.needs import shortages
 from colpipe.config.paper import paper
+from colpipe.config.parts import read_number
 from colpipe.config.study import Study
 from colpipe.config.trackers import Tracker, require_trackers
 from colpipe.cost.processor import NO_BFLOAT16, lacks_bfloat16
-from colpipe.errors import ColpipeError
+from colpipe.data.files import some
+from colpipe.errors import ColpipeError, near
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
 from colpipe.jobs.start import SHARED
@@ -96,6 +98,56 @@ def asked_by_name(plan: Plan, workflow) -> dict[str, list[str]]:
             for target in {name, f"{kind}/{name}"} & words:
                 found[target] = plan.cards(name, kind)
     return found
+
+
+def refuse_unknown_targets(plan: Plan, workflow) -> None:
+    """Have Snakemake refuse what is no target in a line that says what may be meant.
+
+    When all rules are made, it asks of each word whether it is a rule. A workflow that imports this one has other names.
+    """
+    from snakemake.exceptions import WorkflowError
+
+    if workflow.modifier.parent_modifier is not None or not workflow.is_main_process:
+        return
+    is_rule = workflow.is_rule
+
+    def checked(name: str) -> bool:
+        found, settings = is_rule(name), workflow.dag_settings
+        if settings is None:  # rules are being made
+            return found
+        is_target = name in settings.targets  # and not a word of --forcerun, --until or --omit-from
+        rules = [rule.name for rule in workflow.rules if not (is_target and rule.has_wildcards())]
+        if name not in rules and (found or not _is_file(name, workflow.rules)):
+            raise WorkflowError(no_target(plan, name, rules))
+        return found
+
+    workflow.is_rule = checked
+
+
+def _is_file(name: str, rules: Iterable) -> bool:
+    """Whether a word can be a file: one that is there, one that a rule makes, or a path, of which Snakemake itself knows."""
+    path = "/" in name and not name.startswith(("chain/", "desnets/"))
+    return path or os.path.exists(name) or any(rule.is_producer(name) for rule in rules)
+
+
+def no_target(plan: Plan, name: str, targets: Iterable[str]) -> str:
+    """A line on a word that is no target: the target or model that is near it; of a size, those that are nearest.
+
+    Args:
+        targets: rules that are targets.
+    """
+    chain, desnets = (
+        {f"{kind}/{each}": plan.study.parameters(entry.shape) for each, entry in getattr(plan.study, kind).items()}
+        for kind in ("chain", "desnets")
+    )
+    bare = {path.partition("/")[2]: size for path, size in (chain | desnets).items()}
+    kind, _, word = name.rpartition("/")
+    models, size = {"chain": chain, "desnets": desnets}.get(kind, bare), read_number(word)
+    meant = near(name, [*targets, *bare, *chain, *desnets]) if size is None else ""
+    if not meant:
+        there = sorted(models, key=lambda each: abs(models[each] - size)) if size else list(models)
+        meant = f"its models are {some(there)}"
+    return f"{name}: is no target of this study; {meant} (targets: colpipe run STUDY --list-target-rules)"
 
 
 def asked_exhibits(plan: Plan, workflow) -> list[str]:

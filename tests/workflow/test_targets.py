@@ -38,6 +38,7 @@ def test_a_model_by_its_name(home, study):
 def test_a_name_that_is_none(home):
     said = snakemake(home, "-n", "9M", "--configfile", "my-study.yaml", check=False)
     assert said.returncode and "9M" in said.stderr + said.stdout
+    assert "9M: is no target of this study; its models are " in said.stderr + said.stdout
 
 
 def test_the_list_of_targets_is_short(home, study):

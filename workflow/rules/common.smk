@@ -35,6 +35,7 @@ from colpipe.pipeline.snakefile import (
     asked_resources,
     connect_loggers,
     declare_inputs,
+    refuse_unknown_targets,
     require_trackers_here,
     run_stages_here,
     share_start,

@@ -325,6 +325,12 @@ def test_errors_are_told_in_their_own_words():
     )
     assert own_words(inner) == "results/mine: the study has nothing called 'x'"
     assert own_words("MissingRuleException:\nNo rule to produce x") == "No rule to produce x"
+    told = (
+        "No rule to produce a/b c (if you use input functions make sure that they don't raise unexpected exceptions)."
+    )
+    assert own_words(f"MissingRuleException:\n{told}").startswith(
+        "a/b c: no rule makes such a file (targets: colpipe run"
+    )
     missing = 'MissingInputException in rule a in file "/c/Snakefile", line 2:\nMissing input files for rule a'
     assert own_words(missing) == missing  # as it is, where it has another form
 
