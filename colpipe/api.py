@@ -21,7 +21,7 @@ import torch
 from colpipe.config.parts import Select, Shape
 from colpipe.config.sizing import automatic_alpha
 from colpipe.config.stages import FIT_RIDGE, FIT_TOKENS
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, first_line
 from colpipe.hf.generation_config import generation_config_of
 from colpipe.jobs import artifacts
 from colpipe.learngene import initialisers
@@ -174,7 +174,7 @@ def fit(
         are the model's.
 
     Raises:
-        ColpipeError: a shape or a text that does not fit the model, or no tokens.
+        ColpipeError: no model in the folder, a shape or a text that does not fit the model, or no tokens.
     """
     one = isinstance(shape, Mapping | Shape | str)
     shapes: list = [shape] if one else list(shape)
@@ -290,13 +290,25 @@ def scan(
 
 
 def loaded(source):
-    """A loaded model stays as it is; a folder is loaded."""
+    """A loaded model stays as it is; a folder is loaded.
+
+    Raises:
+        ColpipeError: there is no such folder, or no causal language model in it.
+    """
     if not isinstance(source, str | os.PathLike):
         return source
+    if not (Path(source) / "config.json").is_file():
+        raise ColpipeError(
+            f"{source}: is no model folder: no config.json in it (relative paths start at {Path.cwd()}); give one, or a "
+            "loaded transformers model"
+        )
     from transformers import AutoModelForCausalLM
 
     generation = generation_config_of(Path(source))
-    return AutoModelForCausalLM.from_pretrained(source, local_files_only=True, generation_config=generation)
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, local_files_only=True, generation_config=generation)
+    except Exception as error:  # what transformers raises
+        raise ColpipeError(f"{source}: cannot be loaded as a causal language model: {first_line(error)}") from None
 
 
 def in_float32(model):

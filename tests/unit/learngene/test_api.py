@@ -675,3 +675,26 @@ def test_what_cannot_be_fitted_is_refused(gpt2, tmp_path, shape, text, more, mes
     with pytest.raises(ColpipeError, match=message):
         colpipe.fit(gpt2.large_folder, shape, text, out=tmp_path / "out", **more)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: colpipe.fit(folder, "9M", "some text"),
+        lambda folder: colpipe.linit(folder, folder, "9M"),
+        lambda folder: colpipe.initialise("subset", folder, "9M"),
+        lambda folder: colpipe.scan(folder, folder, ["9M"], first_logit),
+    ],
+)
+def test_a_folder_without_a_model_is_named_in_one_line(tmp_path, make):
+    for folder in (tmp_path / "missing", str(tmp_path)):
+        with pytest.raises(ColpipeError) as refusal:
+            make(folder)
+        assert str(folder) in str(refusal.value) and "config.json" in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_of_another_kind_of_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "what"}')
+    with pytest.raises(ColpipeError, match=rf"^{tmp_path}: cannot be loaded as a causal language model: .*what"):
+        colpipe.fit(tmp_path, "9M", "some text")
