@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from colpipe.architectures.families import family_of
 from colpipe.architectures.widths import BLOCK
+from colpipe.config.folders import read_mapping
 from colpipe.errors import ColpipeError
 from colpipe.export.ollama import modelfile
-from colpipe.export.settings import add_settings, require_known
+from colpipe.export.settings import add_settings, require_exported, require_known
 from colpipe.export.tensors import ARCHITECTURES, tensors
 from colpipe.export.vocabulary import END_KEYS, add_vocabulary, vocabulary
 from colpipe.hashing import sha256
@@ -78,6 +79,8 @@ def write_gguf_files(folder: Path, paths: dict[str, Path], template: str | None 
             there is a file of another content where one is to be written.
     """
     require_types(paths)
+    if config := read_mapping(Path(folder) / "config.json"):  # before transformers says less of it
+        require_exported(config.get("model_type"), f"{folder}/config.json")
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     return [_write(model, tokenizer, Path(path), type, template, str(folder)) for type, path in paths.items()]
 

@@ -55,6 +55,19 @@ MULTIPLIERS = {  # of Granite: key of config.json → method that writes llama.c
 }
 
 
+def require_exported(model_type: object, where: str) -> None:
+    """Refuse a family that is not written as GGUF files here.
+
+    Raises:
+        ColpipeError: names it and those that are.
+    """
+    if model_type not in COMPUTED:
+        raise ColpipeError(
+            f"{where}: model_type {model_type!r}: exported are {', '.join(COMPUTED)}; llama.cpp's convert_hf_to_gguf.py may "
+            "take others"
+        )
+
+
 def require_known(family: Family, config: Mapping[str, Any], where: str) -> list[str]:
     """See that llama.cpp computes what a `config.json` mapping, complete, asks for.
 
@@ -64,8 +77,7 @@ def require_known(family: Family, config: Mapping[str, Any], where: str) -> list
     Raises:
         ColpipeError: names the key, its value and what llama.cpp has.
     """
-    if family.name not in COMPUTED:
-        raise ColpipeError(f"{where}: model_type {family.name!r}: exported are {', '.join(COMPUTED)}")
+    require_exported(family.name, where)
     for key, known in COMPUTED[family.name].items():
         if config.get(key, known[0]) not in known:
             raise ColpipeError(

@@ -340,6 +340,15 @@ def test_a_family_that_is_not_exported_yet(made, tmp_path, monkeypatch):
         write_gguf(made("qwen2")[1], tmp_path / "my.gguf", "f16")
 
 
+@pytest.mark.parametrize("kind", ["bert", "what"])  # transformers has one of them
+def test_a_family_without_a_table_is_named_before_the_model_is_loaded(tmp_path, kind):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(ColpipeError) as refusal:
+        write_gguf(tmp_path, tmp_path / "my.gguf", "f16")
+    said = f"{tmp_path}/config.json: model_type '{kind}': exported are {', '.join(COMPUTED)}; llama.cpp's "
+    assert str(refusal.value).startswith(said) and "\n" not in str(refusal.value)
+
+
 def test_types_that_there_are_not(tmp_path):
     with pytest.raises(ColpipeError, match="type 'q5_k': written are f16, q8_0, q4_0"):
         write_gguf(tmp_path, tmp_path / "my.gguf", "q5_k")
