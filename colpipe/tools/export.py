@@ -13,6 +13,7 @@ from colpipe.jobs.artifacts import MANIFEST
 from colpipe.tools.parser import Parser
 
 TYPES = "f16,q8_0,q4_0"
+KINDS = {"desnets": 4, "chain": 2, "stacks": 1, "bridges": 1, "sft": 1}  # of a study's models → folders below
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,15 +23,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--to", type=Path, default=Path(), metavar="OUT", help="folder to write into; default: this one"
     )
     parser.add_argument("--types", default=TYPES, help=f"of {TYPES}; default: all")
-    parser.add_argument("--name", help="of the files, before their type; default: the folder's")
+    parser.add_argument(
+        "--name",
+        help="of the files, before their type; default: the folder's,\n"
+        "of a study's model also the study, the size and the initialiser: demo-60M-fit-5100",
+    )
     parser.add_argument(
         "--no-speed",
         action="store_true",
         help="do not run the files in llama.cpp, where it is installed, to say how fast",
     )
     given = parser.parse_args(arguments)
-    name = given.name or given.model.resolve().name
+    name = given.name or name_of(given.model)
     export(given.model, given.to, given.types.split(","), name, timed=not given.no_speed)
+
+
+def name_of(model: Path) -> str:
+    """What files of a model are called: as its folder, which of a study's model is but the last part of what it is. Of
+    `results/demo/published/desnets/gpt2-xl/60M/fit/5100`, that is `demo-60M-fit-5100`."""
+    parts = model.resolve().parts
+    for kind, depth in KINDS.items():
+        above = [part for part in parts[:-depth] if part != "published"]
+        if above[-3:-2] == ["results"] and above[-1] == kind:
+            return "-".join([above[-2], *parts[-depth:][depth > 1 :]])  # as the study's own files, without the ancestor
+    return parts[-1]
 
 
 def export(model: Path, to: Path, types: Sequence[str], name: str, timed: bool = True) -> None:

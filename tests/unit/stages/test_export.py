@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from colpipe.errors import ColpipeError
 from colpipe.jobs.job import Job, JobSpec
 from colpipe.reporting.exports import read_exports
 from colpipe.stages import export
+from colpipe.tools.export import name_of
 from tests.unit.export.tiny import CHATML, make_folder, make_tokenizer
 
 
@@ -78,6 +80,22 @@ def test_the_tool_says_in_one_line_what_is_wrong(model, tmp_path, more, said):
     assert str(stopped.value).startswith(said.format(result=result)) and "\n" not in str(stopped.value)
     with pytest.raises(SystemExit, match=r"nowhere: has no config\.json; it is no folder of a transformers model"):
         main(["export", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("results/demo/published/desnets/gpt2/60M/fit/5100", "demo-60M-fit-5100"),
+        ("results/demo/desnets/gpt2/60M/fit/0", "demo-60M-fit-0"),
+        ("results/demo/published/chain/gpt2/90M", "demo-90M"),
+        ("results/demo/bridges/gpt2", "demo-gpt2"),
+        ("models/smollm2-135m", "smollm2-135m"),
+        ("chain/gpt2/90M", "90M"),  # no study's
+    ],
+)
+def test_files_are_called_after_the_study_the_size_and_the_initialiser(tmp_path, monkeypatch, folder, name):
+    monkeypatch.chdir(tmp_path)
+    assert name_of(Path(folder)) == name
 
 
 def test_the_tool_says_how_it_is_used(capsys):
