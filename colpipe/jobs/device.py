@@ -35,7 +35,7 @@ def why_not(kind: str) -> str | None:
     about = KINDS[kind]
     if about.package:
         if not importlib.util.find_spec(about.package):
-            return f"{about.package} is not installed (pip install -e .[{kind}])"
+            return f"{about.package} is not installed (pip install 'colpipe[{kind}]')"
         try:
             importlib.import_module(about.package)  # it needs libraries of the machine (CANN)
         except (ImportError, OSError, RuntimeError) as error:

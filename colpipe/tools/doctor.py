@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,16 @@ def _packages() -> Iterator[Finding]:
     optional = [each for each in wanted if each.marker and each.marker.evaluate({"extra": "cluster"})]
     if lacking := [text for each in optional if (text := _lack(each))]:
         yield Finding(NOTE, "cluster", f"{'; '.join(lacking)}; for Slurm and Donau: pip install 'colpipe[cluster]'")
+    yield _llama_cpp()
+
+
+def _llama_cpp() -> Finding:
+    """What can run exported models here: a package for their speed, programs to talk to them."""
+    package, programs = find_spec("xllamacpp"), list(filter(shutil.which, ("llama-cli", "llama-server")))
+    speed = "xllamacpp" if package else "no xllamacpp: pip install 'colpipe[llama-cpp]'"
+    talk = ", ".join(programs) or "no llama-cli or llama-server on PATH: https://github.com/ggml-org/llama.cpp"
+    mark = OK if package or programs else NOTE
+    return Finding(mark, "llama.cpp", f"says how fast exported models are ({speed}), and talks to them ({talk})")
 
 
 def _lack(requirement: Requirement) -> str | None:

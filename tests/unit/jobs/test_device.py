@@ -100,6 +100,11 @@ def test_what_it_lacks_is_said(npu, monkeypatch):
         device.pick_device("npu")
 
 
+def test_a_package_that_is_missing_is_said_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
+    assert device.why_not("npu") == "torch_npu is not installed (pip install 'colpipe[npu]')"
+
+
 def test_libraries_that_are_missing_are_said(npu, monkeypatch):
     def broken(name):
         raise OSError("libascendcl.so: cannot open shared object file")

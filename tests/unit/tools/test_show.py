@@ -117,7 +117,7 @@ def test_doctor_finds_nothing_missing_here(tmp_path, monkeypatch, capsys):
     main(["doctor"])
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert [about for _, about in lines if about != "cluster"] == [
-        *("colpipe", "packages", "processors", "memory", "disk", "cuda", "npu")
+        *("colpipe", "packages", "llama.cpp", "processors", "memory", "disk", "cuda", "npu")
     ]
     assert {mark for mark, _ in lines} <= {OK, NOTE}
 
@@ -137,6 +137,27 @@ def test_doctor_names_what_is_missing(tmp_path, monkeypatch):
     assert found["cluster"].text == "no no-such-plugin; for Slurm and Donau: pip install 'colpipe[cluster]'"
     assert "without bfloat16" in found["processors"].text
     assert found["lock"].mark == NOTE and found["results"].mark == BAD
+
+
+@pytest.mark.parametrize(
+    ("package", "programs", "mark", "said"),
+    [
+        (
+            None,
+            [],
+            NOTE,
+            "(no xllamacpp: pip install 'colpipe[llama-cpp]'), and talks to them (no llama-cli or llama-server on",
+        ),
+        (None, ["llama-cli"], OK, "(no xllamacpp: pip install 'colpipe[llama-cpp]'), and talks to them (llama-cli)"),
+        ("there", [], OK, "(xllamacpp), and talks to them (no llama-cli or llama-server on PATH: https://"),
+        ("there", ["llama-cli", "llama-server"], OK, "(xllamacpp), and talks to them (llama-cli, llama-server)"),
+    ],
+)
+def test_doctor_looks_for_llama_cpp(tmp_path, monkeypatch, package, programs, mark, said):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: package)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name in programs else None)
+    found = next(finding for finding in findings(tmp_path) if finding.about == "llama.cpp")
+    assert found.mark == mark and found.text.startswith(f"says how fast exported models are {said}")
 
 
 def test_doctor_ends_with_1_where_something_is_missing(tmp_path, monkeypatch):
