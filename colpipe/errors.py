@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shlex
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -26,6 +27,18 @@ def near(word: str, known: Iterable[str]) -> str:
     """`did you mean init?` of a mistyped word; empty where nothing that is known is like it."""
     found = get_close_matches(word, list(known), 1)
     return f"did you mean {found[0]}?" if found else ""
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError, line: int) -> str:
+    """What is wrong with a text file, and the command that mends it where it is in the encoding of Western Europe.
+
+    Args:
+        line: number of the line that the byte is in.
+    """
+    byte = error.object[error.start]
+    old = "cp1252" if byte < 0xA0 else "latin1"  # which has no letters there
+    command = f"iconv -f {old} -t utf-8 {shlex.quote(str(path))} > NEW"
+    return f"is not UTF-8 ({error.reason} 0x{byte:02x}) in line {line:,}; convert it first: {command}"
 
 
 # What Python, safetensors and torch say.

@@ -10,7 +10,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -18,7 +18,7 @@ from typing import IO, Any
 import pyarrow
 import pyarrow.parquet
 
-from colpipe.errors import ColpipeError, first_line
+from colpipe.errors import ColpipeError, first_line, not_utf8
 
 Row = dict
 Fields = Mapping[str, Any]
@@ -59,10 +59,22 @@ def read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise ColpipeError(f"{path}: is not UTF-8 ({error.reason} 0x{byte:02x}); convert it first") from None
+        unpacked = path.with_suffix("") if format_of(path.name)[1] else path
+        raise ColpipeError(f"{path}: {not_utf8(unpacked, error, _line_not_utf8(path))}") from None
     except (pyarrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ColpipeError(f"{path}: cannot be read ({first_line(error)}); is it cut off? fetch it again") from None
+
+
+def _line_not_utf8(path: Path) -> int:
+    """Number of the first line that is not; an error of reading knows its place in a buffer only."""
+    with _open_bytes(path) as file:
+        return next((number for number, line in enumerate(file, 1) if not _is_utf8(line)), 1)
+
+
+def _is_utf8(line: bytes) -> bool:
+    with suppress(UnicodeDecodeError):
+        return bool(line.decode("utf-8"))
+    return False
 
 
 @contextmanager

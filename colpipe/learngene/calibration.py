@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from colpipe.data.encoding import begin_id, encode
-from colpipe.errors import ColpipeError
+from colpipe.errors import ColpipeError, not_utf8
 from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.learngene.tokenizers import tokenizer_folder
 
@@ -74,16 +74,28 @@ def _encoded(source, text: str | os.PathLike | Sequence[str]) -> tuple[int | Non
 def _texts(text: str | os.PathLike | Sequence[str]) -> list[str]:
     """The texts that are meant. A string is a file where there is one of that name, or where it looks like a file's name."""
     if isinstance(text, os.PathLike) or (isinstance(text, str) and _is_name(text)):
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ColpipeError(f"{text}: cannot be read as a text file: {error}") from None
+        text = read_file(Path(text))
     texts = [text] if isinstance(text, str) else list(text)
     if strange := [each for each in texts if not isinstance(each, str)]:
         raise ColpipeError(f"text: {strange[0]!r} is no text; give a string, a list of them, a file or token ids")
     if not any(texts):
         raise ColpipeError("text: is empty, nothing can be fitted on it")
     return [each for each in texts if each]
+
+
+def read_file(path: Path) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        ColpipeError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        said = not_utf8(path, error, error.object[: error.start].count(b"\n") + 1)
+    except (OSError, ValueError) as error:
+        said = str(error)
+    raise ColpipeError(f"{path}: cannot be read as a text file: {said}")
 
 
 def _is_name(text: str) -> bool:

@@ -15,7 +15,7 @@ from colpipe.errors import ColpipeError
 from colpipe.evaluation.perplexity import token_losses
 from colpipe.evaluation.uniform import is_worse, uniform_guess
 from colpipe.hf.finite import require_finite
-from colpipe.learngene.calibration import token_batches
+from colpipe.learngene.calibration import read_file, token_batches
 from colpipe.learngene.shapes import endpoint_of, parameter_count
 from colpipe.learngene.weights import Weights
 from colpipe.tools.cut import model_folder, shape_of
@@ -66,10 +66,7 @@ def split(path: Path) -> tuple[str, str]:
     Raises:
         ColpipeError: it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ColpipeError(f"{path}: cannot be read as a text file: {error}") from None
+    text = read_file(path)
     end = text.find("\n", len(text) * 9 // 10) + 1 or len(text) * 9 // 10
     return text[:end], text[end:]
 

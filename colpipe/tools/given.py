@@ -20,7 +20,7 @@ from colpipe.cost.inputs import BYTES_A_TOKEN
 from colpipe.data.formats import COMPRESSED, TABLES, format_of
 from colpipe.data.prompts import prompt
 from colpipe.data.records import read, split_of
-from colpipe.errors import ColpipeError, first_line
+from colpipe.errors import ColpipeError, first_line, near
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -88,10 +88,11 @@ def read_model(given: str) -> Model:
             f"{given}: is a GGUF file; make a model folder of it first: python -m colpipe.stages.fetch_model --settings "
             f"{settings} --output {shlex.quote(folder.stem)}"
         )
-    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
+    is_path = given.startswith(("/", "./", "../")) or given.endswith("/")
+    if not folder.exists() and not is_path and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
         folder, source = _cached(given)
     if not folder.is_dir():
-        raise ColpipeError(f"{given}: is no folder (relative paths start at {Path.cwd()})")
+        raise ColpipeError(f"{given}: is no folder (relative paths start at {Path.cwd()}){_near_by(folder)}")
     if not (folder / "config.json").is_file():
         raise ColpipeError(f"{given}: has no config.json; give the folder that save_pretrained wrote")
     found = read_mapping(folder / "config.json")
@@ -126,12 +127,19 @@ def _missing(module: str, package: str) -> str:
     return "" if find_spec(module) else f" (pip install {package})"
 
 
+def _near_by(folder: Path) -> str:
+    """Folders beside one that is not there whose names are like it; empty where there are none."""
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    return f"; {meant}" if (meant := near(folder.name, beside)) else ""
+
+
 def _cached(repository: str) -> tuple[Path, dict[str, str]]:
     """Where a repository lies in the Hugging Face cache, and the source that names this revision of it."""
     folder = model_folder(repository.replace("/", "-"), Source(hub=repository))
     if folder is None:
         raise ColpipeError(
             f"{repository}: is no folder here, and is not in the Hugging Face cache; fetch it: hf download {repository}"
+            f"{_near_by(Path(repository))}"
         )
     return folder, {"hub": repository, "revision": folder.name}
 

@@ -228,6 +228,19 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, messag
         list(rows_of(tmp_path, {"question": str}))
 
 
+@pytest.mark.parametrize("name", ["my rows.jsonl", "my rows.jsonl.gz"])
+def test_the_line_that_is_not_utf8_is_named_wherever_it_is(tmp_path, name):
+    """Of a file that is longer than the buffers it is read by."""
+    content = b'{"question": "a"}\n' * 20_000 + b'{"question": "caf\xe9"}\n' + b'{"question": "a"}\n' * 9
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(ColpipeError) as refusal:
+        list(rows_of(tmp_path, {"question": str}))
+    command = f"iconv -f latin1 -t utf-8 '{tmp_path / 'my rows.jsonl'}' > NEW"  # of what was unpacked
+    assert str(refusal.value) == (
+        f"{tmp_path / name}: is not UTF-8 (invalid continuation byte 0xe9) in line 20,001; convert it first: {command}"
+    )
+
+
 def test_a_parquet_file_that_was_cut_off(tmp_path):
     write_table(tmp_path / "a.parquet", ROWS)
     content = (tmp_path / "a.parquet").read_bytes()

@@ -59,7 +59,8 @@ def test_fewer_tokens_than_asked_for_are_said(speaker, caplog):
 
 def test_a_file_that_is_no_text_is_refused(speaker, tmp_path):
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ColpipeError, match=r"words.txt: cannot be read as a text file: .*codec"):
+    said = r"words.txt: cannot be read as a text file: is not UTF-8 \(invalid start byte 0xff\) in line 1; convert it first"
+    with pytest.raises(ColpipeError, match=said + ": iconv -f latin1 -t utf-8 .*words.txt > NEW"):
         token_batches(speaker, tmp_path / "words.txt", 10, positions=16)
 
 

@@ -205,6 +205,22 @@ MISTAKES = {
         "with a bridge can be made, by hand (config/README.md)",
     ),
     "no folder": (None, ["nowhere", *TEXT], "nowhere: is no folder (relative paths start at {home})"),
+    "a folder that is not there": (
+        None,
+        ["./modle", *TEXT],
+        "./modle: is no folder (relative paths start at {home}); did you mean model?",
+    ),
+    "a folder in a folder that is not there": (
+        lambda home: (home / "models" / "smollm2-135m").mkdir(parents=True),
+        ["{home}/models/smollm-135m/", *TEXT],
+        "{home}/models/smollm-135m/: is no folder (relative paths start at {home}); did you mean smollm2-135m?",
+    ),
+    "a folder that could be a repository": (
+        lambda home: (home / "models" / "smollm2-135m").mkdir(parents=True),
+        ["models/smollm-135m", *TEXT],
+        "models/smollm-135m: is no folder here, and is not in the Hugging Face cache; fetch it: hf download "
+        "models/smollm-135m; did you mean smollm2-135m?",
+    ),
     "no configuration": (
         lambda home: (home / "model/config.json").unlink(),
         ["model", *TEXT],
@@ -263,7 +279,8 @@ MISTAKES = {
     "a text in another encoding": (
         lambda home: (home / "text.txt").write_bytes("größer".encode("latin-1")),
         ["model", *TEXT],
-        "text.txt: is not UTF-8 (invalid start byte 0xf6); convert it first",
+        "text.txt: is not UTF-8 (invalid start byte 0xf6) in line 1; convert it first: "
+        "iconv -f latin1 -t utf-8 text.txt > NEW",
     ),
     "a short text": (
         lambda home: (home / "text.txt").write_text(make_text(20)),
@@ -331,7 +348,7 @@ def test_mistakes_are_one_line(home, monkeypatch, name):
         spoil(home)
     before = (home / "model.yaml").read_text() if (home / "model.yaml").exists() else None
     with pytest.raises(SystemExit) as refusal:
-        main(["init", *words])
+        main(["init", *(word.replace("{home}", str(home)) for word in words)])
     pattern = re.escape(line.format(home=home, whole=whole, least=-(-whole // 10), short="%", bytes="%", needed="%"))
     assert re.fullmatch(f"colpipe init: error: {pattern}".replace("%", r"[\d,]+"), str(refusal.value)), refusal.value
     assert ((home / "model.yaml").read_text() if (home / "model.yaml").exists() else None) == before
