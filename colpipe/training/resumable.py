@@ -215,10 +215,11 @@ class _Watch(TrainerCallback):
             steps, sampling = state.max_steps - state.global_step, self.trainer.sampling_left()
             left = steps * (now - self.started - self.trainer.sampling) / (state.global_step - self.first_step)
             shown = "unknown" if sampling is None else clock(left + sampling)
+            share = f"{wait:.1%}"
+            waited = f", {share} of the time waiting for data" if last and share != "0.0%" else ""
             self.job.say(
                 f"{self.label}step {state.global_step}/{state.max_steps}, loss {logs['loss']:.4f}, "
-                f"{speed:,.0f} tokens/s, {'at most ' * (self.target is not None)}{shown} left"
-                + (f", {wait:.1%} of the time waiting for data" if last else "")
+                f"{speed:,.0f} tokens/s, {'at most ' * (self.target is not None)}{shown} left{waited}"
             )
 
     def _record(self, step: int, tokens: int, split: str, loss: float, **more) -> None:

@@ -16,6 +16,7 @@ from colpipe.hf.tokenizers import load_tokenizer
 from colpipe.jobs.job import Job
 from colpipe.jobs.state import COMPLETE
 from colpipe.training.arguments import training_arguments
+from colpipe.training.resumable import RemembersBatch
 from colpipe.training.supervised import fine_tune
 from colpipe.training.trainer import train
 from tests.conftest import make_gpt2, make_model, make_tokenizer, open_job
@@ -78,8 +79,18 @@ def test_the_wait_for_data_is_measured(folder, new_job):
         shares[name] = [record["data_wait"] for record in job.metrics()]
         assert len(shares[name]) == 5 and all(0 <= share <= 1 for share in shares[name])
         said = (job.work / "log.txt").read_text().splitlines()
-        assert f"{shares[name][-1]:.1%} of the time waiting for data" in said[-1]
+        waited = f"{shares[name][-1]:.1%} of the time waiting for data"
+        assert waited in said[-1] if waited[:3] != "0.0" else "waiting" not in said[-1]
     assert shares["slow"][-1] > shares["quick"][-1]
+
+
+def test_no_wait_for_data_is_not_told(folder, new_job, monkeypatch):
+    settings, job = Training(steps=2, batch_size=8, max_length=16), new_job("a", Training(), device="cpu")
+    monkeypatch.setattr(RemembersBatch, "data_wait", property(lambda self: 0.0, lambda self, value: None))
+    train(job, load_model(folder), settings, ROWS, collate(0))
+    assert [record["data_wait"] for record in job.metrics()] == [0, 0]
+    said = (job.work / "log.txt").read_text()
+    assert "step 2/2" in said and "waiting for data" not in said
 
 
 def test_accumulation_is_derived(new_job):
