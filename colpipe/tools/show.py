@@ -5,7 +5,7 @@ colpipe show results/my-study --figure docs/my-study   # its first figure, for l
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from colpipe.errors import ColpipeError
@@ -89,9 +89,9 @@ def sections(results: Path) -> Iterator[str]:
     if summary.exists():
         yield summary.read_text().rstrip()
     yield f"Finished: {', '.join(f'{count:,} {stage}' for stage, count in stages.items())}."
-    if models := sorted((results / "published").rglob("README.md")):
-        yield "\n".join(["Models, to use or upload as they are:", *(f"    {_model(card.parent)}" for card in models)])
-    if files := sorted(path.parent for path in (results / "exported").rglob(MANIFEST)):
+    if models := _in_order(card.parent for card in (results / "published").rglob("README.md")):
+        yield "\n".join(["Models, to use or upload as they are:", *(f"    {_model(folder)}" for folder in models)])
+    if files := _in_order(path.parent for path in (results / "exported").rglob(MANIFEST)):
         lines = [f"    {line}" for folder in files for line in _files(folder)]
         yield "\n".join(["Files for llama.cpp and Ollama:", *lines])
     failed = [event for event in read_events(results) if event.kind == "failed" and not event.ended]
@@ -108,9 +108,18 @@ def _manifests(results: Path) -> list[Path]:
     return sorted(path for path in results.rglob(MANIFEST) if path.relative_to(results).parts[0] != "work")
 
 
+def _in_order(folders: Iterable[Path]) -> list[Path]:
+    """As the summary has them: members of the chain before DesNets, the largest first."""
+    return sorted(folders, key=lambda folder: ("desnets" in folder.parts, -_weights(folder), folder))
+
+
+def _weights(folder: Path) -> int:
+    """Bytes of a model's weights, or of its GGUF files."""
+    return sum(path.stat().st_size for path in content_files(folder) if path.suffix in (".safetensors", ".gguf"))
+
+
 def _model(folder: Path) -> str:
-    weights = sum(path.stat().st_size for path in content_files(folder) if path.suffix == ".safetensors")
-    return f"{folder}  {weights / 1e6:,.1f} MB"
+    return f"{folder}  {_weights(folder) / 1e6:,.1f} MB"
 
 
 def _files(folder: Path) -> Iterator[str]:

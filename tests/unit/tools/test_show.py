@@ -11,9 +11,9 @@ from colpipe.tools.doctor import BAD, NOTE, OK, findings
 from colpipe.tools.show import sections
 
 
-def finish(folder, stage: str) -> None:
+def finish(folder, stage: str, **more) -> None:
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"stage": stage, "parents": {}, "files": {}}))
+    (folder / "manifest.json").write_text(json.dumps({"stage": stage, "parents": {}, "files": {}, **more}))
 
 
 @pytest.fixture
@@ -42,6 +42,22 @@ def test_an_unfinished_study(results):
     assert models.splitlines()[1] == f"    {results}/published/desnets/a/90M  2.5 MB"
     assert failed.splitlines() == ["Failed:", "    chain/a/tiny: no space left"]
     assert after.startswith("Not finished: `colpipe run`")
+
+
+def test_models_are_in_the_order_of_the_summary(results):
+    sizes = {"chain/a/small": 20, "chain/a/large": 90, "desnets/a/110M/fit/0": 110, "desnets/b/200M/fit/0": 200}
+    for path, size in sizes.items():
+        (results / "published" / path).mkdir(parents=True)
+        (results / "published" / path / "README.md").write_text("a card")
+        (results / "published" / path / "model.safetensors").write_bytes(b"x" * size)
+        finish(results / "exported" / path, "export", bytes={"f16": size}, notes=[])
+        (results / "exported" / path / "x-f16.gguf").write_bytes(b"x" * size)
+    _, models, files, *_ = sections(results)
+    order = ["chain/a/large", "chain/a/small", "desnets/b/200M/fit/0", "desnets/a/110M/fit/0"]
+    told = [line.split()[0].removeprefix(f"{results}/published/") for line in models.splitlines()[1:]]
+    assert [path for path in told if path in order] == order and told[2] == "desnets/a/90M"  # the largest of them
+    told = [line.split()[0] for line in files.splitlines()[1:]]
+    assert told == [f"{results}/exported/{path}/x-f16.gguf" for path in order]
 
 
 def test_a_finished_study_shows_its_table_first(results, capsys):
