@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", required=True, metavar="60M,90M", help="parameters of the models to make")
     parser.add_argument("--hours", type=float, default=2.0, help="that a run may take (default: 2)")
     parser.add_argument("--device", choices=list(PEAKS), help="it runs on one of these instead of this machine's cores")
+    parser.add_argument(
+        "--license", metavar="NAME", help="of the model (apache-2.0), for the cards of what is made of it"
+    )
     parser.add_argument("--name", help="of the study (default: the model's)")
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="to write (default: <name>.yaml)")
     given = parser.parse_args(arguments)
@@ -56,7 +59,7 @@ def understand(given: argparse.Namespace) -> tuple[Path, Asked]:
         raise ColpipeError(f"{out}: exists already; give another --out, or another --name")
     text = read_text(given.text, model.folder)
     rows = read_instructions(given.instructions, text.bytes_a_token) if given.instructions else None
-    return out, Asked(name, model, text, rows, sizes, given.hours, given.device)
+    return out, Asked(name, model, text, rows, sizes, given.hours, given.device, given.license)
 
 
 def write_new(path: Path, text: str) -> None:

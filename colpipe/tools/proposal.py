@@ -39,6 +39,8 @@ class Asked:
     sizes: dict[int, str]
     hours: float
     device: str | None = None
+    license: str | None = None
+    """of the model, which the cards of what is made of it state"""
 
 
 class Settings(NamedTuple):

@@ -120,6 +120,12 @@ def test_a_model_that_chats_is_asked_in_its_own_template(home):
         assert load_study(read_study(f"{prompts}.yaml")).tokenizer.prompts == prompts
 
 
+@pytest.mark.parametrize("license", ["apache-2.0", "my own: 2", "1.0", None])
+def test_the_licence_of_the_model(home, license):
+    main(["init", "model", "--text", "text.txt", "--sizes", "2M", *(["--license", license] if license else [])])
+    assert load_study(read_study("model.yaml")).models["model"].license == license
+
+
 def test_one_size_alone(home):
     main(["init", "model", "--text", "text.txt", "--sizes", "2M"])
     study = load_study(read_study("model.yaml"))
