@@ -80,7 +80,7 @@ def sizes(study, inputs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("publishd", "did you mean published?"),
+        ("publishedd", "did you mean published?"),
         ("publish", "did you mean published?"),
         ("desnet/6x", "did you mean desnets/6k?"),
         ("90k", "its models are 9k, 6k, 4k, 3k, 1k"),
@@ -103,7 +103,7 @@ def make_workflow(**changes):
     names = {each.name for each in rules}
     modifier, settings = (
         SimpleNamespace(parent_modifier=None),
-        SimpleNamespace(targets={"distill", "publishd", "published"}),
+        SimpleNamespace(targets={"distill", "publishedd", "published"}),
     )
     here = {"modifier": modifier, "is_main_process": True, "is_rule": names.__contains__, "rules": rules}
     return SimpleNamespace(**{**here, "dag_settings": settings, **changes})
@@ -115,7 +115,7 @@ def test_snakemake_asks_whether_a_word_is_a_target(sizes, tmp_path):
     refuse_unknown_targets(sizes, workflow)
     for word in ("published", "made.txt", "there.txt", "results/mine/what"):
         assert workflow.is_rule(word) == (word == "published")
-    for word in ("publishd", "distil", "distill"):  # a rule of many jobs is no target
+    for word in ("publishedd", "distil", "distill"):  # a rule of many jobs is no target
         with pytest.raises(WorkflowError, match=rf"^{word}: is no target of this study"):
             workflow.is_rule(word)
     workflow.dag_settings.targets = set()
@@ -131,4 +131,4 @@ def test_snakemake_asks_whether_a_word_is_a_target(sizes, tmp_path):
 def test_rules_of_others_and_those_that_are_being_made_are_left_alone(sizes, changes):
     workflow = make_workflow(**changes)
     refuse_unknown_targets(sizes, workflow)
-    assert not workflow.is_rule("publishd") and workflow.is_rule("distill")
+    assert not workflow.is_rule("publishedd") and workflow.is_rule("distill")

@@ -213,8 +213,8 @@ MISTAKES = {
     "no folder": (None, ["nowhere", *TEXT], "nowhere: is no folder (relative paths start at {home})"),
     "a folder that is not there": (
         None,
-        ["./modle", *TEXT],
-        "./modle: is no folder (relative paths start at {home}); did you mean model?",
+        ["./model-1", *TEXT],
+        "./model-1: is no folder (relative paths start at {home}); did you mean model?",
     ),
     "a folder in a folder that is not there": (
         lambda home: (home / "models" / "smollm2-135m").mkdir(parents=True),
