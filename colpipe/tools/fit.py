@@ -2,8 +2,8 @@
 
     colpipe fit models/smollm2 90M smollm2-90m --text wikipedia.txt
 
-Takes one to four minutes for a model of 135M parameters on two cores: it reads the text some four times. It is the start of a smaller model, worth training on:
-`colpipe init` writes a study that does.
+Takes one to four minutes for a model of 135M parameters on two cores: it reads the text some four times. What it makes
+is the start of a smaller model, worth training on: `colpipe init` writes a study that does.
 """
 
 from collections.abc import Sequence
