@@ -212,7 +212,7 @@ def told(proposal: Proposal) -> str:
     plan, asked = Plan(proposal.study), proposal.asked
     found = stages(plan)
     where = f"one {asked.device}" if asked.device else f"{cores()} cores"
-    jobs = sum(stage.jobs for stage in found) + 1 + len(plan.cards())  # the report reads what is counted; cards are published
+    jobs = sum(stage.jobs for stage in found) + 1 + len(plan.cards())  # these, the report, and what is published
     memory = max(stage.memory for stage in found)
     lines = [
         f"{jobs} jobs, about {hour(proposal.seconds / 3600)} h on {where}, {number(memory, 'B')} of memory for the largest, "
