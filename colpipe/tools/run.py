@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 import colpipe
 from colpipe.cost.processor import cores as available
 from colpipe.errors import ColpipeError
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known, others = parser.parse_known_args(arguments)
     if not known.study.is_file():
         raise ColpipeError(f"{known.study}: no such file; the study comes first, then targets and options")
+    require_yaml(known.study)
     require_known(others)
     # Snakemake looks for logger plugins along the path only, where an editable installation is not.
     places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -54,6 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ[TOLD] = "1"
     sys.stdout.flush()
     os.execv(sys.executable, command(known.study, others))
+
+
+def require_yaml(study: Path) -> None:
+    """Refuse what Snakemake would refuse without a line number.
+
+    Raises:
+        ColpipeError: names the line.
+    """
+    try:
+        yaml.safe_load(study.read_bytes())
+    except yaml.YAMLError:
+        from colpipe.config.loading import check_text  # a second, spared the others
+
+        check_text(study)
 
 
 def require_known(others: Sequence[str]) -> None:

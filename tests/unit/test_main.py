@@ -88,3 +88,9 @@ def test_run_keeps_the_cores_that_are_asked_for(tmp_path, words):
 def test_run_without_a_study_is_a_line(tmp_path):
     with pytest.raises(ColpipeError, match=r"none\.yaml: no such file; the study comes first"):
         run.main([str(tmp_path / "none.yaml"), "chain"])
+
+
+def test_run_names_the_line_of_a_study_that_is_no_yaml(tmp_path):
+    (tmp_path / "mine.yaml").write_text("study: x\n  a: [\n")
+    with pytest.raises(ColpipeError, match=r"mine\.yaml:2: is not YAML: "):
+        run.main([str(tmp_path / "mine.yaml"), "chain"])
