@@ -10,7 +10,7 @@ from colpipe.config.parts import Architecture, Shape
 from colpipe.learngene.weights import Weights
 
 GROUPED = ("llama", "qwen2", "qwen3")  # families with grouped queries: two query heads to a key/value head here
-# So have these, in test_newer_families.py and test_whole_models.py: not all of their numbers are another model's unchanged.
+# So have these, in test_whole_models.py: not all of their numbers are another model's unchanged.
 NEWER = tuple(name for name in TABLES if name not in ("gpt2", "gpt_neox", *GROUPED))
 FAMILIES = [(family, tied) for family in ("gpt2", "gpt_neox", *GROUPED) for tied in (True, False)]
 NAMES = [f"{family}-{'tied' if tied else 'untied'}" for family, tied in FAMILIES]
