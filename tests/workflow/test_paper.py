@@ -1,12 +1,14 @@
 """The paper as targets: the full studies as plans, a part of the micro study on the real DAG, and what a change rebuilds."""
 
 import json
+import math
 import re
 
 import pandas as pd
 import pytest
 import yaml
 
+from colpipe.data.rows import read_rows
 from tests.conftest import CHECKOUT, checkout, snakemake
 from tests.workflow.conftest import planned, run
 
@@ -97,9 +99,11 @@ def test_tables_show_the_scores_of_their_models(micro):
     for row in main.itertuples():
         scores = read(micro, f"scores/{row.made_of}/scores.json")
         assert row.ours == pytest.approx(scores[stands[row.task]]["rouge_l"])
-        assert (
-            row.difference == pytest.approx(row.ours - row.paper) and row.low <= row.ours <= row.high and row.seed == 0
-        )
+        assert row.difference == pytest.approx(row.ours - row.paper) and row.seed == 0
+        if len(read_rows(micro / f"results/tiny/data/{stands[row.task]}", "test")) > 1:
+            assert row.low <= row.ours <= row.high
+        else:  # of one row
+            assert math.isnan(row.low) and math.isnan(row.high)
     text = (micro / "results/tiny/paper/table6/table6.md").read_text()
     assert "Table 6" in text and "xl-short for pythia-1.4b-short" in text and "(65.60)" in text
     short = read(micro, "desnets/xl-short/6x80/linit/0/manifest.json")
