@@ -20,7 +20,7 @@ import torch
 
 from colpipe.config.parts import Select, Shape
 from colpipe.config.sizing import automatic_alpha
-from colpipe.config.stages import FIT_RIDGE, FIT_TOKENS
+from colpipe.config.stages import FIT_RIDGE, FIT_TOKENS, ORDER_TOKENS
 from colpipe.errors import ColpipeError, first_line
 from colpipe.hf.generation_config import generation_config_of
 from colpipe.jobs import artifacts
@@ -193,7 +193,10 @@ def fit(
     source = in_float32(source)
     known: dict[str, Any] = {"select": select}
     if select in ("rank", "rotate"):
-        ordered = reorder(weights, measure(source, batches[::2]), select)
+        every = max(
+            1, sum(ids.numel() for ids in batches) // ORDER_TOKENS
+        )  # as many tokens rank as well as twice of them
+        ordered = reorder(weights, measure(source, batches[::every]), select)
         if weights.tied and not ordered.tied:
             logging.getLogger(__name__).warning(
                 f"{weights.name}: rotated, its head is no longer the embedding: {ordered.parameters:,} parameters instead "

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight, is_left_out
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
+ORDER_TOKENS = 8192  # that importance is measured on
 FIT_TOKENS = 16384  # that cuts are fitted on
 FIT_RIDGE = 0.3  # of 0.001 to 3 the best on SmolLM2 (docs/initialisers.md)
 OPENINGS = [  # facts that a small model of English may know, and the beginning of a story
@@ -256,7 +257,7 @@ class Order(Strict):
 
     corpus: Name = LEFT_OUT
     """Corpus to look at; left out, the first of the study."""
-    tokens: Annotated[Tokens, Field(gt=0)] = 8192
+    tokens: Annotated[Tokens, Field(gt=0)] = ORDER_TOKENS
     """How much of it, tokens."""
     max_length: Positive = 128
     """In blocks of this many tokens."""

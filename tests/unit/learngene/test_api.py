@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import colpipe
+from colpipe import api
 from colpipe.config.parts import Architecture, Shape
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import MANIFEST, fingerprint, write_json
@@ -595,6 +596,18 @@ def test_fit_ranks_or_rotates_what_it_cuts(neighbours_of, caplog, family, tied, 
     assert distance(model, fitted_by_hand(neighbours.large, select, {**weights.sizes, **axes})) < 1e-4
     assert "400 tokens, 16,384 were asked for: all are used" in caplog.text
     assert weights.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
+
+
+def test_fit_ranks_on_so_many_tokens_only(gpt2, monkeypatch):
+    """Batches evenly spread over the text; what is fitted sees all of them."""
+    ranked = []
+    monkeypatch.setattr(api, "ORDER_TOKENS", 200)
+    monkeypatch.setattr(api, "measure", lambda model, batches: ranked.append(batches) or measure(model, batches))
+    colpipe.fit(gpt2.large, {"layers": 3, "heads": 3, "hidden": 12, "ffn": 30}, FIT_IDS, select="rank")
+    batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
+    [used] = ranked
+    assert len(batches) == 4 and len(used) == 2
+    assert all(torch.equal(mine, other) for mine, other in zip(used, batches[::2], strict=True))
 
 
 @pytest.mark.parametrize("select", ["rank", "rotate"])
