@@ -193,9 +193,8 @@ def fit(
     source = in_float32(source)
     known: dict[str, Any] = {"select": select}
     if select in ("rank", "rotate"):
-        every = max(
-            1, sum(ids.numel() for ids in batches) // ORDER_TOKENS
-        )  # as many tokens rank as well as twice of them
+        # as many tokens rank as well as twice of them
+        every = max(1, sum(ids.numel() for ids in batches) // ORDER_TOKENS)
         ordered = reorder(weights, measure(source, batches[::every]), select)
         if weights.tied and not ordered.tied:
             logging.getLogger(__name__).warning(
