@@ -10,6 +10,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -101,6 +102,13 @@ def may_separate(*kinds: str) -> bool:
         and not os.geteuid()
         and not subprocess.run(command, capture_output=True).returncode
     )
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a test, or what it calls, sets in the environment is not left to later tests, whose processes inherit it."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture
@@ -283,7 +291,8 @@ def checkout(home: Path, inputs: Path, study: dict) -> Path:
 def snakemake(workdir: Path, *arguments: str, checkout: Path = CHECKOUT, check: bool = True, **more):
     """Run the workflow of a checkout in a working directory, on two cores."""
     command = [*forked.python("snakemake"), "-m", "snakemake", "--snakefile", str(checkout / "Snakefile")]
-    result = subprocess.run([*command, "--cores", "2", *arguments], cwd=workdir, capture_output=True, text=True, **more)
+    more = {"env": forked.environment(), "capture_output": True, "text": True, **more}
+    result = subprocess.run([*command, "--cores", "2", *arguments], cwd=workdir, **more)
     if check and result.returncode:
         raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{result.stdout}\n{result.stderr}")
     return result

@@ -1,6 +1,7 @@
 """Processes of the tests as forks of one that has their libraries loaded, which takes most of their time.
 
     [*forked.python("snakemake"), "-m", "snakemake", ...]      in place of [sys.executable, "-m", "snakemake", ...]
+    env=forked.environment()                                   for stages that the process starts
 
 Each process of pytest has its own servers (`colpipe/jobs/serve.py`), one for Snakemake and one for stages, which end with
 it. A fork has the arguments, files, folder, environment and search path of the process that asks for it; that passes
@@ -13,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -20,6 +22,8 @@ import time
 from pathlib import Path
 
 JOBS = Path(__file__).parents[1] / "colpipe" / "jobs"
+FORKING = Path(__file__).with_name("forking")  # a folder with what has a stage be a fork
+STAGES, SNAKEMAKE_ITSELF = "COLPIPE_TESTS_STAGES", "COLPIPE_TESTS_SNAKEMAKE"  # names of servers, for what looks there
 SERVE = "--serve"
 SNAKEMAKE = (  # what it imports that takes long, before and as it reads a Snakefile of colpipe's
     "snakemake.cli",
@@ -35,7 +39,6 @@ SNAKEMAKE = (  # what it imports that takes long, before and as it reads a Snake
     "pydantic.main",
     "pydantic.types",
     "pydantic.functional_validators",
-    "pydantic._internal._docs_extraction",
 )
 
 
@@ -57,6 +60,18 @@ def python(kind: str) -> list[str]:
     return [*program, name]
 
 
+def environment(*path: str | os.PathLike, snakemake: bool = False) -> dict[str, str]:
+    """This process's, in which stages, and the servers of stages, that any process starts are forks of this one's server.
+
+    Args:
+        path: where modules are looked for first; without any, as in this process.
+        snakemake: whether each Snakemake is a fork, too.
+    """
+    places = list(map(str, path)) or [place for place in [os.environ.get("PYTHONPATH")] if place]
+    servers = {STAGES: python("stages")[-1]} | ({SNAKEMAKE_ITSELF: python("snakemake")[-1]} if snakemake else {})
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(FORKING), *places]), **servers}
+
+
 def server_and_client():
     """The modules serve and start, without a package: none of colpipe is to be loaded in a server."""
     sys.path.insert(0, str(JOBS))
@@ -67,17 +82,28 @@ def server_and_client():
 
 
 def main() -> None:
-    serve, start = server_and_client()
     if sys.argv[1] == SERVE:
+        serve, _ = server_and_client()
         kind, name, owner = sys.argv[2:]
         listener, ends = serve.listen(name, int(owner))
         serve.load(SNAKEMAKE if kind == "snakemake" else serve.LIBRARIES)
         job = serve.serve(listener, ends)
         imitate(job)
-        serve.run(job)
+        program = job.command[job.command.index("-m") + 1]
+        if program.endswith(".py"):  # another server
+            serve.take_over(job)
+            runpy.run_path(program, run_name="__main__")
+        else:
+            serve.run(job)
     else:
-        status = start.run_in_fork(connection(sys.argv[1]), sys.argv[2:])
-        start.end_as(status) if status is not None else sys.exit("tests/forked.py: the server has ended")
+        run(sys.argv[1], sys.argv[2:])
+
+
+def run(server: str, command: list[str]) -> None:
+    """Have a fork of this server run `python <command>`, and end as it ends."""
+    _, start = server_and_client()
+    status = start.run_in_fork(connection(server), command)
+    start.end_as(status) if status is not None else sys.exit("tests/forked.py: the server has ended")
 
 
 def connection(name: str, seconds: float = 120) -> socket.socket:
@@ -100,7 +126,8 @@ def imitate(job) -> None:
     options = job.command[: job.command.index("-m")]
     safe = "-P" in options or job.environment.get("PYTHONSAFEPATH")
     named = job.environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [*([] if safe else [job.cwd]), *(os.path.join(job.cwd, place) for place in named if place)]
+    places = [os.path.join(job.cwd, place) for place in named if place and place != str(FORKING)]
+    sys.path[:0] = [*([] if safe else [job.cwd]), *places]
     sys.modules.pop("sitecustomize", None)
     with contextlib.suppress(ImportError):
         importlib.import_module("sitecustomize")

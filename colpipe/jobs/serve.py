@@ -15,7 +15,6 @@ import ctypes
 import errno
 import gc
 import importlib
-import inspect
 import io
 import json
 import os
@@ -52,7 +51,6 @@ LIBRARIES = (
     "pydantic.main",
     "pydantic.types",
     "pydantic.functional_validators",
-    "pydantic._internal._docs_extraction",
     "yaml",
     "einops",
     "jinja2",
@@ -99,7 +97,6 @@ def load(libraries: tuple[str, ...]) -> None:
     for library in libraries:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
-    inspect.getmodule(main)  # it looks at all modules once, which the models of every study's settings have it do
     gc.collect()
     gc.freeze()  # a fork's collector then leaves the pages alone that it shares
 
@@ -176,6 +173,12 @@ def read_request(connection: socket.socket) -> Job:
 
 def run(job: Job) -> None:
     """Run a job as `python <command>` does, in a process of its own; the interpreter's end is then the job's."""
+    take_over(job)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def take_over(job: Job) -> None:
+    """Have a job's files, folder, environment and arguments."""
     for number, file in enumerate(job.files):
         os.dup2(file, number)
     for file in job.files:
@@ -191,7 +194,6 @@ def run(job: Job) -> None:
     at = job.command.index("-m") + 1
     sys.orig_argv[:] = [sys.executable, *job.command]
     sys.argv[:] = job.command[at:]
-    runpy.run_module(job.command[at], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

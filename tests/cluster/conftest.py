@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from colpipe.hashing import sha256
+from tests import forked
 from tests.conftest import STUDY, checkout, pack_wheel, snakemake
 
 JOBS = 9  # that a scheduler gets: all but the fetching
@@ -60,5 +61,5 @@ def local(tmp_path_factory, inputs, articles) -> SimpleNamespace:
     """`contents` of the study as this machine made it."""
     home = checkout(tmp_path_factory.mktemp("local"), inputs, small_study(articles))
     command = ["recovered", "--configfile", "my-study.yaml", "--max-threads", "1"]
-    snakemake(home, *command, checkout=home, env=os.environ | index_at(str(articles.index)))
+    snakemake(home, *command, checkout=home, env=forked.environment() | index_at(str(articles.index)))
     return SimpleNamespace(home=home, contents=contents(home / "results" / "small"))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests import forked
 from tests.cluster.conftest import JOBS, contents, index_at, small_study
 from tests.conftest import checkout
 
@@ -39,7 +40,7 @@ def donau(tmp_path, articles):
         (commands / name).write_text(text.replace("{home}", str(home)))
         (commands / name).chmod(0o755)
     environment = {
-        **os.environ,
+        **forked.environment(snakemake=True),
         **index_at(str(articles.index)),
         "PATH": f"{commands}:{os.environ['PATH']}",
         "DONAU_PAUSE": "0",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.cluster.conftest import JOBS, contents, index_at, small_study
 from tests.conftest import CHECKOUT, checkout, may_separate
 
@@ -50,7 +51,7 @@ def run(tmp_path, inputs, articles):
         (commands / "kubectl").write_text(KUBECTL.format(python=sys.executable, home=kept, vanishes=vanishes))
         (commands / "kubectl").chmod(0o755)
         checkout(home, inputs, small_study(articles))
-        environment = os.environ | index_at(str(articles.index)) | {"KUBERNETES_PAUSE": "0"}
+        environment = forked.environment(snakemake=True) | index_at(str(articles.index)) | {"KUBERNETES_PAUSE": "0"}
         environment["PATH"] = f"{commands}:{environment['PATH']}"
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "my-study.yaml", "--max-threads", "1"]
         command += ["--workflow-profile", "workflow/profiles/kubernetes", "--latency-wait", "5"]

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import forked
 from tests.cluster.conftest import JOBS, contents, index_at, small_study
 from tests.cluster.slurm import Slurm, why_not
 from tests.conftest import checkout, snakemake
@@ -154,7 +154,7 @@ def test_a_preempted_training_goes_on(slurm, start, tmp_path, inputs, articles):
     (tmp_path / "alone").mkdir()
     alone = checkout(tmp_path / "alone", inputs, study)
     command = [target, "--configfile", "my-study.yaml", "--max-threads", "1"]
-    snakemake(alone, *command, checkout=alone, env=os.environ | index_at(str(articles.index)))
+    snakemake(alone, *command, checkout=alone, env=forked.environment() | index_at(str(articles.index)))
     for name in ("manifest.json", "model.safetensors"):
         assert (run.home / target).with_name(name).read_bytes() == (alone / target).with_name(name).read_bytes()
 

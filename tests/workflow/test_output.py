@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import forked
 from tests.conftest import CHECKOUT
 
 TOKENIZER = "results/tiny/tokenizer/manifest.json"
 BOOLQ = "results/tiny/data/boolq/manifest.json"
 COMMAND = [sys.executable, "-P", "-m", "colpipe", "run", "my-study.yaml"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def home(study, inputs, tmp_path, monkeypatch) -> Path:
 
 def run(home: Path, *words: str) -> tuple[int, list[str]]:
     """(status, lines on both streams) but for the profile's, with all times as 0:00."""
-    done = subprocess.run([*COMMAND, *words], cwd=home, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [*COMMAND, *words], cwd=home, capture_output=True, text=True, env=forked.environment(CHECKOUT)
+    )
     return done.returncode, lines_of(done.stderr + done.stdout)
 
 
@@ -107,7 +109,7 @@ def test_ctrl_c_is_one_line(home):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=ENVIRONMENT,
+        env=forked.environment(CHECKOUT),
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -126,7 +128,12 @@ def test_ctrl_c_is_one_line(home):
 def test_a_reader_that_leaves_is_no_error(home):
     """As `head` does."""
     process = subprocess.Popen(
-        [*COMMAND, "-n"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*COMMAND, "-n"],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=forked.environment(CHECKOUT),
     )
     assert process.stdout.readline() == "tiny: 36 jobs to run, 0 done; results/tiny/\n"
     process.stdout.close()

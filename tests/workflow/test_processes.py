@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conftest import CHECKOUT
 from tests.workflow.test_resume import command, progress
 
@@ -20,7 +21,7 @@ TRACKERS = ["tensorboard"] if find_spec("tensorboard") else []
 def launch(name: str, output, devices: int, world, shard: bool = False, more: str = "") -> subprocess.Popen:
     """The stage at work; `more` is JSON text of settings that it has beside its own."""
     path = [CHECKOUT / "tests/sharding_on_cpu"] * shard + [CHECKOUT]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
+    environment = {**forked.environment(*path), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "colpipe.jobs.launch", name, "--devices", str(devices), "--parallel"]
     words += [*command(name, output, steps=12, shard=shard, report_to=TRACKERS), "--log", f"{output}.log"]
     words = [word.replace('"evaluations": 3', f'"evaluations": 3{more}') for word in words]

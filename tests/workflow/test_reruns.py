@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests import forked
 from tests.conftest import CHECKOUT, SECRET, STUDY
 from tests.workflow.conftest import planned, run
 
@@ -192,6 +193,7 @@ def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
     run_of = subprocess.Popen(
         command,
         cwd=finished.home,
+        env=forked.environment(),
         start_new_session=True,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(

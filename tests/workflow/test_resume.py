@@ -11,6 +11,7 @@ import time
 import pytest
 import yaml
 
+from tests import forked
 from tests.conftest import CHECKOUT, STUDY, snakemake, stage
 from tests.workflow.conftest import run
 
@@ -81,6 +82,13 @@ def content(folder) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
 
+def begin(name: str, *arguments: str, cwd) -> subprocess.Popen:
+    """A stage at work."""
+    words = [*forked.python("stages"), "-m", f"colpipe.stages.{name}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 def progress(output) -> int:
     """Steps or batches that the job's state holds as complete."""
     work = output.with_name(output.name + ".work")
@@ -92,15 +100,8 @@ def progress(output) -> int:
 def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
     stage(name, *command(name, tmp_path / "whole"), cwd=world)
     output = tmp_path / "cut"
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     for number, after in enumerate((5, 12)):  # two kills, in two different runs
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"colpipe.stages.{name}", *command(name, output)],
-            cwd=world,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = begin(name, *command(name, output), cwd=world)
         while progress(output) < after:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
@@ -122,13 +123,7 @@ def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
 def test_sigterm_saves_and_exits_143(world, tmp_path):
     output = tmp_path / "cut"
     quiet = command("recover", output, save_minutes=99)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "colpipe.stages.recover", *quiet],
-        cwd=world,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begin("recover", *quiet, cwd=world)
     for line in process.stderr:
         if "step 3/60" in line:
             process.send_signal(signal.SIGTERM)
@@ -144,12 +139,7 @@ def test_sigterm_saves_and_exits_143(world, tmp_path):
 
 def test_a_state_of_other_settings_is_set_aside(world, tmp_path):
     output = tmp_path / "cut"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "colpipe.stages.recover", *command("recover", output)],
-        cwd=world,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
+    process = begin("recover", *command("recover", output), cwd=world)
     while progress(output) < 5:
         time.sleep(0.002)
     process.kill()
@@ -185,7 +175,8 @@ def test_snakemake_killed_and_started_again(finished):
     (finished.home / "long.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     target = "results/tiny/desnets/llama/upper/nested/512/manifest.json"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", target, "--configfile", "long.yaml"]
-    process = subprocess.Popen(command, cwd=finished.home, stderr=subprocess.DEVNULL, start_new_session=True)
+    more = {"stderr": subprocess.DEVNULL, "start_new_session": True, "env": forked.environment()}
+    process = subprocess.Popen(command, cwd=finished.home, **more)
     work = finished.results / "work/desnets/llama/upper/nested/512"
     while len(list(work.glob("state-*/trainer/checkpoint-*/complete"))) < 2:
         assert process.poll() is None
