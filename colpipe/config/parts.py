@@ -146,7 +146,7 @@ InitialiserKind = Literal[
 class Strict(BaseModel):
     """Unknown keys are refused: a misspelt key must never be a silently ignored one."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

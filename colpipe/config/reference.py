@@ -4,27 +4,51 @@ python -m colpipe.config.reference schema      > workflow/schemas/study.schema.j
 python -m colpipe.config.reference reference   prints the tables of config/README.md
 """
 
+import ast
 import json
 import sys
 from collections.abc import Iterator
-from inspect import getdoc
+from functools import cache
+from inspect import cleandoc, getdoc, getsource
+from itertools import pairwise
+from textwrap import dedent
 from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from colpipe.config.parts import Strict
 from colpipe.config.study import Study
 
 
 def schema_text() -> str:
     """JSON schema of a study, as committed."""
+    _describe()
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def reference_text() -> str:
     """A table of keys for every part of a study, in the order in which they are first mentioned."""
+    _describe()
     return "\n".join(f"### `{path}`\n\n{getdoc(model)}\n\n{_table(model)}" for path, model in _parts())
+
+
+@cache
+def _describe() -> None:
+    """Give every field the string below it as its description. Pydantic can do so itself (`use_attribute_docstrings`), but
+    in every process that imports a study: half a second."""
+    models = [model for _, model in _parts()]
+    for model in models:
+        for owner in reversed(model.__mro__[: model.__mro__.index(Strict)]):
+            [definition] = ast.parse(dedent(getsource(owner))).body
+            assert isinstance(definition, ast.ClassDef)
+            for key, below in pairwise(definition.body):
+                match key, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        model.model_fields[name].description = cleandoc(text)
+    for model in reversed(models):
+        model.model_rebuild(force=True)
 
 
 def _parts() -> Iterator[tuple[str, type[BaseModel]]]:
