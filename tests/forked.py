@@ -10,14 +10,17 @@ hashes, what libraries read in the environment as they are imported, and what is
 `sys.executable`.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,7 +48,8 @@ SNAKEMAKE = (  # what it imports that takes long, before and as it reads a Snake
 @functools.cache
 def python(kind: str) -> list[str]:
     """What stands for `sys.executable` in a command with `-m`; starts this process's server, of "snakemake" or "stages"."""
-    name, program = f"colpipe-tests-{kind}-{os.getpid()}", [sys.executable, "-P", __file__]
+    # A file in a folder of its own: processes of a network namespace of their own find it, too.
+    name, program = f"{_folder()}/{kind}", [sys.executable, "-P", __file__]
     _, start = server_and_client()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.Popen(
@@ -60,6 +64,13 @@ def python(kind: str) -> list[str]:
     return [*program, name]
 
 
+@functools.cache
+def _folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="colpipe-tests-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 def environment(*path: str | os.PathLike, snakemake: bool = False) -> dict[str, str]:
     """This process's, in which stages, and the servers of stages, that any process starts are forks of this one's server.
 
@@ -67,9 +78,14 @@ def environment(*path: str | os.PathLike, snakemake: bool = False) -> dict[str, 
         path: where modules are looked for first; without any, as in this process.
         snakemake: whether each Snakemake is a fork, too.
     """
+    return {**os.environ, **variables(*path, snakemake=snakemake)}
+
+
+def variables(*path: str | os.PathLike, snakemake: bool = False) -> dict[str, str]:
+    """What `environment` sets."""
     places = list(map(str, path)) or [place for place in [os.environ.get("PYTHONPATH")] if place]
     servers = {STAGES: python("stages")[-1]} | ({SNAKEMAKE_ITSELF: python("snakemake")[-1]} if snakemake else {})
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(FORKING), *places]), **servers}
+    return {"PYTHONPATH": os.pathsep.join([str(FORKING), *places]), **servers}
 
 
 def server_and_client():
@@ -85,9 +101,12 @@ def main() -> None:
     if sys.argv[1] == SERVE:
         serve, _ = server_and_client()
         kind, name, owner = sys.argv[2:]
-        listener, ends = serve.listen(name, int(owner))
+        listener, ends = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), os.pidfd_open(int(owner))
+        listener.bind(name)
+        listener.listen(128)
         serve.load(SNAKEMAKE if kind == "snakemake" else serve.LIBRARIES)
         job = serve.serve(listener, ends)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         imitate(job)
         program = job.command[job.command.index("-m") + 1]
         if program.endswith(".py"):  # another server
@@ -112,9 +131,9 @@ def connection(name: str, seconds: float = 120) -> socket.socket:
     while True:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            server.connect(f"\0{name}")
+            server.connect(name)
             return server
-        except ConnectionRefusedError:
+        except (FileNotFoundError, ConnectionRefusedError):
             if time.monotonic() > end:
                 raise
             time.sleep(0.01)

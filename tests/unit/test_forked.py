@@ -63,6 +63,6 @@ def test_a_server_ends_with_its_process():
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     name = ended.stdout.strip()
     end = time.monotonic() + 60
-    while f"@{name}" in open("/proc/net/unix").read():
+    while f" {name}\n" in open("/proc/net/unix").read():
         assert time.monotonic() < end
         time.sleep(0.01)
