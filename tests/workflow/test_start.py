@@ -1,8 +1,10 @@
 """The shared start in a run: the same results, and no server is left, however Snakemake ends."""
 
+import contextlib
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,17 @@ def test_the_server_ends_with_a_killed_snakemake(finished):
     process.send_signal(signal.SIGKILL)
     process.wait()
     until(lambda: not servers(finished.home))
+    until(lambda: not at_work(finished.home))  # jobs outlive a Snakemake that is killed
     run(finished.home, "--unlock")
     run(finished.home, *FORCED)
     until(lambda: not servers(finished.home))
+
+
+def at_work(home: Path) -> list[Path]:
+    """Processes in this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == home:
+                found.append(process)
+    return found
