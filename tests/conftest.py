@@ -334,11 +334,17 @@ def kill(job, after: int | None) -> None:
     job.measure = measured
 
 
+def process_of(stage: str, *arguments: object, **variables: str) -> dict:
+    """Command and environment of one stage by hand, as `subprocess` takes them."""
+    command = [*forked.python("stages"), "-m", f"colpipe.stages.{stage}", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **variables}
+    return {"args": command, "env": environment}
+
+
 def stage(name: str, *arguments: object, cwd: Path | None = None, check: bool = True, **more):
     """Run one stage by hand."""
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **more.pop("env", {})}
-    command = [*forked.python("stages"), "-m", f"colpipe.stages.{name}", *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, **more)
+    process = process_of(name, *arguments, **more.pop("env", {}))
+    result = subprocess.run(**process, cwd=cwd, capture_output=True, text=True, **more)
     if check and result.returncode:
         raise AssertionError(f"{name} failed:\n{result.stdout}\n{result.stderr}")
     return result

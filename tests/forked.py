@@ -51,10 +51,10 @@ def python(kind: str) -> list[str]:
     # A file in a folder of its own: processes of a network namespace of their own find it, too.
     name, program = f"{_folder()}/{kind}", [sys.executable, "-P", __file__]
     _, start = server_and_client()
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.Popen(
         [*program, SERVE, kind, name, str(os.getpid())],
-        env={**start.LIBRARIES, **environment, start.OFFLINE: "1", **start.SERVER_ONLY, "OMP_NUM_THREADS": "1"},
+        env={**start.LIBRARIES, **inherited, start.OFFLINE: "1", **start.SERVER_ONLY, "OMP_NUM_THREADS": "1"},
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -37,7 +37,7 @@ def reference_text() -> str:
 @cache
 def _describe() -> None:
     """Give every field the string below it as its description. Pydantic can do so itself (`use_attribute_docstrings`), but
-    in every process that imports a study: half a second."""
+    in every process that imports a study: 0.4 s of each job of the shared start."""
     models = [model for _, model in _parts()]
     for model in models:
         for owner in reversed(model.__mro__[: model.__mro__.index(Strict)]):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests import forked
-from tests.conftest import CHECKOUT, STUDY, snakemake, stage
+from tests.conftest import CHECKOUT, STUDY, process_of, snakemake, stage
 from tests.workflow.conftest import run
 
 pytestmark = pytest.mark.slow
@@ -84,9 +84,7 @@ def content(folder) -> dict[str, bytes]:
 
 def begin(name: str, *arguments: str, cwd) -> subprocess.Popen:
     """A stage at work."""
-    words = [*forked.python("stages"), "-m", f"colpipe.stages.{name}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(**process_of(name, *arguments), cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 
 def progress(output) -> int:
@@ -150,6 +148,7 @@ def test_a_state_of_other_settings_is_set_aside(world, tmp_path):
 
 
 def test_two_jobs_on_one_work_folder(world, tmp_path):
+    # A process of its own: of a fork, SIGSTOP would stop what waits for it alone.
     process = subprocess.Popen(
         [sys.executable, "-m", "colpipe.stages.recover", *command("recover", tmp_path / "one")],
         cwd=world,
