@@ -10,6 +10,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -313,13 +314,14 @@ def counting(function: Callable, kill_at: int = -1) -> Callable:
     """A function that counts its calls, in `calls`, and raises `Killed` instead of one of them; -1: of none."""
 
     def call(*arguments):
-        call.calls += 1
-        if call.calls == kill_at:
+        counted.calls += 1
+        if counted.calls == kill_at:
             raise Killed
         return function(*arguments)
 
-    call.calls = 0
-    return call
+    counted: Any = call
+    counted.calls = 0
+    return counted
 
 
 def kill(job, after: int | None) -> None:

@@ -57,7 +57,7 @@ def main() -> None:
             )
             for name, chosen in (("plain", None), ("elastic", submodels))
         }
-        found = {name: {"seconds": [], "peak": 0, "peak_absolute": 0} for name in contenders}
+        found: dict[str, dict] = {name: {"seconds": [], "peak": 0, "peak_absolute": 0} for name in contenders}
         for update in range(UPDATES + 1):
             for name, trainer in contenders.items():
                 trainer.current_gradient_accumulation_steps = 1

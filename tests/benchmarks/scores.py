@@ -17,6 +17,7 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -34,6 +35,7 @@ from colpipe.config.stages import Training
 from colpipe.evaluation import perplexity
 from colpipe.evaluation.likelihood import choice_scores
 from colpipe.hf.counting import count_calls
+from colpipe.hf.logits import transform_of
 from colpipe.jobs.artifacts import MANIFEST, write_json
 from colpipe.jobs.job import Job, JobSpec
 from colpipe.training import supervised
@@ -100,22 +102,26 @@ def by_us(model, tokenizer, rows: list[dict]) -> list[float]:
     return [sum(found[name]) / len(rows) for name in ("likelihood", "likelihood_normalised")]
 
 
-def tuned(model, tokenizer, rows: list[dict], steps: int, families: dict) -> torch.Tensor:
+def tuned(model, tokenizer, rows: list[dict], steps: int, transform: Callable) -> torch.Tensor:
     """All weights (P,) after a fine-tuning."""
     copy = count_calls(GPT2LMHeadModel(model.config))
     copy.load_state_dict(model.state_dict())
     settings = Training(steps=steps, batch_size=16, max_length=POSITIONS, learning_rate=3e-3)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(supervised, "FAMILIES", families):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(supervised, "transform_of", transform):
         spec = JobSpec("evaluate", Path(folder) / "out", Path(folder) / "work", settings, Runtime(device="cpu"), {}, 0)
         with Job(spec) as job:
             supervised.fine_tune(job, copy, tokenizer, rows, settings)
     return torch.cat([parameter.detach().flatten() for parameter in copy.parameters()])
 
 
-def held_out(model, corpus: Path, families: dict) -> torch.Tensor:
+def held_out(model, corpus: Path, transform: Callable) -> torch.Tensor:
     """Loss of each block (B,)."""
-    with mock.patch.object(perplexity, "FAMILIES", families):
+    with mock.patch.object(perplexity, "transform_of", transform):
         return torch.from_numpy(perplexity.block_losses(model, corpus))
+
+
+def unknown(model) -> None:
+    """`transform_of` a model of which it is not known: its own forward, or trl's loss, makes the logits then."""
 
 
 def corpus_of(folder: Path, tokens: int) -> Path:
@@ -133,7 +139,6 @@ def main() -> None:
     torch.set_num_threads(1)
     model, tokenizer, chance = world()
     rows = rows_of(count, chance)
-    known, none = supervised.FAMILIES, {}
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_of(Path(folder), tokens)
         contenders = {
@@ -142,12 +147,12 @@ def main() -> None:
                 "simple_evaluate": lambda: torch.tensor(by_lm_eval(model, tokenizer, rows)),
             },
             "fine_tuning": {
-                "ours": lambda: tuned(model, tokenizer, rows * 4, steps, known),
-                "trl's loss": lambda: tuned(model, tokenizer, rows * 4, steps, none),
+                "ours": lambda: tuned(model, tokenizer, rows * 4, steps, transform_of),
+                "trl's loss": lambda: tuned(model, tokenizer, rows * 4, steps, unknown),
             },
             "held_out": {
-                "ours": lambda: held_out(model, corpus, known),
-                "full logits": lambda: held_out(model, corpus, none),
+                "ours": lambda: held_out(model, corpus, transform_of),
+                "full logits": lambda: held_out(model, corpus, unknown),
             },
         }
         measured = {name: compare(name, each, 1 if quick else 3) for name, each in contenders.items()}

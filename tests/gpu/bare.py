@@ -104,11 +104,8 @@ def _pydantic() -> types.ModuleType:
         setattr(module, value.__name__, value)
     for name in ("AfterValidator", "BeforeValidator", "Discriminator", "Tag"):
         setattr(module, name, _Mark)
-    module.ConfigDict, module.ValidationInfo, module.ValidationError = (
-        dict,
-        object,
-        type("ValidationError", (ValueError,), {}),
-    )
+    refused = type("ValidationError", (ValueError,), {})
+    module.__dict__.update(ConfigDict=dict, ValidationInfo=object, ValidationError=refused)
     return module
 
 
