@@ -36,7 +36,7 @@ lint: .venv/installed  ## check style, spelling, types and workflow
 	$(BIN)/snakemake --lint
 
 bench: .venv/installed  ## run all benchmarks (--quick in CI), alone on the machine
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks --page docs/performance.md
 
 site: .venv/installed  ## make the documentation's web site, build/site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/cpu.txt -e '.[docs]'

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: what each prints, and one JSON file of what they found.
+"""All benchmarks, one after the other: what each prints, one JSON file of what they found, and a page of it.
 
     python -m tests.benchmarks            half an hour alone on 2 cores, 12 GB of disk, 8 GB of memory
     python -m tests.benchmarks --quick    small sizes, minutes; tells nothing but that they still run (CI does it)
@@ -10,33 +10,69 @@ import argparse
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from tests.benchmarks.measuring import Line
+
 HELPERS = {"__init__", "__main__", "measuring"}
+HEAD = """# Performance
+
+What `python -m tests.benchmarks` (`make bench`) measured, alone on {cores} cores of one {processor}; it writes this
+page. Ours and what is beside it ran in turns. A ratio is ours / the other: below 1 is faster, or smaller. How each is
+measured is said at the top of its file in `tests/benchmarks/`. Seconds are of this machine, ratios hold more widely.
+
+| benchmark | what | ours | beside it | ratio | goal |
+|---|---|---|---|---|---|
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks.json"), metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="Markdown; default: beside the JSON file")
     arguments = parser.parse_args()
     found, failed = {}, []
     for name in sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in HELPERS):
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if arguments.quick else [])]
+        begun, last = time.monotonic(), ""
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            last = ""
-            for last in process.stdout or ():
+            for line in process.stdout or ():
                 print(last, end="", flush=True)
+                last = line
         if process.returncode:
+            print(last, end="")
             failed.append(name)
         else:
             found[name] = json.loads(last)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{arguments.output}: {', '.join(found)}")
+        print(f"{time.monotonic() - begun:.0f} s in all", flush=True)
+    page = arguments.page or arguments.output.with_suffix(".md")
+    for path, text in ((arguments.output, json.dumps(found, indent=1) + "\n"), (page, page_of(found))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"{arguments.output}, {page}: {', '.join(found)}")
     if failed:
         sys.exit(f"did not come to their end: {', '.join(failed)}")
+
+
+def page_of(found: dict[str, dict]) -> str:
+    """docs/performance.md."""
+    machine = next((each["machine"] for each in found.values()), {"cores": 0, "processor": "unknown"})
+    lines = [cells for name, each in found.items() for cells in rows(name, each["lines"])]
+    return HEAD.format(**machine) + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def rows(name: str, lines: list[dict]) -> Iterator[list[str]]:
+    """Cells of a benchmark's lines; its name stands in the first."""
+    for line in (Line(**each) for each in lines):
+        beside, ratio = "", ""
+        if line.theirs is not None:
+            beside, ratio = f"{line.beside}: {line.value(line.theirs)}", f"{line.measure:.2f}"
+        yield [f"`{name}`" if name else "", line.what, line.value(line.ours), beside, ratio, line.goal]
+        name = ""
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ import numpy as np
 
 from colpipe.data.shard_writing import documents_of, tokens_of, write_shards
 from colpipe.jobs.state import read_record
+from tests.benchmarks.measuring import Line, report
 from tests.conftest import make_tokenizer, open_job
 
 PROCESSES = 2
@@ -230,7 +231,7 @@ def hashes(output: Path) -> dict:
     return json.loads((output / "manifest.json").read_text())["files"]
 
 
-def compare(folder: Path, quick: bool) -> dict:
+def compare(folder: Path, quick: bool) -> None:
     small, large = (10**6, 5 * 10**6) if quick else (10**7, 2 * 10**8)
     texts = {"small": write_texts(folder / "small", small), "large": write_texts(folder / "large", large)}
     tokenizer = folder / "tokenizer"
@@ -255,20 +256,17 @@ def compare(folder: Path, quick: bool) -> dict:
     equal = hashes(folder / "cut") == whole
     print(f"kill    after {kills} of {total} documents: {'the same bytes' if equal else 'OTHER BYTES'}", flush=True)
 
-    ratios = {
-        "speed_to_datasets": speeds["datasets"]["seconds"] / speeds["ours"]["seconds"],
-        "processor_to_datasets": speeds["datasets"]["processor_seconds"] / speeds["ours"]["processor_seconds"],
-        "memory_large_to_small": peaks["large"] / peaks["small"],
-    }
-    goals = {
-        "speed_to_datasets": ratios["speed_to_datasets"] >= FASTER,
-        "memory_large_to_small": ratios["memory_large_to_small"] <= GROWTH,
-        "killed_equals_whole": equal,
-    }
-    for name, value in ratios.items():
-        print(f"{name:<24}{value:8.2f}" + (f"  goal {'met' if goals[name] else 'missed'}" if name in goals else ""))
-    machine = {"cores": os.cpu_count(), "load": os.getloadavg()}
-    return {"speed": speeds, "memory": peaks, "kills": kills, "ratios": ratios, "goals": goals, "machine": machine}
+    seconds, processors = ({name: run[key] for name, run in speeds.items()} for key in ("seconds", "processor_seconds"))
+    first, second = peaks["large"] / 1e6, peaks["small"] / 1e6
+    lines = [
+        Line(
+            f"{small / 1e6:.0f} MB of text to tokens", "s", seconds["ours"], "datasets", seconds["datasets"], 1 / FASTER
+        ),
+        Line("the same, of processors", "s", processors["ours"], "datasets", processors["datasets"]),
+        Line(f"memory for {large / 1e6:.0f} MB of text", "MB", first, f"for {small / 1e6:.0f} MB", second, GROWTH),
+        Line("killed twice and resumed: other bytes", "", 0 if equal else 1, limit=0),
+    ]
+    report(lines, speed=speeds, memory=peaks, kills=kills)
 
 
 def main() -> None:
@@ -281,7 +279,7 @@ def main() -> None:
         print(json.dumps(CONTENDERS[name](*map(Path, places))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(compare(Path(folder), arguments.quick)))
+        compare(Path(folder), arguments.quick)
 
 
 if __name__ == "__main__":

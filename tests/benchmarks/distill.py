@@ -20,8 +20,6 @@ Prints one line per contender and, as the last line, one JSON object. Missing a 
 import argparse
 import ctypes
 import gc
-import json
-import os
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -34,7 +32,7 @@ from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from colpipe.training.objectives import Projection, chunked, reverse_kl
 from colpipe.training.projection import all_places, project
 from colpipe.training.rollouts import sample
-from tests.benchmarks.measuring import measured
+from tests.benchmarks.measuring import Line, measured, report
 
 VOCABULARY = 50257
 SHARE = 0.2  # of the teacher in the mixture
@@ -182,32 +180,23 @@ def main() -> None:
     update = compare("update", update_contenders(length), times)
     with torch.inference_mode():
         rollout = compare("rollout", rollout_contenders(rows, new_tokens), times)
-    ratios = {
-        "loss_seconds_to_naive": loss["ours"]["seconds"] / loss["naive"]["seconds"],
-        "loss_seconds_to_trl": loss["ours"]["seconds"] / loss["trl"]["seconds"],
-        "loss_memory_to_naive": loss["ours"]["peak"] / loss["naive"]["peak"],
-        "loss_memory_to_trl": loss["ours"]["peak"] / loss["trl"]["peak"],
-        "update_seconds_to_gkd": update["ours"]["seconds"] / update["trl GKDTrainer"]["seconds"],
-        "update_memory_to_gkd": update["ours"]["peak"] / update["trl GKDTrainer"]["peak"],
-        "rollout_speed_to_plain": rollout["plain way"]["seconds"] / rollout["ours"]["seconds"],
-        "rollout_seconds_to_both_alone": rollout["ours"]["seconds"]
-        / (rollout["student alone"]["seconds"] + rollout["teacher alone"]["seconds"]),
-    }
-    goals = {
-        "loss_seconds_to_naive": ratios["loss_seconds_to_naive"] <= 1.0,
-        "loss_seconds_to_trl": ratios["loss_seconds_to_trl"] <= 0.6,
-        "loss_memory_to_naive": ratios["loss_memory_to_naive"] <= 1 / 5,
-        "loss_memory_to_trl": ratios["loss_memory_to_trl"] <= 1 / 6,
-        "rollout_speed_to_plain": ratios["rollout_speed_to_plain"] >= 5,
-        "rollout_seconds_to_both_alone": ratios["rollout_seconds_to_both_alone"] <= 1.0,
-    }
-    for name, value in ratios.items():
-        print(f"{name:<32}{value:8.2f}" + (f"  goal {'met' if goals[name] else 'missed'}" if name in goals else ""))
-    speed = {name: rows * new_tokens / entry["seconds"] for name, entry in rollout.items()}
-    print(f"rollout tokens a second: {', '.join(f'{name} {value:,.0f}' for name, value in speed.items())}")
-    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": os.getloadavg()}
-    parts = {"loss": loss, "update": update, "rollout": rollout}
-    print(json.dumps({**parts, "ratios": ratios, "goals": goals, "machine": machine}))
+    both = rollout["student alone"]["seconds"] + rollout["teacher alone"]["seconds"]
+    reverse, sampling = (
+        f"reverse KL of {tokens:,} tokens",
+        f"{rows * new_tokens:,} tokens sampled from two models' mixture",
+    )
+    gkd = "trl GKDTrainer"
+    lines = [
+        Line(reverse, "s", loss["ours"]["seconds"], "full logits", loss["naive"]["seconds"], 1.0),
+        Line(reverse, "s", loss["ours"]["seconds"], "trl", loss["trl"]["seconds"], 0.6),
+        Line(reverse, "MB", loss["ours"]["peak"] / 1e6, "full logits", loss["naive"]["peak"] / 1e6, 1 / 5),
+        Line(reverse, "MB", loss["ours"]["peak"] / 1e6, "trl", loss["trl"]["peak"] / 1e6, 1 / 6),
+        Line(f"an update on {length} tokens", "s", update["ours"]["seconds"], gkd, update[gkd]["seconds"]),
+        Line(f"an update on {length} tokens", "MB", update["ours"]["peak"] / 1e6, gkd, update[gkd]["peak"] / 1e6),
+        Line(sampling, "s", rollout["ours"]["seconds"], "generate, no cache", rollout["plain way"]["seconds"], 1 / 5),
+        Line(sampling, "s", rollout["ours"]["seconds"], "each alone", both, 1.0),
+    ]
+    report(lines, loss=loss, update=update, rollout=rollout)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ Prints a line per contender and, as the last line, one JSON object. Missing a go
 
 import argparse
 import gc
-import json
-import os
 import tempfile
 
 import torch
@@ -26,7 +24,7 @@ from colpipe.training.elastic import Submodels
 from colpipe.training.objectives import reverse_kl
 from colpipe.training.trainer import ObjectiveTrainer
 from tests.benchmarks.distill import gpt2
-from tests.benchmarks.measuring import measured
+from tests.benchmarks.measuring import Line, measured, report
 
 UPDATES = 5
 
@@ -79,12 +77,13 @@ def main() -> None:
         peaks = f"{entry['peak_absolute'] / 1e6:,.0f} MB in all, {entry['peak'] / 1e6:,.0f} MB of them for the update"
         print(f"{name:<10}{entry['seconds']:8.2f} s  {peaks}")
     plain, elastic = found["plain"], found["elastic"]
-    ratios = {key: elastic[key] / plain[key] for key in ("seconds", "peak_absolute", "peak")}
-    goals = {"seconds": ratios["seconds"] <= 2.2, "peak_absolute": ratios["peak_absolute"] <= 1.2}
-    for name, value in ratios.items():
-        print(f"{name:<16}{value:8.2f}" + (f"  goal {'met' if goals[name] else 'missed'}" if name in goals else ""))
-    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": os.getloadavg()}
-    print(json.dumps({**found, "ratios": ratios, "goals": goals, "machine": machine}))
+    update = "an update with one submodel"
+    lines = [
+        Line(update, "s", elastic["seconds"], "without", plain["seconds"], 2.2),
+        Line(update, "MB in all", elastic["peak_absolute"] / 1e6, "without", plain["peak_absolute"] / 1e6, 1.2),
+        Line(update, "MB", elastic["peak"] / 1e6, "without", plain["peak"] / 1e6),
+    ]
+    report(lines, **found)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ Prints one line per contender and, as the last line, one JSON object. Missing a 
 """
 
 import argparse
-import json
-import os
 import random
 import time
 
@@ -20,6 +18,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from colpipe.evaluation.generation import answer_all
+from tests.benchmarks.measuring import Line, report
 from tests.conftest import WORDS, make_tokenizer
 
 FASTER = 1.5  # goal: answers a second of ours / in order
@@ -96,16 +95,12 @@ def main() -> None:
     gaps = [gap(model, tokenizer, *each, new_tokens) for each in pairs if each[1] != each[2]]
     unexplained, different = sum(value > TIE for value in gaps), len(set(answers["ours"]))
     print(f"{len(gaps)} of {count} answers differ, {unexplained} of them without a tie; {different} different answers")
-    speed = {name: count / taken for name, taken in seconds.items()}
-    ratio = speed["ours"] / speed["in order"]
-    goals = {"speed_to_in_order": ratio >= FASTER, "same_answers": unexplained == 0 and different > count // 2}
-    for name, met in goals.items():
-        print(
-            f"{name:<20}{f'{ratio:8.2f}' if name == 'speed_to_in_order' else ' ' * 8}  goal {'met' if met else 'missed'}"
-        )
-    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": os.getloadavg()}
-    found = {"seconds": seconds, "answers_per_second": speed, "differ": len(gaps), "unexplained": unexplained}
-    print(json.dumps({**found, "ratios": {"speed_to_in_order": ratio}, "goals": goals, "machine": machine}))
+    lines = [
+        Line(f"greedy answers to {count} prompts", "s", seconds["ours"], "generate", seconds["in order"], 1 / FASTER),
+        Line("other answers than generate's, without a tie", "", unexplained, limit=0),
+        Line("prompts with the answer of another one", "", count - different, limit=count // 2),
+    ]
+    report(lines, seconds=seconds, differ=len(gaps))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Seconds and memory of a piece of work in this process. Linux only (/proc)."""
+"""Seconds and memory of a piece of work in this process, and how benchmarks tell what they found. Linux only (/proc)."""
 
+import json
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 SAMPLING = 0.005  # seconds between looks at the memory
 
@@ -51,3 +54,62 @@ def measured(work: Callable[[], object]) -> dict:
         "peak_anonymous": watch.peak["RssAnon"] - before["RssAnon"],
         "peak_mapped": watch.peak["RssFile"] - before["RssFile"],
     }
+
+
+class Line(NamedTuple):
+    """A measure of ours, less of which is better, and what is beside it; a line of docs/performance.md.
+
+    Attributes:
+        what: was measured.
+        unit: of both values.
+        beside: another way to the same; empty: there is none.
+        limit: the goal: what ours / theirs may be, or ours where nothing is beside it.
+    """
+
+    what: str
+    unit: str
+    ours: float
+    beside: str = ""
+    theirs: float | None = None
+    limit: float | None = None
+
+    @property
+    def measure(self) -> float:
+        """What the limit is for."""
+        return self.ours / self.theirs if self.theirs else self.ours
+
+    @property
+    def goal(self) -> str:
+        """`<= 2, met`; empty where there is none."""
+        if self.limit is None:
+            return ""
+        unit = "" if self.theirs or not self.unit else f" {self.unit}"
+        return f"≤ {self.limit:.3g}{unit}, {'met' if self.measure <= self.limit else 'missed'}"
+
+    def value(self, number: float) -> str:
+        digits = 0 if not number or number >= 100 or not self.unit else 2 if number >= 0.1 else 4
+        return f"{number:,.{digits}f} {self.unit}".strip()
+
+
+def report(lines: list[Line], **found: object) -> None:
+    """Print the lines and, as the last line, one JSON object."""
+    for line in lines:
+        print(told(line), flush=True)
+    machine = {"cores": os.cpu_count(), "processor": processor(), "load": os.getloadavg()}
+    print(json.dumps({"lines": [line._asdict() for line in lines], **found, "machine": machine}))
+
+
+def told(line: Line) -> str:
+    other = f"{line.beside} {line.value(line.theirs)}, ratio {line.measure:.2f}" if line.theirs is not None else ""
+    return f"{line.what}: {'; '.join(filter(None, [line.value(line.ours), other, line.goal]))}"
+
+
+def processor() -> str:
+    """Name of the processor, and what of it matters to speed."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    stripped = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = set(stripped.get("flags", "").split())
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
+    return (
+        f"{stripped.get('model name', 'unknown')} ({', '.join(name for flag, name in known.items() if flag in flags)})"
+    )

@@ -12,8 +12,6 @@ Prints one line per contender and, as the last line, one JSON object. Missing a 
 """
 
 import argparse
-import json
-import os
 import random
 import tempfile
 import time
@@ -39,10 +37,11 @@ from colpipe.hf.logits import transform_of
 from colpipe.jobs.artifacts import MANIFEST, write_json
 from colpipe.jobs.job import Job, JobSpec
 from colpipe.training import supervised
+from tests.benchmarks.measuring import Line, report
 from tests.conftest import WORDS, make_tokenizer, write_tokens
 
 VOCABULARY, POSITIONS = 4096, 160
-FASTER = {"likelihood": 1.5, "fine_tuning": 1.5, "held_out": 1.3}  # goals: seconds of the other / ours
+FASTER = {"choices by likelihood": 1.5, "fine-tuning": 1.5, "held-out loss": 1.3}  # goals: seconds of the other / ours
 
 
 def world():
@@ -142,48 +141,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_of(Path(folder), tokens)
         contenders = {
-            "likelihood": {
+            "choices by likelihood": {
                 "ours": lambda: torch.tensor(by_us(model, tokenizer, rows)),
                 "simple_evaluate": lambda: torch.tensor(by_lm_eval(model, tokenizer, rows)),
             },
-            "fine_tuning": {
+            "fine-tuning": {
                 "ours": lambda: tuned(model, tokenizer, rows * 4, steps, transform_of),
                 "trl's loss": lambda: tuned(model, tokenizer, rows * 4, steps, unknown),
             },
-            "held_out": {
+            "held-out loss": {
                 "ours": lambda: held_out(model, corpus, transform_of),
                 "full logits": lambda: held_out(model, corpus, unknown),
             },
         }
-        measured = {name: compare(name, each, 1 if quick else 3) for name, each in contenders.items()}
-    ratios = {name: found["ratio"] for name, found in measured.items()}
-    goals = {name: ratio >= FASTER[name] for name, ratio in ratios.items()}
-    goals["same_results"] = all(found["same"] for found in measured.values())
-    for name, met in goals.items():
-        print(f"{name:<20}{f'{ratios[name]:8.2f}' if name in ratios else ' ' * 8}  goal {'met' if met else 'missed'}")
-    per_second = {name: count / seconds for name, seconds in measured["likelihood"]["seconds"].items()}
-    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": os.getloadavg()}
-    seconds = {name: found["seconds"] for name, found in measured.items()}
-    print(
-        json.dumps(
-            {"seconds": seconds, "rows_per_second": per_second, "ratios": ratios, "goals": goals, "machine": machine}
-        )
-    )
+        measured = [compare(name, each, 1 if quick else 3) for name, each in contenders.items()]
+    report([line for lines, _ in measured for line in lines], rows=count, seconds=[seconds for _, seconds in measured])
 
 
-def compare(name: str, contenders: dict, times: int) -> dict:
-    """Fewest processor seconds of each contender, how many times ours is as fast as the other, and whether both give the
-    same."""
+def compare(name: str, contenders: dict, times: int) -> tuple[list[Line], dict]:
+    """Fewest processor seconds of each contender, beside each other, and whether both give the same."""
     seconds, found = dict.fromkeys(contenders, float("inf")), {}
     for _ in range(times):
         for contender, work in contenders.items():
             begun = time.process_time()
             found[contender] = work()
             seconds[contender] = min(seconds[contender], time.process_time() - begun)
-    for contender, taken in seconds.items():
-        print(f"{name:<14}{contender:<18}{taken:8.2f} s", flush=True)
-    (ours, other), (own, theirs) = seconds.values(), found.values()
-    return {"seconds": seconds, "ratio": other / ours, "same": torch.equal(own, theirs)}
+    (_, other), (ours, theirs), results = contenders, seconds.values(), found.values()
+    different = 0 if torch.equal(*results) else 1
+    lines = [
+        Line(name, "s", ours, other, theirs, 1 / FASTER[name]),
+        Line(f"{name}: other results", "", different, limit=0),
+    ]
+    return lines, seconds
 
 
 if __name__ == "__main__":

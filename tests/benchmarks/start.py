@@ -8,16 +8,15 @@ Prints JSON. `waited_processor_seconds` is of the processes that were waited for
 """
 
 import argparse
-import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from colpipe.jobs.start import SHARED
+from tests.benchmarks.measuring import Line, report
 from tests.conftest import CHECKOUT
 
 REFUSED = ["--tokenizer", "none", "--output", "none", "--settings", "{}"]
@@ -56,11 +55,13 @@ def main() -> None:
     for _ in range(4 if arguments.quick else 100):
         for kind, measured in jobs.items():
             measured.append(start(arguments.stage, kind == "shared"))
-    report = {kind: summary(measured) for kind, measured in jobs.items()}
-    ratio = round(report["shared"]["seconds"] / report["plain"]["seconds"], 3)
-    load = float(Path("/proc/loadavg").read_text().split()[0])
-    count = len(jobs["plain"])
-    print(json.dumps({"stage": arguments.stage, "jobs": count, "first": first, **report, "ratio": ratio, "load": load}))
+    found = {kind: summary(measured) for kind, measured in jobs.items()}
+    shared, plain = found["shared"]["seconds"], found["plain"]["seconds"]
+    lines = [
+        Line(f"start of a stage, median of {len(jobs['plain'])}", "s", shared, "a process of its own", plain),
+        Line("the same", "s", shared, limit=1),
+    ]
+    report(lines, stage=arguments.stage, jobs=len(jobs["plain"]), first=first, **found)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.benchmarks.measuring import Line, report
 from tests.conftest import STUDY, checkout, make_inputs
 
 GOALS = {1_000: 2.5, 10_000: 10.0}  # jobs → seconds that planning them may take
@@ -67,7 +68,6 @@ def plans(home: Path, sizes: dict[int, float]) -> dict[str, dict]:
         total = re.search(r"^total +(\d+)", said, re.MULTILINE)
         assert total, said
         found[total[1]] = {"seconds": seconds, "megabytes": megabytes, "goal": goal}
-        print(f"a plan of {int(total[1]):,} jobs: {seconds:.1f} s (goal {goal:g}), {megabytes:,.0f} MB", flush=True)
     return found
 
 
@@ -81,8 +81,6 @@ def small_jobs(home: Path, desnets: int) -> dict[str, float]:
     assert "Nothing to be done" in said and len(runs) == 2 * desnets, (said, len(runs))
     own = sum(run["seconds"] for run in runs) / len(runs)
     each = seconds / len(runs)
-    print(f"{len(runs)} small jobs one after the other: {each:.1f} s each (goal {LITTLE:g}), {own:.1f} s in the stage")
-    print(f"nothing to do: {again:.1f} s (goal {NOTHING:g})")
     return {"jobs": len(runs), "each": each, "in_the_stage": own, "nothing_to_do": again}
 
 
@@ -96,10 +94,15 @@ def main() -> None:
         checkout(home, make_inputs(home / "made"), STUDY)
         planned = plans(home, {100: GOALS[1_000]} if quick else GOALS)
         small = small_jobs(home, 1 if quick else FEW)
-    goals = {f"plan_{jobs}": each["seconds"] <= each["goal"] for jobs, each in planned.items()}
-    goals |= {"small_job": small["each"] <= LITTLE, "nothing_to_do": small["nothing_to_do"] <= NOTHING}
-    machine = {"cores": os.cpu_count(), "load": os.getloadavg()}
-    print(json.dumps({"plans": planned, "small": small, "goals": goals, "machine": machine}))
+    lines = []
+    for jobs, each in planned.items():
+        plan = f"a plan of {int(jobs):,} jobs"
+        lines += [Line(plan, "s", each["seconds"], limit=each["goal"]), Line(plan, "MB", each["megabytes"])]
+    lines += [
+        Line("a job with little to do", "s", small["each"], limit=LITTLE),
+        Line("nothing to do", "s", small["nothing_to_do"], limit=NOTHING),
+    ]
+    report(lines, plans=planned, small=small)
 
 
 if __name__ == "__main__":
