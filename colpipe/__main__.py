@@ -3,6 +3,7 @@
 Each command is a module of `colpipe/tools/`, imported when it is asked for.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,7 +29,18 @@ COMMANDS = {  # in the order of use: command → module of colpipe/tools, what i
 
 def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = words[0] if words else "--help"
+    try:
+        try:
+            run(words[0] if words else "--help", words[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def run(command: str, words: Sequence[str]) -> None:
+    """One command; mistakes end it with a line."""
     if command in ("-h", "--help"):
         print(usage())
     elif command == "--version":
@@ -39,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         module = import_module(f"colpipe.tools.{COMMANDS[command][0]}")
         try:
-            module.main(words[1:])
+            module.main(words)
+        except BrokenPipeError:
+            raise
         except (ColpipeError, OSError) as error:
             sys.exit(f"colpipe {command}: error: {error if isinstance(error, ColpipeError) else first_line(error)}")
         except KeyboardInterrupt:

@@ -25,8 +25,9 @@ def first_line(error: BaseException) -> str:
 
 def near(word: str, known: Iterable[str]) -> str:
     """`did you mean init?` of a mistyped word; empty where nothing that is known is like it."""
-    found = get_close_matches(word, list(known), 1)
-    return f"did you mean {found[0]}?" if found else ""
+    bare = {each.lstrip("-"): each for each in known}  # all options share their dashes
+    found = get_close_matches(word.lstrip("-"), bare, 1)
+    return f"did you mean {bare[found[0]]}?" if found else ""
 
 
 def not_utf8(path: Path, error: UnicodeDecodeError, line: int) -> str:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from colpipe.hashing import sha256
 from colpipe.jobs.artifacts import APART, MISSING, fingerprint_of, hashes_of
 
 PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack"]  # weights beside safetensors, which are not read
+RETRIES = (2, 8)  # seconds before a hub that did not answer is asked again; pip has its own
 
 
 def fetch(
@@ -218,19 +220,36 @@ def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], Non
             return HfApi().list_repo_files(str(source.hub), revision=source.revision, repo_type=kind)
         return files_in(snapshot)[0]  # without a network, what was fetched before
 
-    try:
-        snapshot = Path(
-            snapshot_download(
-                source.hub,
-                repo_type=kind,
-                revision=source.revision,
-                allow_patterns=[each for pattern in source.files for each in _globs(pattern)] or None,
-                ignore_patterns=PICKLED if kind == "model" else None,
-            )
+    def download() -> str:
+        return snapshot_download(
+            source.hub,
+            repo_type=kind,
+            revision=source.revision,
+            allow_patterns=[each for pattern in source.files for each in _globs(pattern)] or None,
+            ignore_patterns=PICKLED if kind == "model" else None,
         )
+
+    try:
+        snapshot = Path(_once_more(download, source, say))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None
     _link(_files_of_tree(source, snapshot, say, known), folder)
+
+
+def _once_more(download: Callable[[], str], source: Source, say: Callable[[str], None]) -> str:
+    """Repeat a download that got no answer: huggingface_hub repeats those of files, but not the question which there are."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for wait in RETRIES:
+        try:
+            return download()
+        except LocalEntryNotFoundError as error:
+            if constants.HF_HUB_OFFLINE:
+                raise
+            say(f"source {source.hub}: {first_line(error)}; once more in {wait} s")
+            time.sleep(wait)
+    return download()
 
 
 def local_files(source: Source, say: Callable[[str], None] = lambda text: None) -> dict[str, Path]:

@@ -43,8 +43,19 @@ def test_a_mistyped_command_or_option_is_a_line(tmp_path):
     with pytest.raises(SystemExit, match=r"^colpipe show: error: --nothing: no such option; colpipe show --help lists"):
         main(["show", "results", "--nothing"])
     (tmp_path / "mine.yaml").touch()
+    with pytest.raises(SystemExit, match=r"^colpipe plan: error: --model: no such option; colpipe plan --help lists"):
+        main(["plan", "--model", "gpt2"])  # the dashes alone are not near --help
     with pytest.raises(SystemExit, match=r"^colpipe run: error: --corse: no such option; did you mean --cores\?$"):
         main(["run", str(tmp_path / "mine.yaml"), "--corse", "4"])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["family", "gpt2"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    command = [sys.executable, "-m", "colpipe", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, b"")
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "run"])

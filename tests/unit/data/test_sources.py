@@ -2,10 +2,12 @@
 
 import shutil
 import zipfile
+from unittest import mock
 
 import pytest
 
 from colpipe.config.parts import Runtime, Source
+from colpipe.data import sources
 from colpipe.data.sources import fetch
 from colpipe.errors import ColpipeError
 from colpipe.hashing import sha256
@@ -280,6 +282,27 @@ def test_the_hub_from_an_offline_cache(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ColpipeError, match=r"no file matches \['conf.json'\] \(files\); near that is config.json"):
         fetch(Source(hub="someone/thing", files=["conf.json"]), tmp_path / "no", kind.removesuffix("s"))
+
+
+def test_a_hub_that_does_not_answer_once(tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "config.json").write_text("{}")
+    answers = [LocalEntryNotFoundError("no connection"), str(tmp_path / "snapshot")]
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", mock.Mock(side_effect=answers))
+    monkeypatch.setattr(sources, "RETRIES", (0, 0))
+    said = []
+    files = fetch(Source(hub="someone/thing"), tmp_path / "out", "model", said.append)
+    assert [path.name for path in files] == ["config.json"]
+    assert said == ["source someone/thing: no connection; once more in 0 s"]
+    always = mock.Mock(side_effect=LocalEntryNotFoundError("no connection"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", always)
+    with pytest.raises(ColpipeError, match="source someone/thing: the model cannot be fetched: no connection"):
+        fetch(Source(hub="someone/thing"), tmp_path / "none", "model")
+    assert always.call_count == 3
 
 
 def test_a_repository_that_is_not_there(tmp_path, monkeypatch):
