@@ -47,3 +47,4 @@ SEARCH_TOKENS = 8192  # of the validation split, for each candidate of `alpha: s
 SEARCH_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SEARCH_COMPENSATIONS = (0.0, 0.5, 1.0)
 ORDER_ROWS = 8  # blocks of a forward pass of the importance measurement
+ORDER_CHECKED = 4096  # tokens, the same before and after: enough to tell whether the function is

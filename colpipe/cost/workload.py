@@ -14,6 +14,7 @@ from colpipe.config.constants import (
     CACHE_ROWS,
     GENERATION_ROWS,
     LIKELIHOOD_ROWS,
+    ORDER_CHECKED,
     ORDER_ROWS,
     PERPLEXITY_TOKENS,
     SEARCH_ALPHAS,
@@ -146,7 +147,8 @@ def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
 def order(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     asked, model = settings["measuring"], model_in(layout, parents["model"])
     data = corpus(layout, asked.corpus, "train", asked.max_length, asked.tokens)
-    loss = scoring([model], [data], ORDER_ROWS, everywhere=True)
+    checked = corpus(layout, asked.corpus, "validation", asked.max_length, min(asked.tokens, ORDER_CHECKED))
+    loss = scoring([model], [checked], ORDER_ROWS, everywhere=True)
     return measuring(model, data, ORDER_ROWS) + loss + loss  # before and after
 
 

@@ -54,8 +54,12 @@ def main(job: Job) -> None:
             f"{job.output}: the source has no .safetensors file{others}; weights in other formats may hold code and are "
             "not read: convert them (model.save_pretrained does)"
         )
-    read_config(job.staging)
-    require_finite(stored_tensors(job.staging))
+    try:
+        read_config(job.staging)
+        require_finite(stored_tensors(job.staging))
+    except ColpipeError as error:
+        own = job.settings.path  # a folder's file is named, not the link to it
+        raise ColpipeError(str(error).replace(str(job.staging), own) if own else str(error)) from None
     job.publish()
 
 

@@ -6,7 +6,7 @@ stream to its principal components (RMSNorm families).
 
 import shutil
 
-from colpipe.config.constants import ORDER_ROWS
+from colpipe.config.constants import ORDER_CHECKED, ORDER_ROWS
 from colpipe.config.parts import Strict
 from colpipe.config.stages import Order
 from colpipe.data.tokens import Blocks
@@ -41,10 +41,9 @@ def main(job: Job[Settings]) -> None:
     copy_companions(folder, job.staging)
 
     # What the rewriting cost: nothing but rounding, or what a rotation loses when its head is tied again.
+    tokens = min(measuring.tokens, ORDER_CHECKED)
     before, after = (
-        held_out_loss(one, job.parents["corpus"], "validation", length=measuring.max_length, tokens=measuring.tokens)[
-            "loss"
-        ]
+        held_out_loss(one, job.parents["corpus"], "validation", length=measuring.max_length, tokens=tokens)["loss"]
         for one in (model, load_model(job.staging).to(model.device))
     )
     job.say(f"{settings.select}: held-out loss {before:.4f} before, {after:.4f} after")

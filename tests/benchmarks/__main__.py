@@ -19,8 +19,10 @@ from tests.benchmarks.measuring import Line
 HELPERS = {"__init__", "__main__", "measuring"}
 HEAD = """# Performance
 
-What `python -m tests.benchmarks` (`make bench`) measured, alone on {cores} cores of one {processor}; it writes this
-page. Ours and what is beside it ran in turns. A ratio is ours / the other: below 1 is faster, or smaller. How each is
+What `make bench` measured, which writes this page, alone on {cores} cores:
+{processor}.
+
+Ours and what is beside it ran in turns. A ratio is ours / the other: below 1 is faster, or smaller. How each is
 measured is said at the top of its file in `tests/benchmarks/`. Seconds are of this machine, ratios hold more widely.
 
 | benchmark | what | ours | beside it | ratio | goal |

@@ -84,7 +84,8 @@ class Line(NamedTuple):
         if self.limit is None:
             return ""
         unit = "" if self.theirs or not self.unit else f" {self.unit}"
-        return f"≤ {self.limit:.3g}{unit}, {'met' if self.measure <= self.limit else 'missed'}"
+        limit = f"{self.limit:,.0f}" if self.limit >= 100 else f"{self.limit:.3g}"
+        return f"≤ {limit}{unit}, {'met' if self.measure <= self.limit else 'missed'}"
 
     def value(self, number: float) -> str:
         digits = 0 if not number or number >= 100 or not self.unit else 2 if number >= 0.1 else 4
