@@ -24,8 +24,9 @@ class Estimate:
 
     A run's work is counted in seconds of the whole machine: two jobs that take half of it each may run side by side.
 
-    Earlier jobs of this study count, those of this run too; for rules that it has not run yet, those of other studies. Where
-    there are none, a guess from the work that they have to do, or it is unknown.
+    Earlier jobs of this study count, those of this run too; for rules that it has not run yet, a guess from the work that
+    they have to do; where there is none, the jobs of other studies, whose models may be a thousand times smaller; or it is
+    unknown.
 
     Args:
         results: `results/<study>/`.
@@ -43,7 +44,8 @@ class Estimate:
         self._guessed: Mapping[str, float] | None = None
         self._share: Mapping[str, float] | None = None
         self._known: dict[Path, tuple[str, float] | None] = {}
-        self._seconds: dict[str, float] = {}
+        self._own: dict[str, float] = {}
+        self._others: dict[str, float] = {}
         self._last_look = -float("inf")
         self._jobs, self._at, self._speed = -1.0, 0.0, 1.0
 
@@ -58,11 +60,11 @@ class Estimate:
 
     def _known_of(self, rule: str) -> float | None:
         stage = RULES[rule].stage or rule
-        if stage in self._seconds:
-            return self._seconds[stage]
+        if stage in self._own:
+            return self._own[stage]
         if self._guessed is None:
             self._guessed = self._guess()
-        return self._guessed.get(rule)
+        return self._guessed.get(rule, self._others.get(stage))
 
     def of_run(self, remaining: Mapping[str, float], completed: Mapping[str, float], elapsed: float) -> float | None:
         """Seconds left; None: unknown.
@@ -100,10 +102,9 @@ class Estimate:
                 self._known[path] = _read_seconds(path)
             if known := self._known[path]:
                 (own if path.is_relative_to(self._results) else others)[known[0]].append(known[1])
-        seconds = {stage: fmean(seconds) for stage, seconds in {**others, **own}.items()}
-        if seconds.keys() != self._seconds.keys():
+        if own.keys() != self._own.keys():
             self._guessed = None  # data and models that are there now have known sizes
-        self._seconds = seconds
+        self._own, self._others = ({stage: fmean(each) for stage, each in found.items()} for found in (own, others))
 
 
 def _read_seconds(path: Path) -> tuple[str, float] | None:

@@ -125,6 +125,7 @@ def test_without_earlier_runs_it_says_so(tmp_path, monkeypatch):
 def test_a_first_run_has_the_work_of_its_jobs_to_go_by(tmp_path, monkeypatch):
     """Until one has run; what is there then has other sizes, and is looked at again."""
     monkeypatch.chdir(tmp_path)
+    finish(tmp_path / "results/other/chain/a/0", "distill", 9999)  # of models of another size
     asked = []
 
     def guess() -> dict[str, float]:
