@@ -4,6 +4,7 @@ Each command is a module of `colpipe/tools/`, imported when it is asked for.
 """
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -30,13 +31,21 @@ COMMANDS = {  # in the order of use: command → module of colpipe/tools, what i
 def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        try:
-            run(words[0] if words else "--help", words[1:])
-        finally:
+        run(words[0] if words else "--help", words[1:])
+        if sys.stdout:
             sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it ends
+    except BrokenPipeError as error:
+        sys.exit(141 if _reader_has_ended() else f"colpipe: error: {first_line(error)}")
+
+
+def _reader_has_ended() -> bool:
+    """Whether nobody reads the output any more, as behind `| head`; Python would complain of that once more at its end."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    if output.poll(0):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return True
+    return False
 
 
 def run(command: str, words: Sequence[str]) -> None:

@@ -147,7 +147,8 @@ def _answered(layout: Layout, answers: Answers, foreign: bool = False) -> Data:
 def order(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     asked, model = settings["measuring"], model_in(layout, parents["model"])
     data = corpus(layout, asked.corpus, "train", asked.max_length, asked.tokens)
-    checked = corpus(layout, asked.corpus, "validation", asked.max_length, min(asked.tokens, ORDER_CHECKED))
+    tokens = max(asked.max_length, min(asked.tokens, ORDER_CHECKED))
+    checked = corpus(layout, asked.corpus, "validation", asked.max_length, tokens)
     loss = scoring([model], [checked], ORDER_ROWS, everywhere=True)
     return measuring(model, data, ORDER_ROWS) + loss + loss  # before and after
 

@@ -213,7 +213,7 @@ def _join(source: Source, pieces: Sequence[Path], folder: Path) -> None:
 def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], None]) -> None:
     """Take a snapshot of a Hugging Face repository."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
     def known() -> list[str]:
         with contextlib.suppress(HfHubHTTPError, OSError):
@@ -231,7 +231,7 @@ def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], Non
 
     try:
         snapshot = Path(_once_more(download, source, say))
-    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise ColpipeError(f"source {source.hub}: the {kind} cannot be fetched: {first_line(error)}") from None
     _link(_files_of_tree(source, snapshot, say, known), folder)
 
@@ -239,13 +239,15 @@ def _fetch_hub(source: Source, folder: Path, kind: str, say: Callable[[str], Non
 def _once_more(download: Callable[[], str], source: Source, say: Callable[[str], None]) -> str:
     """Repeat a download that got no answer: huggingface_hub repeats those of files, but not the question which there are."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
     for wait in RETRIES:
         try:
             return download()
-        except LocalEntryNotFoundError as error:
-            if constants.HF_HUB_OFFLINE:
+        except (LocalEntryNotFoundError, HTTPError) as error:
+            answer = getattr(error.__cause__ or error, "response", None)
+            is_refused = answer is not None and 400 <= answer.status_code < 500 and answer.status_code not in (408, 429)
+            if constants.HF_HUB_OFFLINE or is_refused:
                 raise
             say(f"source {source.hub}: {first_line(error)}; once more in {wait} s")
             time.sleep(wait)

@@ -35,6 +35,27 @@ REPLACED = (
 def main(job: Job) -> None:
     job.manifest["parents"] = content_of(job.settings, job.output)
     files = fetch(job.settings, job.staging, "model")
+    own = _own_names(job, files)
+    try:
+        _require_model(job, files, own)
+    except ColpipeError as error:
+        text = str(error)
+        for path in sorted(own, key=len, reverse=True):  # files before their folder
+            text = text.replace(path, own[path])
+        raise ColpipeError(text) from None
+    job.publish()
+
+
+def _own_names(job: Job, files: list[Path]) -> dict[str, str]:
+    """What is staged of a local source → the user's folder or file, of which errors are to speak."""
+    given = job.settings.path
+    if not given:
+        return {}
+    return {str(job.staging if Path(given).is_dir() else files[0]): given}
+
+
+def _require_model(job: Job, files: list[Path], own: dict[str, str]) -> None:
+    """Make a model folder of what was fetched, and refuse what is none; `own` learns of what a converted file has become."""
     packed = [path for path in files if path.suffix == ".gguf"]
     has_weights = any((job.staging / name).exists() for name in WEIGHTS)
     if packed and has_weights:
@@ -43,6 +64,7 @@ def main(job: Job) -> None:
         job.say(f"model.safetensors is taken, {', '.join(path.name for path in packed)} beside it is not")
     elif packed:
         job.say(f"converting {_only(packed, job.staging).name}")
+        own[str(job.staging / WEIGHTS[0])] = packed[0].name
         if note := convert_gguf(packed[0], job.staging):
             job.say(note)
     elif not (job.staging / "config.json").exists():
@@ -54,13 +76,8 @@ def main(job: Job) -> None:
             f"{job.output}: the source has no .safetensors file{others}; weights in other formats may hold code and are "
             "not read: convert them (model.save_pretrained does)"
         )
-    try:
-        read_config(job.staging)
-        require_finite(stored_tensors(job.staging))
-    except ColpipeError as error:
-        own = job.settings.path  # a folder's file is named, not the link to it
-        raise ColpipeError(str(error).replace(str(job.staging), own) if own else str(error)) from None
-    job.publish()
+    read_config(job.staging)
+    require_finite(stored_tensors(job.staging))
 
 
 def _only(packed: list[Path], staging: Path) -> Path:

@@ -77,7 +77,7 @@ def main() -> None:
         peaks = f"{entry['peak_absolute'] / 1e6:,.0f} MB in all, {entry['peak'] / 1e6:,.0f} MB of them for the update"
         print(f"{name:<10}{entry['seconds']:8.2f} s  {peaks}")
     plain, elastic = found["plain"], found["elastic"]
-    update = "an update with one submodel"
+    update = "an update with two submodels"
     lines = [
         Line(update, "s", elastic["seconds"], "without", plain["seconds"], 2.2),
         Line(update, "MB in all", elastic["peak_absolute"] / 1e6, "without", plain["peak_absolute"] / 1e6, 1.2),

@@ -98,7 +98,7 @@ def main() -> None:
     lines = [
         Line(f"greedy answers to {count} prompts", "s", seconds["ours"], "generate", seconds["in order"], 1 / FASTER),
         Line("other answers than generate's, without a tie", "", unexplained, limit=0),
-        Line("prompts with the answer of another one", "", count - different, limit=count // 2),
+        Line("prompts with the answer of another one", "", count - different, limit=(count - 1) // 2),
     ]
     report(lines, seconds=seconds, differ=len(gaps))
 

@@ -340,7 +340,7 @@ def lines_of(row: Mapping) -> list[Line]:
         Line(name, "s", ours["seconds"], "reading and writing", row["floor"]["seconds"], SLOWDOWN),
         Line(name, "s of processors", ours["processor_seconds"], "the same", row["floor"]["processor_seconds"]),
         Line(name, "MB", peak, "the output", whole, OVERHEAD),
-        Line(name, "MB", peak, "both inputs", inputs, 1),
+        Line(name, "MB", peak, "what is taken of the inputs", inputs, 1),
         *([Line(name, "s", ours["seconds"], "the loop", row["baseline"]["seconds"])] if "baseline" in row else []),
     ]
 

@@ -1,6 +1,7 @@
 """Seconds and memory of a piece of work in this process, and how benchmarks tell what they found. Linux only (/proc)."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -76,20 +77,27 @@ class Line(NamedTuple):
     @property
     def measure(self) -> float:
         """What the limit is for."""
-        return self.ours / self.theirs if self.theirs else self.ours
+        if self.theirs is None:
+            return self.ours
+        return self.ours / self.theirs if self.theirs else math.inf
 
     @property
     def goal(self) -> str:
         """`<= 2, met`; empty where there is none."""
         if self.limit is None:
             return ""
-        unit = "" if self.theirs or not self.unit else f" {self.unit}"
+        unit = f" {self.unit}" if self.theirs is None and self.unit else ""
         limit = f"{self.limit:,.0f}" if self.limit >= 100 else f"{self.limit:.3g}"
         return f"≤ {limit}{unit}, {'met' if self.measure <= self.limit else 'missed'}"
 
     def value(self, number: float) -> str:
-        digits = 0 if not number or number >= 100 or not self.unit else 2 if number >= 0.1 else 4
-        return f"{number:,.{digits}f} {self.unit}".strip()
+        whole = not number or number >= 100 or not self.unit
+        text = f"{number:,.0f}" if whole else f"{number:.2f}" if number >= 0.1 else f"{number:.2g}"
+        return f"{text} {self.unit}".strip()
+
+    def ratio(self) -> str:
+        """Ours / theirs."""
+        return f"{self.measure:.2f}" if self.measure >= 0.1 else f"{self.measure:.2g}"
 
 
 def report(lines: list[Line], **found: object) -> None:
@@ -101,7 +109,7 @@ def report(lines: list[Line], **found: object) -> None:
 
 
 def told(line: Line) -> str:
-    other = f"{line.beside} {line.value(line.theirs)}, ratio {line.measure:.2f}" if line.theirs is not None else ""
+    other = f"{line.beside} {line.value(line.theirs)}, ratio {line.ratio()}" if line.theirs is not None else ""
     return f"{line.what}: {'; '.join(filter(None, [line.value(line.ours), other, line.goal]))}"
 
 

@@ -8,7 +8,7 @@ and losses have to be equal to the last bit.
     python -m tests.benchmarks.scores            a minute alone on one core
     python -m tests.benchmarks.scores --quick    a few rows, once; tells nothing
 
-Prints one line per contender and, as the last line, one JSON object. Missing a goal is no failure.
+Prints a line per measure and, as the last line, one JSON object. Missing a goal is no failure.
 """
 
 import argparse

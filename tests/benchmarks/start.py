@@ -4,7 +4,8 @@
     python -m tests.benchmarks.start --quick    4 of each
 
 The job is the stage `assemble` with settings that it refuses: it imports all that it needs, reads its settings, and ends.
-Prints JSON. `waited_processor_seconds` is of the processes that were waited for: of the shared start, of its client alone.
+Prints a line and, as the last line, one JSON object. `waited_processor_seconds` is of the processes that were waited
+for: of the shared start, of its client alone.
 """
 
 import argparse
@@ -59,7 +60,6 @@ def main() -> None:
     shared, plain = found["shared"]["seconds"], found["plain"]["seconds"]
     lines = [
         Line(f"start of a stage, median of {len(jobs['plain'])}", "s", shared, "a process of its own", plain),
-        Line("the same", "s", shared, limit=1),
     ]
     report(lines, stage=arguments.stage, jobs=len(jobs["plain"]), first=first, **found)
 

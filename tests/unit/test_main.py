@@ -1,5 +1,6 @@
 """The `colpipe` command: what it lists is there, and says what it is for."""
 
+import os
 import re
 import subprocess
 import sys
@@ -49,13 +50,27 @@ def test_a_mistyped_command_or_option_is_a_line(tmp_path):
         main(["run", str(tmp_path / "mine.yaml"), "--corse", "4"])
 
 
-@pytest.mark.parametrize("words", [["--help"], ["family", "gpt2"]])
-def test_a_reader_that_has_seen_enough_is_no_error(words):
-    command = [sys.executable, "-m", "colpipe", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def unread(*command: str) -> tuple[int, str]:
+    """Status and errors of a program whose output nobody reads."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *command], env=buffered, text=True, **pipes) as process:
         process.stdout.close()
         said = process.stderr.read()
-    assert (process.returncode, said) == (141, b"")
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["family", "gpt2"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    assert unread("-m", "colpipe", *words) == (141, "")
+
+
+def test_an_error_is_told_though_nobody_reads_the_output():
+    program = (
+        "import sys; sys.argv = ['colpipe', 'show', 'nothing']; print('x'); from colpipe.__main__ import main; main()"
+    )
+    status, said = unread("-c", program)
+    assert status not in (0, 141) and said.startswith("colpipe show: error: nothing")
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "run"])

@@ -9,6 +9,7 @@ import pytest
 
 from colpipe.config.loading import load_study
 from colpipe.config.parts import Architecture, Shape
+from colpipe.cost import workload
 from colpipe.cost.inputs import (
     ASSUMED,
     AT_MOST,
@@ -240,6 +241,22 @@ def test_what_is_ordered_is_run_layer_by_layer_once_more_and_its_units_are_put_i
     assert done.memory == 4 * (model.parameters + 2 * 8 * 64 * 64) + 40 * 48**2
     unknown = measuring(model._replace(sizes=None), Data(16, ((1, 63),)), 8)
     assert unknown.flops == 2 * model.forward.layers(16, 64)
+
+
+def test_an_order_is_checked_on_a_part_of_its_tokens_and_on_a_block_at_least(plan, study, monkeypatch):
+    study["ancestors"] = {"bridge": {"model": "bridge", "select": "rank"}}
+    names = SimpleNamespace(ancestor="bridge")
+
+    def checks(most: int, **order) -> float:
+        """FLOPs of what is checked."""
+        monkeypatch.setattr(workload, "ORDER_CHECKED", most)
+        made = plan(stages={**study["stages"], "order": {"corpus": "stories", **order}})
+        model = of_shape(made.study.architecture, made.study.models["bridge"].shape)
+        measured = measuring(model, Data(order["tokens"] // order["max_length"], ((1, order["max_length"] - 1),)), 8)
+        return made.work("order", names).flops - measured.flops
+
+    assert checks(256, tokens=1024, max_length=64) == checks(1024, tokens=1024, max_length=64) / 4
+    assert checks(32, tokens=1024, max_length=64) == checks(1024, tokens=1024, max_length=64) / 16
 
 
 def test_attention_and_feed_forward_of_gpt_neox_are_fitted_in_one_system():

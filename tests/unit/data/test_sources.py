@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -286,23 +287,33 @@ def test_the_hub_from_an_offline_cache(tmp_path, monkeypatch, kind):
 
 def test_a_hub_that_does_not_answer_once(tmp_path, monkeypatch):
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot" / "config.json").write_text("{}")
-    answers = [LocalEntryNotFoundError("no connection"), str(tmp_path / "snapshot")]
+    answers = [LocalEntryNotFoundError("no connection"), HTTPError("reset"), str(tmp_path / "snapshot")]
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", mock.Mock(side_effect=answers))
     monkeypatch.setattr(sources, "RETRIES", (0, 0))
     said = []
     files = fetch(Source(hub="someone/thing"), tmp_path / "out", "model", said.append)
     assert [path.name for path in files] == ["config.json"]
-    assert said == ["source someone/thing: no connection; once more in 0 s"]
+    assert said == [f"source someone/thing: {what}; once more in 0 s" for what in ("no connection", "reset")]
     always = mock.Mock(side_effect=LocalEntryNotFoundError("no connection"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", always)
     with pytest.raises(ColpipeError, match="source someone/thing: the model cannot be fetched: no connection"):
         fetch(Source(hub="someone/thing"), tmp_path / "none", "model")
     assert always.call_count == 3
+    refused = LocalEntryNotFoundError("not for you")
+    refused.__cause__ = HTTPError("403")
+    refused.__cause__.response = SimpleNamespace(status_code=403)
+    for offline, error in ((True, LocalEntryNotFoundError("no connection")), (False, refused)):
+        once = mock.Mock(side_effect=error)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", once)
+        with pytest.raises(ColpipeError, match="source someone/thing: the model cannot be fetched"):
+            fetch(Source(hub="someone/thing"), tmp_path / "refused", "model")
+        assert once.call_count == 1
 
 
 def test_a_repository_that_is_not_there(tmp_path, monkeypatch):
