@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: what each prints, one JSON file of what they found, and a page of it (`--page`).
 
-    python -m tests.benchmarks            half an hour alone on 2 cores, 12 GB of disk, 8 GB of memory
+    python -m tests.benchmarks            three quarters of an hour alone on 2 cores, 12 GB of disk, 8 GB of memory
     python -m tests.benchmarks --quick    small sizes, minutes; tells nothing but that they still run (CI does it)
 
 Missing a goal is no failure; a benchmark that does not come to its end is one. Linux only (/proc).

@@ -11,7 +11,7 @@ They take turns; the lowest times and the highest memory of three count. Imports
 on top of what the imports left; resident memory is anonymous memory and the pages of mapped files together. Where
 others use the machine, the ratio of processor seconds (all threads, kernel included) tells more than the clock's.
 
-    python -m tests.benchmarks.linit            all cases; 5 minutes alone on 2 cores, 12 GB of disk, 8 GB of memory
+    python -m tests.benchmarks.linit            all cases; 12 minutes alone on 2 cores, 12 GB of disk, 8 GB of memory
     python -m tests.benchmarks.linit --quick    a small model, once; tells nothing
 
 Prints a line for each and, as the last line, one JSON object: sizes in bytes, times in seconds.
