@@ -138,6 +138,7 @@ Method = Literal["paper", "nested", "lossless", "aligned", "cut", "fit"]
 Prompts = Literal["paper", "chat"]
 Template = Literal["paper", "own"]
 Select = Literal["first", "even", "rank", "rotate"]
+Precision = Literal["float32", "bfloat16"]
 InitialiserKind = Literal[
     "linit", "rand", "single", "subset", "auto-learngene", "vanilla-learngene", "hypercloning", "distilled"
 ]
@@ -446,7 +447,7 @@ class Written(Strict):
     """Sampling temperature; 0 is greedy."""
     batch_size: Positive = 32
     """Openings continued together; part of the result, because sampling is seeded per batch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic of the ancestor."""
 
 

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from colpipe.config.parts import LEFT_OUT, Align, Fraction, Name, Positive, Shape, Strict, Tokens, Weight, is_left_out
+from colpipe.config.parts import (
+    LEFT_OUT,
+    Align,
+    Fraction,
+    Name,
+    Positive,
+    Precision,
+    Shape,
+    Strict,
+    Tokens,
+    Weight,
+    is_left_out,
+)
 
 AFFECTS_RESULTS = False  # see colpipe/jobs/code.py
 ORDER_TOKENS = 8192  # that importance is measured on
@@ -47,7 +59,7 @@ class Training(Strict):
     """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic of the forward pass; bfloat16 is autocast over float32 weights, and a frozen teacher has its weights in it,
     half the memory (on a processor without instructions for it, many times slower)."""
     evaluations: Annotated[int, Field(ge=0)] = 0
@@ -131,7 +143,7 @@ class Answers(Strict):
     """Sampling temperature (paper: 1); 0 is greedy."""
     batch_size: Positive = 16
     """Prompts answered together; part of the result, because sampling is seeded per batch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic of the ancestor."""
 
 
@@ -261,6 +273,8 @@ class Order(Strict):
     """How much of it, tokens."""
     max_length: Positive = 128
     """In blocks of this many tokens."""
+    precision: Precision = "float32"
+    """Arithmetic of its layers, as in `fit`."""
 
 
 class Fit(Strict):
@@ -272,6 +286,9 @@ class Fit(Strict):
     """How much of it, tokens; at least a few times the widest layer."""
     max_length: Positive = 256
     """In blocks of this many tokens; left out, no more than `architecture.positions`."""
+    precision: Precision = "float32"
+    """Arithmetic of both models' layers; in bfloat16 half the time on a processor that has it (docs/initialisers.md). Sums
+    over tokens, and what is solved, stay in float32 and float64."""
     ridge: Annotated[float, Field(ge=0)] = FIT_RIDGE
     """How much the cut's own weights count: the factor of their squared change, times the mean square of what they read."""
 
@@ -279,7 +296,7 @@ class Fit(Strict):
 class Scores(Strict):
     """How models are scored."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic, and weights, of the models that are scored; what is fine-tuned first is trained as its task says. Held-out
     losses in bfloat16 differ in the third decimal (docs/evaluation.md); all models of a study have the same."""
     max_length: Positive | None = None

@@ -18,7 +18,7 @@ from colpipe.architectures.flops import (
 )
 from colpipe.config.constants import SAMPLED_OBJECTIVES, VALIDATION_ITEMS, logits_chunk
 from colpipe.config.layout import Layout
-from colpipe.config.parts import Architecture, Runtime
+from colpipe.config.parts import Architecture, Precision, Runtime
 from colpipe.config.rollouts import rollouts_of
 from colpipe.config.stages import Distill, Elastic, Recover, Training
 from colpipe.cost.inputs import (
@@ -185,11 +185,11 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
     )
 
 
-def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work:
+def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int, precision: Precision = "float32") -> Work:
     """A cut is fitted to its source: both run over all rows; a linear system for each projection.
 
-    Both are in float32, whatever the precision of the study. The system of n inputs takes 5 n² numbers of float64 while it
-    is solved, and up to 4 for each input and channel (measured).
+    Both hold float32 weights. The system of n inputs takes 5 n² numbers of float64 while it is solved, and up to 4 for each
+    input and channel (measured).
     """
     length, sizes = longest([data], batch), cut.sizes or {}
     tokens, widths = data.rows * length, [sizes["head"] * sizes["head_dim"], sizes["ffn"]]
@@ -203,11 +203,12 @@ def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int) -> Work
         memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths))
         + 8 * max(widths) * (5 * max(widths) + 4 * sizes["hidden"]),
         read=source.parameters,
+        precision=precision,
         bound=least_sure(source.bound, data.bound),
     )
 
 
-def measuring(model: SizedModel, data: Data, batch: int) -> Work:
+def measuring(model: SizedModel, data: Data, batch: int, precision: Precision = "float32") -> Work:
     """A model runs over all rows, and its layers once more; what they read and write is summed up, and of each layer the
     feed-forward units are put into order, by an inverse that 5 n² numbers of float64 are held for."""
     length, sizes = longest([data], batch), model.sizes or {"layer": 0, "hidden": 0, "ffn": 0}  # not known yet
@@ -218,6 +219,7 @@ def measuring(model: SizedModel, data: Data, batch: int) -> Work:
         flops=2 * model.forward.layers(data.rows, length) + sums + 2 * sizes["layer"] * ffn**3,
         memory=REAL * (model.parameters + 2 * batch * length * (hidden + ffn)) + 8 * 5 * ffn**2,
         read=model.parameters,
+        precision=precision,
         bound=least_sure(model.bound, data.bound),
     )
 

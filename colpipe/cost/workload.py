@@ -150,7 +150,7 @@ def order(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict
     tokens = max(asked.max_length, min(asked.tokens, ORDER_CHECKED))
     checked = corpus(layout, asked.corpus, "validation", asked.max_length, tokens)
     loss = scoring([model], [checked], ORDER_ROWS, everywhere=True)
-    return measuring(model, data, ORDER_ROWS) + loss + loss  # before and after
+    return measuring(model, data, ORDER_ROWS, asked.precision) + loss + loss  # before and after
 
 
 def distill(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -165,7 +165,7 @@ def distill(layout: Layout, wildcards: Wildcards, parents: Parents, settings: di
 
 def _fitted(layout: Layout, source: SizedModel, cut: SizedModel, settings: Fit) -> Work:
     data = corpus(layout, settings.corpus, "train", settings.max_length, settings.tokens)
-    return fitting(source, cut, data, ORDER_ROWS)
+    return fitting(source, cut, data, ORDER_ROWS, settings.precision)
 
 
 def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:

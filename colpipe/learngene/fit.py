@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from colpipe.architectures.family import Family
+from colpipe.config.parts import Precision
 from colpipe.config.stages import FIT_RIDGE
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
@@ -61,9 +62,10 @@ def fitted(
     ridge: float = FIT_RIDGE,
     scratch: Path | None = None,
     before_batch: Callable[[], object] = lambda: None,
+    precision: Precision = "float32",
 ) -> Assembly:
     """`gather` and `fit` for one size; arguments and errors are theirs."""
-    with gather(model, batches, scratch, before_batch) as streams:
+    with gather(model, batches, scratch, before_batch, precision=precision) as streams:
         return fit(start, streams, ridge)
 
 
@@ -79,9 +81,10 @@ def fit(start: Assembly, streams: Streams, ridge: float = FIT_RIDGE) -> Assembly
         ridge: how much the cut's own weights count, as a share of the mean square of what a projection reads.
 
     Returns:
-        The same assembly with other output projections. Its details say the method, ridge, tokens, `untouched` (how many
-        leading layers stay), `fitted` (of each fit the relative error |Y − H Wᵀ| / |Y| before and after, and the ridge where
-        it had to be raised) and, where there are fewer tokens than a projection reads, `rank_deficient` (its width).
+        The same assembly with other output projections. Its details say the method, ridge, tokens, precision, `untouched`
+        (how many leading layers stay), `fitted` (of each fit the relative error |Y − H Wᵀ| / |Y| before and after, and the
+        ridge where it had to be raised) and, where there are fewer tokens than a projection reads, `rank_deficient` (its
+        width).
 
     Raises:
         ColpipeError: the start was not cut from the gathered model, an id is outside its vocabulary, a row longer than its
@@ -95,7 +98,7 @@ def fit(start: Assembly, streams: Streams, ridge: float = FIT_RIDGE) -> Assembly
     untouched = _untouched(start, selection, source)
     tensors, found, widest = _walk(start, selection, streams, ridge, untouched)
     details = {**start.details, "method": "fit", "ridge": ridge, "tokens": streams.tokens, "untouched": untouched}
-    details["fitted"] = found
+    details |= {"precision": streams.precision, "fitted": found}
     if found and streams.tokens < widest:
         logger.warning(
             f"{source.name}: {streams.tokens:,} tokens are fewer than the {widest:,} inputs of a projection that is fitted "
@@ -218,8 +221,9 @@ def _walk(
                 else:
                     change, shift, entry = _solve(normal, step.writers, ridge, start.dtype)
                     for first, end, _ in streams.spans():
-                        written = heard.read(first, end).to(device) @ change.T + shift
-                        stream.write(first, stream.read(first, end).to(device) + written)
+                        with streams.computing():
+                            written = heard.read(first, end).to(device) @ change.T
+                        stream.write(first, stream.read(first, end).to(device) + (written + shift))
                 if "ridge" in entry:
                     logger.warning(
                         f"{where}: the system is singular at a ridge of {ridge:g}; {entry['ridge']:g} was taken"
@@ -257,8 +261,9 @@ def _listen(
     for first, end, ids in streams.spans():
         x = stream.read(first, end).view(*ids.shape, -1).to(device)
         y = step.aim.read(first, end)[:, channels].to(device)
-        with replaced(step.silent, step.silence):
+        with replaced(step.silent, step.silence), streams.computing():
             output, inputs = run_layer(layer, x, calls[ids.shape], watched)
+        output, inputs = output.float(), inputs.float()
         if not (is_finite(output) and is_finite(inputs)):
             return None
         parts = inputs.split([writer.inside for writer in step.writers], 1)

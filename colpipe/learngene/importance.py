@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from colpipe.config.parts import Precision
 from colpipe.errors import ColpipeError
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.elimination import kept_longest
@@ -56,13 +57,14 @@ def measure(
     batches: Iterable[Tensor],
     scratch: Path | None = None,
     before_batch: Callable[[], object] = lambda: None,
+    precision: Precision = "float32",
 ) -> Importance:
     """Run a model over token ids and look at what passes through it; arguments are those of `gather`.
 
     Raises:
         ColpipeError: as in `gather`; activations whose squares do not add up.
     """
-    with gather(model, batches, scratch, before_batch) as streams, evaluating(model):
+    with gather(model, batches, scratch, before_batch, precision=precision) as streams, evaluating(model):
         return _measured(model, streams)
 
 
@@ -91,7 +93,8 @@ def _measured(model, streams: Streams) -> Importance:
             before, after = (streams.before[place].read(first, end) for place in (layer, layer + 1))
             layers[layer] += (1 - torch.nn.functional.cosine_similarity(before, after)).sum() / tokens
             stream = before.view(*ids.shape, -1).to(streams.device, model.dtype)
-            _, heard = run_layer(block, stream, calls[ids.shape][layer], [attention.module, feed.module])
+            with streams.computing():
+                _, heard = run_layer(block, stream, calls[ids.shape][layer], [attention.module, feed.module])
             said, units = heard.float().split([attention.inside, feed.inside], 1)
             for index, part in enumerate(said.chunk(len(parts), 1)):
                 heads[layer, index] += (part @ parts[index]).norm(dim=1).sum().cpu() / tokens

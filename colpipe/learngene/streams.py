@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from colpipe.architectures.family import Family
+from colpipe.config.parts import Precision
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
 from colpipe.learngene.stored import complete_config, is_finite
@@ -47,6 +48,7 @@ class Streams:
         batches: the token ids, each (rows, tokens).
         tokens: how many.
         parallel: whether attention and feed-forward read the same stream, so that there is none between them.
+        precision: of the arithmetic inside layers, `float32` or `bfloat16`; streams and sums are in float32.
         folder: of the files.
         scratch: where others that use them may put their own.
     """
@@ -59,8 +61,10 @@ class Streams:
         scratch: Path | None = None,
         before_batch: Callable[[], object] = lambda: None,
         shared: Path | None = None,
+        precision: Precision = "float32",
     ):
         self.weights, self.batches, self.device, self._before_batch = weights, batches, device, before_batch
+        self.precision = precision
         self.tokens = sum(ids.numel() for ids in batches)
         self.parallel = is_parallel(weights)
         depth, width = weights.sizes["layer"], weights.sizes["hidden"]
@@ -81,6 +85,10 @@ class Streams:
             yield start, start + ids.numel(), ids
             start += ids.numel()
 
+    def computing(self) -> torch.autocast:
+        """What layers compute in: in bfloat16, as in trainings, weights and streams stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def close(self) -> None:
         if not self._is_shared:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -99,6 +107,7 @@ def gather(
     scratch: Path | None = None,
     before_batch: Callable[[], object] = lambda: None,
     shared: Path | None = None,
+    precision: Precision = "float32",
 ) -> Streams:
     """Run a model over token ids and keep its residual stream at every place.
 
@@ -108,6 +117,7 @@ def gather(
         scratch: where the files are put, in a folder of their own; None: where temporary files are.
         before_batch: called before each batch of every pass, of those of a fit too; what it raises ends the pass.
         shared: a folder for the files that stays, so that others may read them.
+        precision: of the model's products, and of those of the layers that are fitted to it.
 
     Raises:
         ColpipeError: no tokens, ids outside the vocabulary, more tokens in a row than positions, activations that are not
@@ -118,7 +128,7 @@ def gather(
     require_ids(weights.name, weights.sizes, batches)
     batches = [ids for ids in batches if ids.numel()]
     _require_space_for(weights, batches, shared or Path(scratch or tempfile.gettempdir()))
-    streams = Streams(weights, batches, model.device, scratch, before_batch, shared)
+    streams = Streams(weights, batches, model.device, scratch, before_batch, shared, precision)
     try:
         with evaluating(model):
             _fill(streams, model)
@@ -171,7 +181,8 @@ def _fill(streams: Streams, model) -> None:
         watch(model.get_submodule(family.final_gain.rpartition(".")[0]), streams.before[-1], "after the last layer")
         spans = tqdm(streams.spans(), "reading text", len(streams.batches), disable=None)  # None: no terminal, no bar
         for start, _, ids in spans:  # noqa: B007  # the hooks read it
-            run(model, ids.to(streams.device))
+            with streams.computing():
+                run(model, ids.to(streams.device))
 
 
 def run(model, ids: Tensor) -> None:

@@ -11,14 +11,13 @@ import json
 import math
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
 from colpipe.config.constants import GENERATION_ROWS
-from colpipe.config.parts import Strict
+from colpipe.config.parts import Precision, Strict
 from colpipe.config.stages import Task
 from colpipe.data.rows import read_rows
 from colpipe.errors import ColpipeError
@@ -49,7 +48,7 @@ from colpipe.training.supervised import fine_tune
 
 class Settings(Strict):
     tasks: dict[str, Task] = {}
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     max_length: int | None = None
     tokens: int | None = None
     continued: list[str] = []

@@ -1,8 +1,6 @@
 """Cache a teacher's top-k log-probabilities on the distillation data, for all epochs and students that use them."""
 
-from typing import Literal
-
-from colpipe.config.parts import Architecture, Name, Strict, Weight
+from colpipe.config.parts import Architecture, Name, Precision, Strict, Weight
 from colpipe.data.mixtures import training_of, validation_of
 from colpipe.hf.models import load_frozen
 from colpipe.hf.tokenizers import load_tokenizer, require_rows
@@ -16,7 +14,7 @@ class Settings(Strict):
     architecture: Architecture
     top_k: int
     max_length: int
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     weights: dict[Name, Weight] | None = None
 
 

@@ -17,6 +17,7 @@ from colpipe.data.tokens import Blocks
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_model
 from colpipe.jobs import artifacts
+from colpipe.jobs.device import require_precision
 from colpipe.jobs.job import Job, made_from
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.fit import fit
@@ -26,18 +27,18 @@ from colpipe.learngene.weights import Weights
 WHOLE = "whole"  # in a folder of streams that several jobs share: all of them are written
 POLL_SECONDS = 0.5  # between looks at whether another job has gathered them
 # What a manifest keeps of a fitted assembly's details.
-FIT_DETAILS = ("ridge", "tokens", "untouched", "fitted", "rank_deficient")
+FIT_DETAILS = ("ridge", "tokens", "precision", "untouched", "fitted", "rank_deficient")
 
 
 def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str | torch.device) -> Assembly:
     """A subset with what its layers write fitted to the model that it is a subset of, on the text of the job's `corpus`.
 
-    Both run in float32 whatever the study's precision: in bfloat16, the fit would make up for its rounding. A job that is
-    told to stop does so at the next batch, and fits anew when it is started again.
+    A job that is told to stop does so at the next batch, and fits anew when it is started again.
 
     Raises:
         ColpipeError: as in `fit`; the text is shorter than `tokens`, or than a block.
     """
+    require_precision(torch.device(device), settings.precision)
     blocks = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
     batches = blocks.stacked().split(ORDER_ROWS)
     with _streams(job, source, batches, settings, torch.device(device)) as streams:
@@ -57,11 +58,13 @@ def _streams(
 
     def gathered(shared: Path | None = None) -> Streams:
         model = load_model(source).to(device).eval()
-        return gather(model, batches, scratch, lambda: _stop_if_told(job), shared)
+        return gather(model, batches, scratch, lambda: _stop_if_told(job), shared, settings.precision)
 
     folder = _shared_folder(job, source, settings)
     if folder and _gather_once(job, folder, gathered):
-        yield Streams(Weights(source), list(batches), device, scratch, lambda: _stop_if_told(job), folder)
+        yield Streams(
+            Weights(source), list(batches), device, scratch, lambda: _stop_if_told(job), folder, settings.precision
+        )
     else:
         with gathered() as streams:
             yield streams
@@ -73,7 +76,7 @@ def _shared_folder(job: Job, source: Path, settings: Fit) -> Path | None:
         return None
     models = [artifacts.fingerprint(folder) for folder in (source, job.parents["corpus"])]
     code = made_from("colpipe.learngene.streams", None)["code"]
-    return job.runtime.streams / key_of([*models, settings.tokens, settings.max_length, code])
+    return job.runtime.streams / key_of([*models, settings.tokens, settings.max_length, settings.precision, code])
 
 
 def _gather_once(job: Job, folder: Path, gathered: Callable[[Path], Streams]) -> bool:

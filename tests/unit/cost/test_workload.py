@@ -232,6 +232,19 @@ def test_a_fit_runs_the_source_once_and_the_cut_twice_by_hand(plan, study):
     assert fitted.tokens == before.tokens + 2 * 1024 and fitted.flops > before.flops
 
 
+def test_a_fit_and_an_order_are_as_fast_as_their_precision_says(plan, study):
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    study["ancestors"]["bridge"] = {"model": "bridge", "select": "rank"}
+    names = SimpleNamespace(ancestor="llama", desnet="lower", init="fit")
+    for precision in ("float32", "bfloat16"):
+        study["stages"] |= {
+            stage: {"tokens": 1024, "max_length": 64, "precision": precision} for stage in ("fit", "order")
+        }
+        made = plan()
+        assert made.work("assemble", names).precision == precision
+        assert made.work("order", SimpleNamespace(ancestor="bridge")).precision == precision
+
+
 def test_what_is_ordered_is_run_layer_by_layer_once_more_and_its_units_are_put_into_order():
     architecture = Architecture(family="llama", vocabulary=512, positions=128)
     model = of_shape(architecture, Shape(layers=3, heads=2, hidden=16, ffn=48))

@@ -314,11 +314,40 @@ def test_leading_layers_that_were_not_cut_stay_and_the_rest_is_what_a_whole_walk
         torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["gpt2", "neox", "qwen3"])
-def test_the_same_inputs_give_the_same_bytes(name):
+def test_the_same_inputs_give_the_same_bytes(name, precision):
     source, start = ordered(made(name), "rank")
-    one, other = (dict(fitted(source, start, BATCHES).tensors()) for _ in range(2))
+    one, other = (dict(fitted(source, start, BATCHES, precision=precision).tensors()) for _ in range(2))
     assert_same(one, other)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_fit_in_bfloat16_is_the_one_in_float32_but_for_rounding(name):
+    source, start = ordered(made(name), "rank")
+    exact, rounded = (fitted(source, start, BATCHES, precision=each) for each in ("float32", "bfloat16"))
+    before, precise, ours = (dict(each.tensors()) for each in (start, exact, rounded))
+    assert all(value.dtype == torch.float32 for value in ours.values())
+    changed = [tensor for tensor in before if not torch.equal(precise[tensor], before[tensor])]
+    assert [tensor for tensor in before if not torch.equal(ours[tensor], before[tensor])] == changed
+    assert any(not torch.equal(ours[tensor], precise[tensor]) for tensor in changed)
+    for tensor in changed:
+        assert (ours[tensor] - precise[tensor]).norm() < 0.1 * (precise[tensor] - before[tensor]).norm(), tensor
+    for one, other in zip(exact.details["fitted"], rounded.details["fitted"], strict=True):
+        assert other["after"] == pytest.approx(one["after"], rel=0.03)
+    assert (exact.details["precision"], rounded.details["precision"]) == ("float32", "bfloat16")
+
+
+def test_what_was_not_cut_is_the_sources_in_bfloat16_too(tmp_path):
+    """Whole layers before a cut: the streams of both models are the same to the last bit, so that nothing is made up for."""
+    model = made("llama")
+    weights = Weights(model)
+    start = take_subset(weights, {**weights.sizes, "layer": 3}, layers=[0, 1, 3])
+    with gather(model, BATCHES, tmp_path, precision="bfloat16") as streams:
+        result = fit(start, streams)
+        assert {place.read(0, 1).dtype for place in streams.before} == {torch.float32}
+    assert result.details["untouched"] == 1
+    assert distance(result.load(), fitted(model, start, BATCHES).load()) < 0.02
 
 
 def test_one_gather_serves_many_sizes_and_leaves_nothing_behind(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from colpipe.config.needs import JobRuntime
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Fit
+from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_model
 from colpipe.learngene.fit import fitted
 from colpipe.learngene.linit import take_subset
@@ -33,13 +34,15 @@ def world(tmp_path):
     (tmp_path / "text").mkdir()
     write_tokens(tmp_path / "text", "train", IDS)
 
-    def run(change=lambda job: None, runtime=Runtime()):  # noqa: B008
-        job = open_job("assemble", tmp_path / "out", tmp_path / "work", FIT, runtime, {"corpus": tmp_path / "text"}, 0)
+    def run(change=lambda job: None, runtime=Runtime(), settings=FIT):  # noqa: B008
+        job = open_job(
+            "assemble", tmp_path / "out", tmp_path / "work", settings, runtime, {"corpus": tmp_path / "text"}, 0
+        )
         try:
             change(job)
             weights = Weights(tmp_path / "ancestor")
             start = take_subset(weights, {**weights.sizes, "layer": 2, "ffn": 48})
-            return start, dict(fit_to(job, tmp_path / "ancestor", start, FIT, "cpu").tensors()), job.state
+            return start, dict(fit_to(job, tmp_path / "ancestor", start, settings, "cpu").tensors()), job.state
         finally:
             job.close()
 
@@ -49,8 +52,9 @@ def world(tmp_path):
         signal.signal(number, handler)
 
 
-def by_hand(tmp_path, start) -> dict:
-    return dict(fitted(load_model(tmp_path / "ancestor"), start, [ROWS[:8], ROWS[8:16], ROWS[16:]]).tensors())
+def by_hand(tmp_path, start, precision="float32") -> dict:
+    batches = [ROWS[:8], ROWS[8:16], ROWS[16:]]
+    return dict(fitted(load_model(tmp_path / "ancestor"), start, batches, precision=precision).tensors())
 
 
 def test_a_job_fits_on_tokens_from_all_over_its_corpus(world, tmp_path):
@@ -129,6 +133,25 @@ def test_what_another_source_or_text_gave_is_not_taken(world, tmp_path):
     write_tokens(tmp_path / "text", "train", IDS[::-1].copy())
     world(runtime=sharing(tmp_path))
     assert len(list((tmp_path / "shared").glob("*/whole"))) == 3
+
+
+def test_streams_of_another_precision_are_not_taken(world, tmp_path):
+    _, precise, _ = world(runtime=sharing(tmp_path))
+    start, rounded, _ = world(runtime=sharing(tmp_path), settings=FIT.model_copy(update={"precision": "bfloat16"}))
+    assert len(list((tmp_path / "shared").glob("*/whole"))) == 2
+    assert any(not torch.equal(rounded[name], value) for name, value in precise.items())
+    assert_same(rounded, by_hand(tmp_path, start, "bfloat16"))
+
+
+def test_bfloat16_is_refused_where_a_device_has_none(world, monkeypatch):
+    def refuse(device, precision):
+        if precision == "bfloat16":
+            raise ColpipeError(f"precision: {precision} is not supported by {device}; use float32")
+
+    monkeypatch.setattr("colpipe.training.fitting.require_precision", refuse)
+    world()
+    with pytest.raises(ColpipeError, match="bfloat16 is not supported by cpu; use float32"):
+        world(settings=FIT.model_copy(update={"precision": "bfloat16"}))
 
 
 def test_what_a_job_that_was_killed_had_begun_to_gather_is_gathered_anew(world, tmp_path):
