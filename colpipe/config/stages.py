@@ -287,8 +287,8 @@ class Fit(Strict):
     max_length: Positive = 256
     """In blocks of this many tokens; left out, no more than `architecture.positions`."""
     precision: Precision = "float32"
-    """Arithmetic of both models' layers; in bfloat16 half the time on a processor that has it (docs/initialisers.md). Sums
-    over tokens, and what is solved, stay in float32 and float64."""
+    """Arithmetic of both models' layers; in bfloat16 about two thirds of the time on a processor that has it, and tens of
+    times as long on one that has not. Sums over tokens, and what is solved, stay in float32 and float64."""
     ridge: Annotated[float, Field(ge=0)] = FIT_RIDGE
     """How much the cut's own weights count: the factor of their squared change, times the mean square of what they read."""
 

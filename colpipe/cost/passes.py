@@ -48,6 +48,8 @@ class Work:
         memory: bytes in use at the peak by its models, beside the process itself.
         heap: bytes that the heap of a process on a CPU holds for them, where these are more.
         trained, read: parameters of the model that learns, and of those that are only read.
+        precision: of the weights that are only read.
+        in_bfloat16: of the FLOPs, those in bfloat16.
         bound: how sure tokens and flops are: `EXACT`, `AT_MOST` (an upper bound), `ASSUMED` (data or a model is unknown).
     """
 
@@ -57,7 +59,8 @@ class Work:
     heap: float = 0
     trained: int = 0
     read: int = 0
-    precision: str = "float32"
+    precision: Precision = "float32"
+    in_bfloat16: float = 0
     bound: str = EXACT
 
     def __add__(self, other: "Work") -> "Work":
@@ -70,8 +73,17 @@ class Work:
             heap=max(self.heap, other.heap),
             trained=max(self.trained, other.trained),
             read=max(self.read, other.read),
+            in_bfloat16=self.in_bfloat16 + other.in_bfloat16,
             bound=least_sure(self.bound, other.bound),
         )
+
+    def at(self, precision: Precision) -> "Work":
+        """The same, all of it in this precision."""
+        return replace(self, precision=precision, in_bfloat16=self.flops if precision == "bfloat16" else 0)
+
+    @property
+    def flops_by_precision(self) -> dict[str, float]:
+        return {"float32": self.flops - self.in_bfloat16, "bfloat16": self.in_bfloat16}
 
     @property
     def main_memory(self) -> float:
@@ -141,7 +153,6 @@ def training(
         heap=(HEAP_CHECKPOINTED if runtime.gradient_checkpointing else HEAP) * held + read,
         trained=model.parameters,
         read=how.teacher.parameters if how.teacher else 0,
-        precision=settings.precision,
         bound=least_sure(model.bound, *(each.bound for each in data)),
     )
     if settings.evaluations and validation:
@@ -150,7 +161,7 @@ def training(
         once = scoring(seen, chosen, micro, everywhere)
         times = settings.evaluations + 1
         work += replace(once, tokens=times * once.tokens, flops=times * once.flops)
-    return work
+    return work.at(settings.precision)
 
 
 def _held(model: SizedModel, micro: float, length: float, logits: float, settings: Training, how: Pass) -> float:
@@ -186,40 +197,49 @@ def scoring(models: list[SizedModel], data: list[Data], batch: float, everywhere
 
 
 def fitting(source: SizedModel, cut: SizedModel, data: Data, batch: int, precision: Precision = "float32") -> Work:
-    """A cut is fitted to its source: both run over all rows; a linear system for each projection.
+    """A cut is fitted to its source: both run over all rows, with float32 weights; a linear system for each projection.
 
-    Both hold float32 weights. The system of n inputs takes 5 n² numbers of float64 while it is solved, and up to 4 for each
-    input and channel (measured).
+    The system of n inputs takes 5 n² numbers of float64 while it is solved, and up to 4 for each input and channel
+    (measured).
+
+    Args:
+        precision: of the layers, and of what their change adds to the stream; sums over tokens are in float32.
     """
     length, sizes = longest([data], batch), cut.sizes or {}
     tokens, widths = data.rows * length, [sizes["head"] * sizes["head_dim"], sizes["ffn"]]
     if cut.family and cut.family.defaults.get("use_parallel_residual"):  # GPT-NeoX: both in one system
         widths = [sum(widths)]
-    systems = sum(2 * tokens * (width + 2 * sizes["hidden"]) * width + width**3 for width in widths)
-    passes = sum(model.forward.layers(data.rows, length) for model in (source, cut))
+    systems = sum(2 * tokens * (width + sizes["hidden"]) * width + width**3 for width in widths)
+    changes = sum(2 * tokens * sizes["hidden"] * width for width in widths)
+    layers = sum(model.forward.layers(data.rows, length) for model in (source, cut)) + sizes["layer"] * changes
     return Work(
         tokens=2 * tokens,
-        flops=passes + sizes["layer"] * systems,
+        flops=layers + sizes["layer"] * systems,
         memory=REAL * (source.parameters + cut.parameters + 8 * batch * length * max(widths))
         + 8 * max(widths) * (5 * max(widths) + 4 * sizes["hidden"]),
         read=source.parameters,
-        precision=precision,
+        in_bfloat16=layers if precision == "bfloat16" else 0,
         bound=least_sure(source.bound, data.bound),
     )
 
 
 def measuring(model: SizedModel, data: Data, batch: int, precision: Precision = "float32") -> Work:
     """A model runs over all rows, and its layers once more; what they read and write is summed up, and of each layer the
-    feed-forward units are put into order, by an inverse that 5 n² numbers of float64 are held for."""
+    feed-forward units are put into order, by an inverse that 5 n² numbers of float64 are held for.
+
+    Args:
+        precision: of the layers; the rest is in float32 and float64.
+    """
     length, sizes = longest([data], batch), model.sizes or {"layer": 0, "hidden": 0, "ffn": 0}  # not known yet
     tokens, hidden, ffn = data.rows * length, sizes["hidden"], sizes["ffn"]
     sums = 2 * tokens * ((2 * sizes["layer"] + 1) * hidden**2 + sizes["layer"] * ffn**2)
+    layers = 2 * model.forward.layers(data.rows, length)
     return Work(
         tokens=2 * tokens,
-        flops=2 * model.forward.layers(data.rows, length) + sums + 2 * sizes["layer"] * ffn**3,
+        flops=layers + sums + 2 * sizes["layer"] * ffn**3,
         memory=REAL * (model.parameters + 2 * batch * length * (hidden + ffn)) + 8 * 5 * ffn**2,
         read=model.parameters,
-        precision=precision,
+        in_bfloat16=layers if precision == "bfloat16" else 0,
         bound=least_sure(model.bound, data.bound),
     )
 
@@ -284,7 +304,7 @@ def distillation(
         scored = sum(min(settings.answer_rows / len(with_prompts), each.rows) for each in with_prompts)
         for _ in range(settings.evaluations + 1):
             work += generating(student, with_prompts[0], scored, settings.answer_tokens, settings.rollout.batch_size)
-    return work
+    return work.at(settings.precision)
 
 
 def _on_rollouts(

@@ -89,7 +89,8 @@ def recover(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Re
         model = model_in(layout, parents["ancestor"])._replace(precision=settings.precision)
         data = corpus(layout, settings.corpus, "validation", settings.max_length)
         chosen, rows = replace(data, rows=min(VALIDATION_ITEMS, data.rows)), PERPLEXITY_TOKENS // settings.max_length
-        work += replace(scoring([model], [chosen], max(1, rows), everywhere=True), read=model.parameters)
+        scored = scoring([model], [chosen], max(1, rows), everywhere=True).at(settings.precision)
+        work += replace(scored, read=model.parameters)
     return work
 
 
@@ -112,16 +113,14 @@ def write_corpus(layout: Layout, wildcards: Wildcards, parents: Parents, setting
     documents = sum(tokens for tokens, _ in splits) / (settings.opening + settings.max_new_tokens + 1)
     bound = least_sure(AT_MOST, *(bound for _, bound in splits))
     data = Data(documents, ((settings.opening + begins(layout), settings.max_new_tokens),), bound)
-    work = generating(model, data, documents, settings.max_new_tokens, settings.batch_size)
-    return replace(work, precision=settings.precision)
+    return generating(model, data, documents, settings.max_new_tokens, settings.batch_size).at(settings.precision)
 
 
 def bridge_answers(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
     answers = settings["answers"]
     model = model_in(layout, parents["model"])._replace(precision=answers.precision)
     data = _answered(layout, answers, foreign=True)
-    work = generating(model, data, data.rows, answers.max_new_tokens, answers.batch_size)
-    return replace(work, precision=answers.precision)
+    return generating(model, data, data.rows, answers.max_new_tokens, answers.batch_size).at(answers.precision)
 
 
 def bridge(layout: Layout, wildcards: Wildcards, parents: Parents, settings: Bridge) -> Work:
@@ -175,7 +174,7 @@ def teacher_signal(layout: Layout, wildcards: Wildcards, parents: Parents, setti
     length, weights = settings["max_length"], settings.get("weights")
     data, validation = (mixed(layout, names, split, length, weights) for split in ("train", "validation"))
     chosen = [replace(each, rows=min(VALIDATION_ITEMS, each.rows)) for each in validation]
-    return replace(scoring([model], data, rows) + scoring([model], chosen, rows), precision=precision)
+    return (scoring([model], data, rows) + scoring([model], chosen, rows)).at(precision)
 
 
 def assemble(layout: Layout, wildcards: Wildcards, parents: Parents, settings: dict) -> Work:
@@ -200,7 +199,7 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
     for name in _names(parents, "corpus"):
         data = whole_split(layout, name, "test", longest_row, settings.get("tokens"))
         block = round(longest([data], 1))
-        work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // block), everywhere=True)
+        work += scoring([model], [data], max(1, PERPLEXITY_TOKENS // block), everywhere=True).at(precision)
     for task in settings["tasks"].values():
         key = (task.train or task.instructions, repr(task.fine_tune))
         if task.fine_tune and key not in tuned:
@@ -209,10 +208,10 @@ def evaluate(layout: Layout, wildcards: Wildcards, parents: Parents, settings: d
             tuning = training(trained, [data], task.fine_tune, fused_head(layout.study.runtime, task.fine_tune))
             weights = model.weights  # of the model beside its copy that is fine-tuned
             work += replace(tuning, memory=tuning.memory + weights, heap=tuning.heap + weights)
-        work += _task(layout, model, task)
+        work += _task(layout, model, task).at(precision)
     if continued := settings.get("continued"):
         rows, batch = 2 * len(continued), min(len(continued), GENERATION_ROWS)  # greedy and sampled
-        work += generating(model, texts(layout, continued), rows, settings["continued_tokens"], batch)
+        work += generating(model, texts(layout, continued), rows, settings["continued_tokens"], batch).at(precision)
     return work
 
 

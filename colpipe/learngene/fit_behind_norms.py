@@ -77,7 +77,8 @@ def refit_behind_norm(
     first_weight, first_gain = weight.clone(), gain
 
     def output(matrix: Tensor, inputs: Tensor) -> Tensor:
-        return torch.nn.functional.linear(inputs, matrix, writer.module.bias)
+        with streams.computing():
+            return torch.nn.functional.linear(inputs, matrix, writer.module.bias).float()
 
     def rows() -> Iterator[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]:
         """(first row, end, what is read, the stream aimed at, what was added before, what should be added) of each batch."""

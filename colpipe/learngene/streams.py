@@ -4,11 +4,13 @@ Places are named by the source's layers: `before(l)` is the stream that enters l
 the last one), `middle(l)` the stream between attention and feed-forward of layer l, where these follow each other.
 """
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,8 +21,12 @@ from colpipe.architectures.family import Family
 from colpipe.config.parts import Precision
 from colpipe.errors import ColpipeError
 from colpipe.jobs.artifacts import require_space
+from colpipe.jobs.device import require_precision
+from colpipe.jobs.processor import lacks_bfloat16
 from colpipe.learngene.stored import complete_config, is_finite
 from colpipe.learngene.weights import Weights
+
+logger = logging.getLogger(__name__)
 
 
 class RowFile:
@@ -64,6 +70,7 @@ class Streams:
         precision: Precision = "float32",
     ):
         self.weights, self.batches, self.device, self._before_batch = weights, batches, device, before_batch
+        _require_arithmetic(device, precision)
         self.precision = precision
         self.tokens = sum(ids.numel() for ids in batches)
         self.parallel = is_parallel(weights)
@@ -86,8 +93,10 @@ class Streams:
             start += ids.numel()
 
     def computing(self) -> torch.autocast:
-        """What layers compute in: in bfloat16, as in trainings, weights and streams stay in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        """What layers compute in: in bfloat16, as in trainings, weights and streams stay in float32. Copies of weights are
+        not kept: each is used once in such a context."""
+        half = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def close(self) -> None:
         if not self._is_shared:
@@ -121,7 +130,8 @@ def gather(
 
     Raises:
         ColpipeError: no tokens, ids outside the vocabulary, more tokens in a row than positions, activations that are not
-            finite, or no space for the files: 4 bytes for each token, channel and place.
+            finite, no space for the files (4 bytes for each token, channel and place), or a precision that is unknown, or
+            that the device does not have.
     """
     weights = Weights(model)
     batches = [torch.as_tensor(ids).cpu() for ids in batches]
@@ -136,6 +146,14 @@ def gather(
         streams.close()
         raise
     return streams
+
+
+def _require_arithmetic(device: torch.device, precision: Precision) -> None:
+    if precision not in get_args(Precision):
+        raise ColpipeError(f"precision {precision!r}: known are {', '.join(get_args(Precision))}")
+    require_precision(device, precision)
+    if precision == "bfloat16" and device.type == "cpu" and lacks_bfloat16():
+        logger.warning("this CPU has no arithmetic in bfloat16: a fit in it takes tens of times as long as in float32")
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from colpipe.config.paper import paper
 from colpipe.config.parts import read_number
 from colpipe.config.study import Study
 from colpipe.config.trackers import Tracker, require_trackers
-from colpipe.cost.processor import NO_BFLOAT16, lacks_bfloat16
 from colpipe.data.files import some
 from colpipe.errors import ColpipeError, near
 from colpipe.jobs import artifacts
 from colpipe.jobs.launch import VISIBLE, present
+from colpipe.jobs.processor import NO_BFLOAT16, lacks_bfloat16
 from colpipe.jobs.start import SHARED
 from colpipe.pipeline import exhibits
 from colpipe.pipeline.output import label_of
@@ -62,12 +62,14 @@ def asked_resources(workflow, device: str) -> Collection[str]:
 
 
 def slow_here(study: Study, workflow) -> list[str]:
-    """A line on a study in bfloat16 that is to run on this machine, which has no such arithmetic and no accelerators."""
-    in_half = '"precision":"bfloat16"' in "".join(
-        part.model_dump_json() for part in (study.stages, *study.chain.values(), *study.ancestors.values())
-    )
-    here = not workflow.remote_exec and (study.runtime.device == "cpu" or not _has_accelerators())
-    return [NO_BFLOAT16] if in_half and here and lacks_bfloat16() else []
+    """A line on a study in bfloat16 that is to run on this machine, whose CPU has no such arithmetic: all of it where there
+    are no accelerators, and fits of DesNets, which are on the CPU, where there are."""
+    if workflow.remote_exec or not lacks_bfloat16():
+        return []
+    parts = [study.stages, *study.chain.values(), *study.ancestors.values()]
+    if study.runtime.device != "cpu" and _has_accelerators():
+        parts = [study.stages.fit] if study.stages.fit and study.has_fitted() else []
+    return [NO_BFLOAT16] if '"precision":"bfloat16"' in "".join(part.model_dump_json() for part in parts) else []
 
 
 def _has_accelerators() -> bool:

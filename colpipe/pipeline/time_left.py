@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
-from colpipe.cost.processor import cores, training_rate
+from colpipe.jobs.processor import cores, training_rate
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.rules import RULES
 from colpipe.pipeline.schedule import START, is_alone, threads_of
@@ -122,8 +122,8 @@ def seconds_by_work(plan: Plan) -> dict[str, float]:
     for job, work in plan.work_by_job():
         if RULES[job.rule].work and not (Path(job.folder) / "manifest.json").exists():
             threads = threads_of(job.rule, count, is_alone(plan.study, job.rule, job.wildcards))
-            rate = threads * training_rate(work.precision)
-            seconds[job.rule].append(work.flops / rate)
+            flops = work.flops_by_precision
+            seconds[job.rule].append(sum(of / (threads * training_rate(name)) for name, of in flops.items() if of))
     return {rule: fmean(each) for rule, each in seconds.items()}
 
 

@@ -13,7 +13,7 @@ from colpipe.data.tokens import Blocks
 from colpipe.evaluation.perplexity import held_out_loss
 from colpipe.hf.models import load_model
 from colpipe.jobs.command import run_stage
-from colpipe.jobs.device import pick_device, require_precision
+from colpipe.jobs.device import pick_device
 from colpipe.jobs.job import Job
 from colpipe.learngene.importance import measure, reorder
 from colpipe.learngene.tokenizers import require_tokenizer_rows
@@ -29,9 +29,7 @@ class Settings(Strict):
 def main(job: Job[Settings]) -> None:
     settings = job.settings
     folder, measuring = job.parents["model"], settings.measuring
-    device = pick_device(job.runtime.device)
-    require_precision(device, measuring.precision)
-    model = load_model(folder).to(device).eval()
+    model = load_model(folder).to(pick_device(job.runtime.device)).eval()
     require_tokenizer_rows(folder, model.config.vocab_size, f"{folder}: vocabulary")
     blocks = Blocks(job.parents["corpus"], "train", measuring.max_length, measuring.tokens)
     batches = blocks.stacked().split(ORDER_ROWS)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 import colpipe
-from colpipe.cost.processor import cores, has_bfloat16, lacks_bfloat16
+from colpipe.jobs.processor import cores, has_bfloat16, lacks_bfloat16
 from colpipe.tools.parser import Parser
 from colpipe.tools.run import snakefile
 

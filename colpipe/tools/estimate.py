@@ -28,8 +28,8 @@ from colpipe.cost.devices import (
 )
 from colpipe.cost.inputs import EXACT, least_sure, model_in
 from colpipe.cost.passes import Work
-from colpipe.cost.processor import NO_BFLOAT16, cores, has_bfloat16, lacks_bfloat16, training_rate
 from colpipe.errors import ColpipeError
+from colpipe.jobs.processor import NO_BFLOAT16, cores, has_bfloat16, lacks_bfloat16, training_rate
 from colpipe.jobs.usage import read_account
 from colpipe.pipeline.graph import PlannedJob
 from colpipe.pipeline.plan import Plan
@@ -74,7 +74,8 @@ def _is_done(job: PlannedJob) -> bool:
 def _together(rule: str, works: list[tuple[bool, Work]]) -> Stage:
     flops: dict[str, float] = defaultdict(float)
     for _, work in works:
-        flops[work.precision] += work.flops
+        for precision, count in work.flops_by_precision.items():
+            flops[precision] += count
     every = [work for _, work in works]
     return Stage(
         rule,
@@ -116,14 +117,14 @@ def run_seconds(plan: Plan, rates: dict[str, float], count: int, device: str | N
     works = {job.folder: work for job, work in plan.work_by_job()}
     jobs = [job for job in plan.jobs() if job.rule and not _is_done(job)]
     if device:
-        return sum(START + seconds_on(device, {works[job.folder].precision: works[job.folder].flops}) for job in jobs)
+        return sum(START + seconds_on(device, works[job.folder].flops_by_precision) for job in jobs)
 
     def alone(job: PlannedJob) -> bool:
         return is_alone(plan.study, job.rule, job.wildcards)
 
     def seconds(job: PlannedJob) -> float:
-        work = works[job.folder]
-        return START + work.flops / cpu_rate(job.rule, rates, count, work.precision, alone(job))
+        flops = works[job.folder].flops_by_precision
+        return START + sum(of / cpu_rate(job.rule, rates, count, name, alone(job)) for name, of in flops.items() if of)
 
     return seconds_together(jobs, seconds, count, alone)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from colpipe.config.parts import read_number
 from colpipe.cost.devices import PEAKS
-from colpipe.cost.processor import cores
 from colpipe.errors import ColpipeError
+from colpipe.jobs.processor import cores
 from colpipe.tools.given import read_instructions, read_model, read_text
 from colpipe.tools.parser import Parser
 from colpipe.tools.proposal import Asked, label, propose, told

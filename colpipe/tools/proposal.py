@@ -14,8 +14,8 @@ from colpipe.config.loading import load_study, remarks
 from colpipe.config.parts import Shape, tokens_label
 from colpipe.config.sizing import Endpoint, plan_shape
 from colpipe.config.study import Study
-from colpipe.cost.processor import cores, has_bfloat16
 from colpipe.errors import ColpipeError
+from colpipe.jobs.processor import cores, has_bfloat16
 from colpipe.pipeline.plan import Plan
 from colpipe.tools.estimate import cpu_rates, disk_bytes, hour, number, run_seconds, stages
 from colpipe.tools.given import Model, Rows, Text, name_of
@@ -178,6 +178,7 @@ def write(asked: Asked, members: dict[int, Shape], settings: Settings, fits: boo
         fits=fits,
         budget=tokens_label(settings.budget),
         half=asked.device is not None or has_bfloat16(),
+        fits_in_half=has_bfloat16(),
     )
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import yaml
 
 import colpipe
-from colpipe.cost.processor import cores as available
 from colpipe.errors import ColpipeError
 from colpipe.jobs.job import TOLD
+from colpipe.jobs.processor import cores as available
 from colpipe.tools.parser import require_options
 
 PACKAGE = Path(colpipe.__file__).parent

@@ -60,7 +60,7 @@ def _text(job: Job[Settings]) -> dict:
     fit = job.settings.fit
     blocks = Blocks(job.parents["corpus"], "train", fit.max_length, fit.tokens)
     ids = blocks.stacked()
-    return {"text": ids, "tokens": ids.numel(), "ridge": fit.ridge}
+    return {"text": ids, "tokens": ids.numel(), "ridge": fit.ridge, "precision": fit.precision}
 
 
 if __name__ == "__main__":

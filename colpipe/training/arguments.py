@@ -70,6 +70,6 @@ def training_arguments(job: Job, settings: Training, state: str = "trainer") -> 
         "data_seed": job.seed,
         "remove_unused_columns": False,  # objectives look at more than a model's inputs
         "disable_tqdm": True,
-        "log_level_replica": "error",  # as the main process has it (jobs/start.py); left out, the others warn at every step
+        "log_level_replica": "passive",  # as the main process; left out, the others warn of something at every step
         "report_to": [],
     }

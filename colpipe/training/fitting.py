@@ -17,7 +17,6 @@ from colpipe.data.tokens import Blocks
 from colpipe.hashing import key_of
 from colpipe.hf.models import load_model
 from colpipe.jobs import artifacts
-from colpipe.jobs.device import require_precision
 from colpipe.jobs.job import Job, made_from
 from colpipe.learngene.assembly import Assembly
 from colpipe.learngene.fit import fit
@@ -38,7 +37,6 @@ def fit_to(job: Job, source: Path, start: Assembly, settings: Fit, device: str |
     Raises:
         ColpipeError: as in `fit`; the text is shorter than `tokens`, or than a block.
     """
-    require_precision(torch.device(device), settings.precision)
     blocks = Blocks(job.parents["corpus"], "train", settings.max_length, settings.tokens)
     batches = blocks.stacked().split(ORDER_ROWS)
     with _streams(job, source, batches, settings, torch.device(device)) as streams:

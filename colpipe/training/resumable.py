@@ -54,8 +54,10 @@ def run_resumable(
     trainer.remove_callback(PrinterCallback)
     if trainer.accelerator.num_processes > 1:
         job.say(f"{trainer.accelerator.num_processes} processes{', the model sharded' * trainer.is_fsdp_enabled}")
-        if filled := -len(trainer.train_dataset) % (trainer._train_batch_size * trainer.accelerator.num_processes):
-            job.say(f"the last batch of each epoch is filled up with rows of its beginning: {filled}")
+        rows = len(trainer.train_dataset)
+        filled = -rows % (trainer.args.train_batch_size * trainer.accelerator.num_processes)
+        if filled and (settings.steps is None or settings.steps * settings.batch_size >= rows):
+            job.say(f"the last batch of each epoch is filled up with {filled} of its first rows")
     state = _last_valid_state(Path(trainer.args.output_dir), job)
     if state and (state / "pytorch_model_fsdp_0").exists() != trainer.is_fsdp_enabled:
         raise ColpipeError(

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from colpipe.cost.processor import lacks_bfloat16
+from colpipe.jobs.processor import lacks_bfloat16
 from colpipe.learngene.fit import fit
 from colpipe.learngene.linit import take_subset
 from colpipe.learngene.streams import gather

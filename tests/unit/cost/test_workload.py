@@ -241,8 +241,27 @@ def test_a_fit_and_an_order_are_as_fast_as_their_precision_says(plan, study):
             stage: {"tokens": 1024, "max_length": 64, "precision": precision} for stage in ("fit", "order")
         }
         made = plan()
-        assert made.work("assemble", names).precision == precision
-        assert made.work("order", SimpleNamespace(ancestor="bridge")).precision == precision
+        fitted, order = made.work("assemble", names), made.work("order", SimpleNamespace(ancestor="bridge"))
+        passes = [16 * 64 * (2 * layers * 12 * 16 * 16 + 64 * 4 * layers * 16) for layers in (3, 2)]
+        changes = 2 * sum(2 * 1024 * 16 * width for width in (16, 64))
+        model = of_shape(made.study.architecture, made.study.models["bridge"].shape)
+        halves = sum(passes) + changes, 2 * model.forward.layers(16, 64)
+        assert (fitted.in_bfloat16, order.in_bfloat16) == (halves if precision == "bfloat16" else (0, 0))
+        assert 0 < halves[0] < fitted.flops and 0 < halves[1] < order.flops
+        assert fitted.precision == order.precision == "float32"  # the weights that main memory holds
+        assert sum(order.flops_by_precision.values()) == order.flops
+
+
+def test_a_fit_before_a_training_keeps_its_own_precision(plan, study):
+    study["stages"]["fit"] = {"tokens": 1024, "max_length": 64, "precision": "bfloat16"}
+    names = SimpleNamespace(ancestor="llama", member="medium")
+    assert plan().work("distill", names).in_bfloat16 == 0
+    study["chain"]["medium"]["start"] = "fit"
+    assert 0 < plan().work("distill", names).in_bfloat16 < plan().work("distill", names).flops
+    study["stages"]["distill"]["precision"] = "bfloat16"
+    study["stages"]["fit"]["precision"] = "float32"
+    done = plan().work("distill", names)
+    assert 0 < done.flops - done.in_bfloat16 < done.in_bfloat16 and done.precision == "bfloat16"
 
 
 def test_what_is_ordered_is_run_layer_by_layer_once_more_and_its_units_are_put_into_order():

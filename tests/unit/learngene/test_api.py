@@ -602,12 +602,37 @@ def test_fit_ranks_on_so_many_tokens_only(gpt2, monkeypatch):
     """Batches evenly spread over the text; what is fitted sees all of them."""
     ranked = []
     monkeypatch.setattr(api, "ORDER_TOKENS", 200)
-    monkeypatch.setattr(api, "measure", lambda model, batches: ranked.append(batches) or measure(model, batches))
+    monkeypatch.setattr(api, "measure", lambda *given, **more: ranked.append(given[1]) or measure(*given, **more))
     colpipe.fit(gpt2.large, {"layers": 3, "heads": 3, "hidden": 12, "ffn": 30}, FIT_IDS, select="rank")
     batches = [*FIT_IDS[:384].view(-1, 16).split(8), FIT_IDS[None, 384:]]
     [used] = ranked
     assert len(batches) == 4 and len(used) == 2
     assert all(torch.equal(mine, other) for mine, other in zip(used, batches[::2], strict=True))
+
+
+def test_fit_and_scan_take_a_precision_for_all_that_they_run(gpt2, monkeypatch):
+    exact, rounded = (
+        colpipe.fit(gpt2.large, {"layers": 3, "heads": 3, "hidden": 12, "ffn": 30}, FIT_IDS, precision=each)
+        for each in ("float32", "bfloat16")
+    )
+    assert 0 < distance(rounded, exact) < 0.5
+    used = []
+    for name in ("measure", "gather"):
+        given = getattr(api, name)
+        monkeypatch.setattr(
+            api, name, lambda *a, given=given, **more: used.append(more["precision"]) or given(*a, **more)
+        )
+    colpipe.fit(gpt2.large, {"layers": 3, "heads": 3, "hidden": 12}, FIT_IDS, "rank", precision="bfloat16")
+    shape = {"layers": 3, "heads": 3, "hidden": 12}
+    options = {"methods": ["fit"], "text": FIT_IDS, "precision": "bfloat16"}
+    colpipe.scan(gpt2.small, gpt2.large, [shape], lambda model: 1.0, **options)
+    assert used == ["bfloat16"] * 3
+
+
+@pytest.mark.parametrize("precision", ["float16", torch.bfloat16, None])
+def test_a_precision_that_there_is_not_is_refused(gpt2, precision):
+    with pytest.raises(ColpipeError, match=r"precision .*: known are float32, bfloat16"):
+        colpipe.fit(gpt2.large, {"layers": 3, "heads": 3, "hidden": 12}, FIT_IDS, precision=precision)
 
 
 @pytest.mark.parametrize("select", ["rank", "rotate"])

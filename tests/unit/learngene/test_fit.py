@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -338,16 +339,33 @@ def test_a_fit_in_bfloat16_is_the_one_in_float32_but_for_rounding(name):
     assert (exact.details["precision"], rounded.details["precision"]) == ("float32", "bfloat16")
 
 
-def test_what_was_not_cut_is_the_sources_in_bfloat16_too(tmp_path):
-    """Whole layers before a cut: the streams of both models are the same to the last bit, so that nothing is made up for."""
+def test_what_was_not_cut_is_the_sources_in_bfloat16_too(monkeypatch):
+    """Whole layers before a cut write what they wrote, to the last bit of bfloat16, so that nothing is made up for."""
     model = made("llama")
     weights = Weights(model)
     start = take_subset(weights, {**weights.sizes, "layer": 3}, layers=[0, 1, 3])
-    with gather(model, BATCHES, tmp_path, precision="bfloat16") as streams:
-        result = fit(start, streams)
-        assert {place.read(0, 1).dtype for place in streams.before} == {torch.float32}
-    assert result.details["untouched"] == 1
-    assert distance(result.load(), fitted(model, start, BATCHES).load()) < 0.02
+    monkeypatch.setattr("colpipe.learngene.fit._untouched", lambda *_: 0)
+    first, *_ = fitted(model, start, BATCHES, precision="bfloat16").details["fitted"]
+    assert (first["part"], first["before"], first["after"]) == ("attention", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "precision", "told"), [(True, "bfloat16", 1), (True, "float32", 0), (False, "bfloat16", 0)]
+)
+def test_bfloat16_is_told_of_where_it_is_emulated(lacks, precision, told, monkeypatch, caplog):
+    monkeypatch.setattr("colpipe.learngene.streams.lacks_bfloat16", lambda: lacks)
+    model = made("llama")
+    fitted(model, llama_cut(model), BATCHES, precision=precision)
+    assert caplog.text.count("this CPU has no arithmetic in bfloat16: a fit in it takes tens of times as long") == told
+
+
+def test_bfloat16_is_refused_where_a_device_has_none(monkeypatch):
+    none = SimpleNamespace(is_bf16_supported=lambda: False, get_device_name=lambda: "an old card")
+    monkeypatch.setattr("colpipe.jobs.device.backend", lambda device: none)
+    model = made("llama")
+    fitted(model, llama_cut(model), BATCHES)
+    with pytest.raises(ColpipeError, match="bfloat16 is not supported by an old card; use float32"):
+        fitted(model, llama_cut(model), BATCHES, precision="bfloat16")
 
 
 def test_one_gather_serves_many_sizes_and_leaves_nothing_behind(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from snakemake.exceptions import WorkflowError
 
 from colpipe.config.loading import load_study
-from colpipe.cost.processor import NO_BFLOAT16
 from colpipe.errors import ColpipeError
+from colpipe.jobs.processor import NO_BFLOAT16
 from colpipe.pipeline import snakefile
 from colpipe.pipeline.plan import Plan
 from colpipe.pipeline.snakefile import no_target, refuse_unknown_targets, require_folders, require_trackers_here
@@ -63,6 +63,22 @@ def test_bfloat16_is_told_of_where_this_machine_would_emulate_it(study, inputs, 
     assert snakefile.slow_here(load_study(study), here) == [NO_BFLOAT16]
     assert snakefile.slow_here(load_study(study), there) == []
     monkeypatch.setattr(snakefile, "lacks_bfloat16", lambda: False)
+    assert snakefile.slow_here(load_study(study), here) == []
+
+
+def test_a_fit_in_bfloat16_is_told_of_beside_accelerators_too(study, inputs, tmp_path, monkeypatch):
+    """DesNets are fitted on the CPU."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inputs").symlink_to(inputs)
+    monkeypatch.setattr(snakefile, "lacks_bfloat16", lambda: True)
+    monkeypatch.setattr(snakefile, "_has_accelerators", lambda: True)
+    here = SimpleNamespace(remote_exec=False)
+    study["stages"]["evaluate"] = {"precision": "bfloat16"}
+    study["stages"]["fit"] = {"precision": "bfloat16"}
+    assert snakefile.slow_here(load_study(study), here) == []  # nothing is fitted
+    study["initialisers"]["fit"] = {"kind": "linit"}
+    assert snakefile.slow_here(load_study(study), here) == [NO_BFLOAT16]
+    study["stages"]["fit"] = {"precision": "float32"}
     assert snakefile.slow_here(load_study(study), here) == []
 
 

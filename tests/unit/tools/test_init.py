@@ -109,7 +109,8 @@ def test_a_processor_with_bfloat16_trains_in_it(home, monkeypatch):
         )
         main(["init", "model", "--text", "text.txt", "--sizes", "2M", "--hours", "1", "--name", f"x{has}"])
         stages = load_study(read_study(f"x{has}.yaml")).stages
-        assert stages.distill.precision == stages.recover.precision == ("bfloat16" if has else "float32")
+        own = {stage.precision for stage in (stages.order, stages.fit, stages.distill, stages.recover)}
+        assert own == {"bfloat16" if has else "float32"}
         steps[has] = stages.distill.steps
     assert steps[True] > 1.5 * steps[False] and steps[None] == steps[False]
 
@@ -157,10 +158,13 @@ def test_hours_decide_steps_and_tokens_and_no_more_than_the_text_has(home, capsy
     assert "what 1000 h allow." in (home / "h1000.yaml").read_text()
 
 
-def test_a_device_takes_longer_batches_in_half_precision(home, capsys):
+@pytest.mark.parametrize("has", [True, False])
+def test_a_device_takes_longer_batches_in_half_precision(home, capsys, monkeypatch, has):
+    monkeypatch.setattr("colpipe.tools.proposal.has_bfloat16", lambda: has)  # of the CPU, on which DesNets are fitted
     main(["init", "model", "--text", "text.txt", "--sizes", "2M", "--hours", "1", "--device", "H100"])
     stages = load_study(read_study("model.yaml")).stages
-    assert {getattr(stages, name).precision for name in ("order", "fit", "distill", "recover")} == {"bfloat16"}
+    assert {getattr(stages, name).precision for name in ("order", "distill", "recover")} == {"bfloat16"}
+    assert stages.fit.precision == ("bfloat16" if has else "float32")
     assert stages.distill.batch_size == 16
     assert " h on one H100, " in capsys.readouterr().out
 

@@ -40,8 +40,9 @@ def test_cut_keeps_layers_as_they_are(home, capsys):
     )
 
 
-def test_fit_is_that_of_the_api(home, capsys):
-    main(["fit", "llama", "layers=1", "out", "--text", "text.txt", "--tokens", "1k"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fit_is_that_of_the_api(home, capsys, precision):
+    main(["fit", "llama", "layers=1", "out", "--text", "text.txt", "--tokens", "1k", "--precision", precision])
     config = json.loads((home / "llama/config.json").read_text())
     shape = {
         "layers": 1,
@@ -49,7 +50,7 @@ def test_fit_is_that_of_the_api(home, capsys):
         "hidden": config["hidden_size"],
         "ffn": config["intermediate_size"],
     }
-    by_hand = colpipe.fit("llama", shape, home / "text.txt", tokens=1000).state_dict()
+    by_hand = colpipe.fit("llama", shape, home / "text.txt", tokens=1000, precision=precision).state_dict()
     made = AutoModelForCausalLM.from_pretrained("out").state_dict()
     for name, value in by_hand.items():
         torch.testing.assert_close(made[name], value)

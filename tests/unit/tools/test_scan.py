@@ -41,6 +41,16 @@ def test_candidates_worse_than_a_uniform_guess_are_counted(broken, corpus, tmp_p
     assert "; a uniform guess has 5.70 (ln 300), 2 are worse: broken" in capfd.readouterr().err
 
 
+def test_a_scan_fits_in_the_precision_of_its_settings(model, corpus, tmp_path, monkeypatch):  # noqa: F811
+    used, made = [], scan.scan
+    monkeypatch.setattr(scan, "scan", lambda *given, **more: used.append(more["precision"]) or made(*given, **more))
+    shapes = [{"layers": 1, "heads": 2, "kv_heads": 2, "hidden": 16, "ffn": 32}]
+    fit = {"corpus": "c", "tokens": 128, "max_length": 32, "precision": "bfloat16"}
+    settings = {"shapes": shapes, "methods": ["fit"], "fit": fit}
+    run(scan, "scan", tmp_path / "out", settings, {"smaller": model, "larger": model, "corpus": corpus})
+    assert used == ["bfloat16"]
+
+
 def test_cuts_worse_than_a_uniform_guess_are_counted(broken, corpus, tmp_path, capfd):  # noqa: F811
     settings = {"cuts": [{"layers": 1}, {"ffn": 16}], "selects": ["first"], "tokens": 128, "max_length": 32}
     made = run(cuts, "cuts", tmp_path / "out", settings, {"model": broken, "corpus": corpus})

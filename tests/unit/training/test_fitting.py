@@ -13,7 +13,6 @@ import torch
 from colpipe.config.needs import JobRuntime
 from colpipe.config.parts import Runtime
 from colpipe.config.stages import Fit
-from colpipe.errors import ColpipeError
 from colpipe.hf.models import load_model
 from colpipe.learngene.fit import fitted
 from colpipe.learngene.linit import take_subset
@@ -141,17 +140,6 @@ def test_streams_of_another_precision_are_not_taken(world, tmp_path):
     assert len(list((tmp_path / "shared").glob("*/whole"))) == 2
     assert any(not torch.equal(rounded[name], value) for name, value in precise.items())
     assert_same(rounded, by_hand(tmp_path, start, "bfloat16"))
-
-
-def test_bfloat16_is_refused_where_a_device_has_none(world, monkeypatch):
-    def refuse(device, precision):
-        if precision == "bfloat16":
-            raise ColpipeError(f"precision: {precision} is not supported by {device}; use float32")
-
-    monkeypatch.setattr("colpipe.training.fitting.require_precision", refuse)
-    world()
-    with pytest.raises(ColpipeError, match="bfloat16 is not supported by cpu; use float32"):
-        world(settings=FIT.model_copy(update={"precision": "bfloat16"}))
 
 
 def test_what_a_job_that_was_killed_had_begun_to_gather_is_gathered_anew(world, tmp_path):

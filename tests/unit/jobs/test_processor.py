@@ -1,6 +1,6 @@
 """The speed of a core, measured: a number that a processor of today can have."""
 
-from colpipe.cost.processor import FASTER, cores, has_bfloat16, lacks_bfloat16, training_rate
+from colpipe.jobs.processor import FASTER, cores, has_bfloat16, lacks_bfloat16, training_rate
 
 
 def test_a_processor():
