@@ -40,7 +40,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-SchedulerParameters=sched_interval=2,bf_interval=2
+SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 ReturnToService=2
 MinJobAge=3600
 JobRequeue=1
@@ -117,6 +117,10 @@ class Slurm:
                 f"-n colpipe-{node} link set inside up",
                 f"-n colpipe-{node} link set lo up",
             ]
+        left = [f"netns delete colpipe-{node}" for node in NODES]  # by tests that were killed
+        left += [f"link delete colpipe{number}" for number in range(len(NODES) + 1)]
+        for command in left:
+            subprocess.run(["ip", *command.split()], stderr=subprocess.DEVNULL)
         for command in commands:
             subprocess.run(["ip", *command.split()], check=True)
         names = "".join(f"{address} {node}\n" for node, address in NODES.items())
@@ -136,7 +140,7 @@ class Slurm:
         self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     def _wait(self, ready, name: str) -> None:
-        for _ in range(300):
+        for _ in range(1200):
             if ready():
                 return
             time.sleep(0.1)
@@ -147,7 +151,10 @@ class Slurm:
     def stop(self) -> None:
         for process in reversed(self._processes):
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
         for number, node in enumerate(NODES, 1):
             left = subprocess.run(["ip", "netns", "pids", f"colpipe-{node}"], capture_output=True, text=True).stdout
             for process in left.split():

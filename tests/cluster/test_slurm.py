@@ -152,7 +152,7 @@ def test_a_job_sees_the_device_that_it_was_granted(slurm, start, articles):
 
 def test_a_preempted_training_goes_on(slurm, start, tmp_path, inputs, articles):
     study = small_study(articles)
-    study["stages"]["pretrain"] |= {"epochs": 40, "batch_size": 2}
+    study["stages"]["pretrain"] |= {"epochs": 60, "batch_size": 2}
     study["runtime"]["save_minutes"] = 0
     target = "results/small/pretrained/own/manifest.json"
     run = start("slurm-gpu", target, study=study)

@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import forked
 from tests.conftest import CHECKOUT, SECRET, STUDY
+from tests.unit.jobs.test_start import until
 from tests.workflow.conftest import planned, run
+from tests.workflow.test_start import at_work
 
 pytestmark = pytest.mark.slow
 
@@ -206,6 +208,7 @@ def test_an_interrupted_change_costs_nothing(finished, other_study, stop):
     assert not (finished.results / "chain/llama/large/manifest.json").exists()
     os.killpg(run_of.pid, stop)  # as a terminal does
     run_of.wait()
+    until(lambda: not at_work(finished.home))  # jobs outlive a Snakemake that is killed
     for left in state.glob("state-*"):
         shutil.rmtree(left)
     if stop == signal.SIGKILL:

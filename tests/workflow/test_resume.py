@@ -104,7 +104,7 @@ def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()  # until the fork that did the work is gone too
         assert not (output / "manifest.json").exists(), f"kill {number} came too late"
     resumed = stage(name, *command(name, output), cwd=world)
     if name != "bridge_answers":
@@ -120,18 +120,19 @@ def test_killed_and_resumed_equals_uninterrupted(world, tmp_path, name):
 
 def test_sigterm_saves_and_exits_143(world, tmp_path):
     output = tmp_path / "cut"
-    quiet = command("recover", output, save_minutes=99)
+    many = 240  # steps: the signal goes through several processes
+    quiet = command("recover", output, many, save_minutes=99)
     process = begin("recover", *quiet, cwd=world)
     for line in process.stderr:
-        if "step 3/60" in line:
+        if f"step 3/{many}" in line:
             process.send_signal(signal.SIGTERM)
             break
     text = process.stderr.read()
     assert process.wait() == 143
     assert "told to stop: saving at the next step" in text and "state saved" in text
     assert progress(output) >= 3
-    stage("recover", *command("recover", output), cwd=world)
-    stage("recover", *command("recover", tmp_path / "whole"), cwd=world)
+    stage("recover", *command("recover", output, many), cwd=world)
+    stage("recover", *command("recover", tmp_path / "whole", many), cwd=world)
     assert content(output) == content(tmp_path / "whole")
 
 
@@ -139,9 +140,10 @@ def test_a_state_of_other_settings_is_set_aside(world, tmp_path):
     output = tmp_path / "cut"
     process = begin("recover", *command("recover", output), cwd=world)
     while progress(output) < 5:
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    process.communicate()
     other = [word.replace('"learning_rate": 0.001', '"learning_rate": 0.002') for word in command("recover", output)]
     result = stage("recover", *other, cwd=world)
     assert "set aside" in result.stderr and "resumes at" not in result.stderr
@@ -156,6 +158,7 @@ def test_two_jobs_on_one_work_folder(world, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     while progress(tmp_path / "one") < 1:
+        assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGSTOP)  # alive, and not about to finish
     second = stage("recover", *command("recover", tmp_path / "one"), cwd=world, check=False)

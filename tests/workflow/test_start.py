@@ -36,8 +36,8 @@ def test_the_server_ends_with_a_killed_snakemake(finished):
     assert len(servers(finished.home)) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until(lambda: not servers(finished.home))
-    until(lambda: not at_work(finished.home))  # jobs outlive a Snakemake that is killed
+    until(lambda: not servers(finished.home), 600)  # it loads all libraries before it looks
+    until(lambda: not at_work(finished.home), 600)  # jobs outlive a Snakemake that is killed
     run(finished.home, "--unlock")
     run(finished.home, *FORCED)
     until(lambda: not servers(finished.home))

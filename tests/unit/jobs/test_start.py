@@ -93,7 +93,7 @@ def world(home, tmp_path):
 
     def ready(what: str = "wait", **environment: str):
         process = begin(what, **environment)
-        until(lambda: (process.folder / "ready").exists())
+        until(lambda: (process.folder / "ready").exists() and catches(process.pid, signal.SIGTSTP))
         return process
 
     yield SimpleNamespace(begin=begin, ready=ready, owner=owner, home=home)
@@ -103,6 +103,12 @@ def world(home, tmp_path):
     for number, handler in handlers.items():
         signal.signal(number, handler)
     until(lambda: not servers(home))
+
+
+def catches(process: int, number: int) -> bool:
+    """Whether a process handles a signal; the start does so last with SIGTSTP, when its job may be at work already."""
+    mask = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())[1]
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def until(found, seconds: float = 60) -> None:

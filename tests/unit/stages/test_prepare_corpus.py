@@ -1,5 +1,6 @@
 """The stage that makes a corpus: one pass, shards, the same bytes after any kill."""
 
+import fcntl
 import json
 import os
 import random
@@ -154,12 +155,14 @@ def test_sigkill_ends_with_the_same_bytes(run, tmp_path):
             finally:
                 os._exit(0)
         while not list((tmp_path / "cut.work").glob("state-*/counts.json")):
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
             time.sleep(0.001)
         time.sleep(wait)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         assert not (tmp_path / "cut/manifest.json").exists()
-        time.sleep(0.5)  # its processes notice, and the lock is free
+        with open(tmp_path / "cut.work/lock") as lock:  # its processes have it until they notice
+            fcntl.flock(lock, fcntl.LOCK_EX)
     run("cut")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 

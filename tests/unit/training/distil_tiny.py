@@ -3,9 +3,9 @@
 They are forked from a process that has loaded what they import, which takes as long as ten of them.
 """
 
+import itertools
 import multiprocessing
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -23,6 +23,8 @@ from tests.unit.training.test_distillation import MATERIAL, SETTINGS, submodels_
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
+# Below those that the system gives to others, and another twenty in each process of pytest.
+PORTS = itertools.cycle(20_000 + 20 * (os.getpid() % 500) + number for number in range(20))
 
 
 def start(
@@ -35,10 +37,7 @@ def start(
         changes: of the settings.
         shard: whether the model is shared out among them.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
+    started, port = [], next(PORTS)
     for rank in range(processes):
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
         together = {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if processes > 1 else {}

@@ -308,17 +308,23 @@ def distil_tiny():
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "reverse_kl+elastic"])
 def test_kill_and_sigterm_at_any_step(tmp_path, objective, distil_tiny):
-    """Random moments: of each of three runs one is killed, the next is told to stop, the third may end."""
+    """Random moments: of each of three runs one is killed, the next is told to stop, the third may end. They are early, so
+    that none has ended before it is killed."""
     make_gpt2(tmp_path / "student", 2, 2, 8, seed=1)
     make_gpt2(tmp_path / "teacher", 2, 2, 8, seed=2)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    distil_tiny.finish(distil_tiny.start(objective, tmp_path, whole, {}), whole)
+    longer = {"steps": 18}
+
+    def records() -> str:
+        return "".join(path.read_text() for path in cut.glob("work/state-*/metrics.jsonl"))
+
+    distil_tiny.finish(distil_tiny.start(objective, tmp_path, whole, longer), whole)
     first, second = sorted(random.Random(objective).sample(range(1, 12), 2))
     for step, number, codes in ((first, signal.SIGKILL, (-9,)), (second, signal.SIGTERM, (143, 0)), (99, None, (0,))):
-        (process,) = distil_tiny.start(objective, tmp_path, cut, {})
+        before = len(records())  # a run that was killed late may have got to the next one's step
+        (process,) = distil_tiny.start(objective, tmp_path, cut, longer)
         while number and process.exitcode is None:
-            records = "".join(path.read_text() for path in cut.glob("work/state-*/metrics.jsonl"))
-            if f'"step": {step}, ' in records:
+            if f'"step": {step}, ' in records()[before:]:
                 os.kill(process.pid, number)
                 break
             time.sleep(0.01)
