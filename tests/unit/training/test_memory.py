@@ -113,9 +113,8 @@ def measured(plan, stage: str, output: str, gives_back: bool = False, **wildcard
 
     done, held = plan.work(stage, names), peak()
     estimated = done.memory if gives_back else done.main_memory - PROCESS
-    if (
-        estimated > 1.08 * held
-    ):  # two runs differ by up to 3 % (docs/cost.md), and a job has to be given what the larger takes
+    # Two runs differ by up to 3 % (docs/cost.md), and a job has to be given what the larger takes.
+    if estimated > 1.08 * held:
         held = max(held, peak())
     read = REAL * done.read  # a teacher's weights stay as they were loaded
     assert done.trained > 20e6 and (gives_back or done.heap - read == pytest.approx(HEAP * (done.memory - read)))
