@@ -30,6 +30,7 @@ MOVERS = {
     "jobs.code",
     "jobs.command",
     "jobs.job",
+    "jobs.processor",
     "jobs.state",
     "jobs.usage",
     "pipeline.plan",
