@@ -26,6 +26,7 @@ STEPS, FIRST = 12, 6  # counted are the updates behind the first ones
 ALLOWED = {"reverse_kl": 1, "forward_kl": 1}
 # In our own code for each token of a batch of samples: which rows go on. The rest is once a batch.
 NEW, ALLOWED_OF_A_TOKEN = 32, 1.5
+KNOWN = ("colpipe", "transformers", "accelerate")  # by where they lie: a checkout may be in a folder called colpipe
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2")
 
 
@@ -117,12 +118,9 @@ class _Operations(TorchDispatchMode):
 
 def _place() -> str:
     """The innermost line of colpipe, or else of transformers or accelerate, that is at work."""
-    known = ("colpipe", "transformers", "accelerate")
-    frames = [frame for frame in traceback.extract_stack(sys._getframe(2)) if "tests" not in Path(frame.filename).parts]
-    for frame in reversed(frames):
-        parts = Path(frame.filename).parts
-        for package in known:
-            if package in parts:
-                at = len(parts) - 1 - parts[::-1].index(package)
-                return f"{'/'.join(parts[at:])}:{frame.lineno}"
+    for frame in reversed(traceback.extract_stack(sys._getframe(2))):
+        for package in KNOWN:
+            folder = Path(sys.modules[package].__path__[0])
+            if (file := Path(frame.filename)).is_relative_to(folder):
+                return f"{file.relative_to(folder.parent).as_posix()}:{frame.lineno}"
     return "elsewhere"

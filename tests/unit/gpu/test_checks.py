@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+import transformers
 
 from colpipe.cost.devices import read_measurements
 from colpipe.training import objectives
@@ -129,6 +130,23 @@ def test_waits_for_the_device_are_counted(tmp_path):
     # Each token, to see which rows go on; at the end, whether the logits of each model were finite.
     sampling = synchronisations._sampling(on_cpu(tmp_path))
     assert synchronisations._of_colpipe(sampling) == synchronisations.NEW + 2
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("/home/colpipe/.venv/lib/torch/nn/modules/module.py", "elsewhere"),  # a checkout called colpipe
+        (f"{CHECKOUT}/colpipe/training/rollouts.py", "colpipe/training/rollouts.py:1"),
+        (f"{CHECKOUT}/tests/gpu/tiny.py", "elsewhere"),
+        (transformers.__file__, "transformers/__init__.py:1"),
+    ],
+)
+def test_a_place_is_colpipes_by_where_the_package_lies(file, place):
+    from tests.gpu import synchronisations
+
+    calls = {"look": lambda: synchronisations._place()}
+    exec(compile("found = look()", file, "exec"), calls)
+    assert calls["found"] == place
 
 
 def test_what_measures_speed_comes_to_its_end(tmp_path, monkeypatch):
