@@ -5,8 +5,10 @@ python -P colpipe/export/llama_cpp.py model.gguf THREADS CONTEXT < requests.json
 The process is run by the path of this file and imports nothing of colpipe, so that it starts wherever colpipe lies.
 """
 
+import contextlib
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = 600  # seconds
+PATIENCE = (
+    120,
+    600,
+)  # seconds that it is given; its server has hung, once in some thousand starts, and is started again
 PROMPT, ANSWER = 128, 64  # tokens that the speed is measured on, of models that have so many positions
 
 
@@ -42,10 +47,14 @@ def ask(gguf: Path, requests: Sequence[tuple[str, dict]], threads: int = 1, cont
         LlamaCppError: it does not take the file, has instructions that this processor lacks, or takes too long.
     """
     command = [sys.executable, "-P", __file__, str(gguf), str(threads), str(context)]
-    try:
-        found = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise LlamaCppError(f"no answer within {PATIENCE} seconds") from None
+    for patience in PATIENCE:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            found = subprocess.run(
+                command, input=json.dumps(requests), capture_output=True, text=True, timeout=patience
+            )
+            break
+    else:
+        raise LlamaCppError(f"no answer within {PATIENCE[-1]} seconds")
     if found.returncode == -signal.SIGILL:
         raise LlamaCppError("this build of llama.cpp has instructions that this processor lacks")
     if found.returncode:
@@ -94,6 +103,7 @@ def _serve() -> None:
         with urllib.request.urlopen(request) as answer:
             answers.append(json.load(answer))
     print(json.dumps(answers), flush=True)
+    os._exit(0)  # nothing is left to do, and its threads need not end
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Real llama.cpp on what was written: the same ids of a text, the same probabilities, the same greedy text."""
 
 import random
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
 from colpipe.data.chat import chat_template, own_template, paper_template
+from colpipe.export import llama_cpp
 from colpipe.export.files import write_gguf, write_gguf_files
 from tests.unit.export.llama_cpp import ask
 from tests.unit.export.tiny import (
@@ -194,6 +196,22 @@ def test_llama_cpp_has_the_chat_template(template, tmp_path):
     for messages, answer in zip((asked, more), ask(exported.path, *requests), strict=True):
         expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert answer["prompt"] == expected
+
+
+def test_a_server_that_hangs_is_started_again_once(monkeypatch, tmp_path):
+    given = []
+
+    def hang(*_, timeout, **__):
+        given.append(timeout)
+        if len(given) == 1 or tmp_path.joinpath("always").exists():
+            raise subprocess.TimeoutExpired("llama.cpp", timeout)
+        return subprocess.CompletedProcess([], 0, "[1]", "")
+
+    monkeypatch.setattr(llama_cpp.subprocess, "run", hang)
+    assert llama_cpp.ask(tmp_path / "my.gguf", []) == [1] and given == [120, 600]
+    (tmp_path / "always").touch()
+    with pytest.raises(llama_cpp.LlamaCppError, match="no answer within 600 seconds"):
+        llama_cpp.ask(tmp_path / "my.gguf", [])
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "paper"])
