@@ -17,10 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = (
-    120,
-    600,
-)  # seconds that it is given; its server has hung, once in some thousand starts, and is started again
+# Seconds that each attempt is given: its server has hung, once in some thousand starts.
+PATIENCE = (120, 600)
 PROMPT, ANSWER = 128, 64  # tokens that the speed is measured on, of models that have so many positions
 
 

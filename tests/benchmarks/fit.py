@@ -59,7 +59,7 @@ def main() -> None:
     batches = torch.randint(vocabulary, (tokens // 256, 256)).split(8)
     start = take_subset(weights, {**weights.sizes, "layer": len(KEPT)}, layers=KEPT)
 
-    precisions = ("float32", "bfloat16")[: 2 - lacks_bfloat16()]
+    precisions = ["float32"] if lacks_bfloat16() else ["float32", "bfloat16"]
     found, kept = {}, {}
     gc.collect()
     with tempfile.TemporaryDirectory() as folder:
