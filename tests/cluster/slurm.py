@@ -117,10 +117,7 @@ class Slurm:
                 f"-n colpipe-{node} link set inside up",
                 f"-n colpipe-{node} link set lo up",
             ]
-        left = [f"netns delete colpipe-{node}" for node in NODES]  # by tests that were killed
-        left += [f"link delete colpipe{number}" for number in range(len(NODES) + 1)]
-        for command in left:
-            subprocess.run(["ip", *command.split()], stderr=subprocess.DEVNULL)
+        _disconnect(check=False)  # what tests that were killed have left
         for command in commands:
             subprocess.run(["ip", *command.split()], check=True)
         names = "".join(f"{address} {node}\n" for node, address in NODES.items())
@@ -155,13 +152,7 @@ class Slurm:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-        for number, node in enumerate(NODES, 1):
-            left = subprocess.run(["ip", "netns", "pids", f"colpipe-{node}"], capture_output=True, text=True).stdout
-            for process in left.split():
-                os.kill(int(process), signal.SIGKILL)
-            subprocess.run(["ip", "link", "delete", f"colpipe{number}"], check=True)
-            subprocess.run(["ip", "netns", "delete", f"colpipe-{node}"], check=True)
-        subprocess.run(["ip", "link", "delete", "colpipe0"], check=True)
+        _disconnect()
 
     def ask(self, *command: str, check: bool = True) -> str:
         """What one of its commands prints."""
@@ -176,6 +167,18 @@ class Slurm:
                 job["rule"] = job["Comment"].removeprefix("rule_").partition("_wildcards_")[0]
                 found.append(job)
         return found
+
+
+def _disconnect(check: bool = True) -> None:
+    """Take the nodes' network away, and whatever still runs there."""
+    errors = None if check else subprocess.DEVNULL
+    for number, node in enumerate(NODES, 1):
+        left = subprocess.run(["ip", "netns", "pids", f"colpipe-{node}"], capture_output=True, text=True).stdout
+        for process in left.split():
+            os.kill(int(process), signal.SIGKILL)
+        subprocess.run(["ip", "link", "delete", f"colpipe{number}"], check=check, stderr=errors)
+        subprocess.run(["ip", "netns", "delete", f"colpipe-{node}"], check=check, stderr=errors)
+    subprocess.run(["ip", "link", "delete", "colpipe0"], check=check, stderr=errors)
 
 
 def _free_port() -> int:
